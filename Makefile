@@ -1,0 +1,38 @@
+# make demo: install, train both stages on the embedded data, predict 32 frames. About 12 minutes.
+# make test: install, lint and run every test on the CPU.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+# XLA allocates at every step; keeping the memory makes whole steps 17-31 % faster on a CPU.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=67108864
+
+.PHONY: demo test lint results clean
+
+demo: $(VENV)/installed
+	$(BIN)/python -m vidpred_jax.train --config=configs/fusion.py:cpu --workdir=$(DEMO)/runs/fusion
+	$(BIN)/python -m vidpred_jax.train --config=configs/translator.py:cpu --workdir=$(DEMO)/runs/translator
+	$(BIN)/python scripts/rollout.py --fusion=$(DEMO)/runs/fusion --translator=$(DEMO)/runs/translator --output=$(DEMO)/rollout
+
+test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+results: $(VENV)/installed
+	$(BIN)/python scripts/results.py
+
+$(VENV)/installed: pyproject.toml requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -1,0 +1,90 @@
+"""Stage 1: 16 fusion pictures -> the coming ones.
+
+python -m vidpred_jax.train --config=configs/fusion.py[:preset]
+
+Presets: `cpu` (the default without an accelerator: 64 x 64, minutes on 2 cores), `full` (the
+default with one), `paper` (256 x 256, shift 1, painted, all 16 outputs), `smoke` (seconds).
+"""
+
+from ml_collections import ConfigDict
+
+from vidpred_jax import parallel
+
+PRESETS = ("smoke", "cpu", "full", "paper")
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    config = ConfigDict()
+    config.stage = "fusion"
+    config.seed = 0
+    config.batch_size = 4  # Over all devices.
+    config.num_steps = 3000
+    config.self_fed = 2  # Up to this many steps on its own output before each trained step.
+    config.ema_decay = 0.995
+    config.log_every = 250
+    config.save_every = 1000
+    config.data = dict(
+        name="sprites",
+        data_dir="data",
+        config="",
+        height=64,
+        width=64,
+        num_frames=28,
+        cache_bytes=2 << 30,
+        augmentation=dict(
+            flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
+        ),
+    )
+    config.model = dict(
+        widths=(32, 64, 96),
+        blocks=1,
+        patch=4,
+        time_patch=4,
+        time_strides=(2, 2),
+        shift=4,
+        flows=3,
+        outputs=4,
+        norm="group",
+        dtype="float32",
+    )
+    config.loss = dict(l1=1.0, ssim=0.0, adversarial=0.0, gan="bce")
+    config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group", dtype="float32")
+    config.optimizer = dict(
+        learning_rate=3e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=1.0
+    )
+    # snap_labels: 0, or the number of labels (background included) predictions are snapped to.
+    config.evaluation = dict(every=1500, clips=16, horizon=32, snap_labels=0)
+    if preset == "smoke":
+        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, self_fed=1)
+        config.data.update(config="tiny", height=32, width=32, num_frames=24)
+        config.model.update(widths=(8, 8), time_strides=(2,), flows=1)
+        config.evaluation.update(every=4, clips=2)
+    elif preset == "full":
+        config.update(batch_size=64, num_steps=100_000, log_every=100, save_every=2000)
+        config.data.update(height=128, width=128)
+        config.model.update(
+            widths=(64, 128, 256, 256), time_strides=(2, 2, 1), blocks=2, dtype="bfloat16"
+        )
+        config.loss.update(ssim=0.1)
+        config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
+        config.evaluation.update(every=5000, clips=64)
+    elif preset == "paper":
+        config.update(batch_size=8, num_steps=200_000, log_every=100, save_every=2000, self_fed=0)
+        config.data.update(height=256, width=256, num_frames=17)
+        config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)
+        config.model.update(
+            widths=(32, 64, 128, 256),
+            patch=1,
+            time_patch=1,
+            time_strides=(2, 2, 2),
+            shift=1,
+            flows=0,
+            outputs=16,
+        )
+        config.loss.update(ssim=0.1)
+        config.optimizer.update(learning_rate=2e-4, b1=0.5, warmup_steps=0)
+        config.evaluation.update(every=5000, clips=16)
+    elif preset != "cpu":
+        raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+    return config

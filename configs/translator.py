@@ -1,0 +1,89 @@
+"""Stage 2: a fusion picture -> its RGB frame, by a conditional GAN.
+
+python -m vidpred_jax.train --config=configs/translator.py[:preset]
+
+Presets: `cpu` (the default without an accelerator: 64 x 64, minutes on 2 cores), `full` (the
+default with one), `paper` (256 x 256, no reference frames), `smoke` (seconds).
+"""
+
+from ml_collections import ConfigDict
+
+from vidpred_jax import parallel
+
+PRESETS = ("smoke", "cpu", "full", "paper")
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    config = ConfigDict()
+    config.stage = "translator"
+    config.seed = 0
+    config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
+    config.num_steps = 2500
+    config.targets = 8
+    # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
+    config.predicted_fraction = 0.5
+    config.fusion_run = ""
+    config.ema_decay = 0.995
+    config.log_every = 250
+    config.save_every = 1000
+    config.data = dict(
+        name="sprites",
+        data_dir="data",
+        config="",
+        height=64,
+        width=64,
+        num_frames=48,
+        cache_bytes=2 << 30,
+        augmentation=dict(
+            flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
+        ),
+    )
+    config.model = dict(
+        widths=(32, 64, 96, 128),
+        dropout=0.0,
+        norm="group",
+        reference_frames=1,
+        flows=3,
+        dtype="float32",
+    )
+    config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
+    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group", dtype="float32")
+    config.optimizer = dict(
+        learning_rate=1e-3, warmup_steps=50, schedule="cosine", b1=0.5, b2=0.999, clip=0.0
+    )
+    config.evaluation = dict(every=1250, clips=16, horizon=32, snap_labels=0)
+    if preset == "smoke":
+        config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
+        config.update(batch_size=4)
+        config.data.update(config="tiny", height=32, width=32)
+        config.model.update(widths=(8, 8), flows=1)
+        config.discriminator.update(widths=(8, 8), last_width=8)
+        config.evaluation.update(every=4, clips=2)
+    elif preset == "full":
+        config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
+        config.data.update(height=128, width=128)
+        config.model.update(
+            widths=(64, 128, 256, 512, 512), norm="batch", dropout=0.0, dtype="bfloat16"
+        )
+        config.loss.update(adversarial=1.0)
+        config.discriminator.update(
+            widths=(32, 64, 128), last_width=256, norm="batch", dtype="bfloat16"
+        )
+        config.optimizer.update(learning_rate=2e-4)
+        config.evaluation.update(every=5000, clips=64)
+    elif preset == "paper":
+        config.update(batch_size=2, num_steps=200_000, log_every=100, save_every=2000)
+        config.update(predicted_fraction=0.0)
+        config.data.update(height=256, width=256)
+        config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)
+        config.model.update(
+            widths=(64, 128, 256, 512, 512), dropout=0.5, norm="batch", reference_frames=0, flows=0
+        )
+        config.loss.update(adversarial=1.0)
+        config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")
+        config.optimizer.update(learning_rate=2e-4, warmup_steps=0, schedule="constant")
+        config.evaluation.update(every=5000, clips=16)
+    elif preset != "cpu":
+        raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+    return config

@@ -1,0 +1,139 @@
+"""Predicts the frames after a clip, or after every clip of a data set, and writes what came out.
+
+python scripts/rollout.py                                  # newest runs, sprites' test split
+python scripts/rollout.py --video=clip.mp4 --output=out    # your clip
+
+Writes prediction.webm, .gif, fusion.webm, strip.png and, where the truth is known, metrics.json
+(per step: ours and every naive baseline).
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from absl import flags
+
+from vidpred_jax import cli, evaluate, fusion, pipeline, predictor, segmentation, strip, video_io
+from vidpred_jax.datasets import registry
+from vidpred_jax.types import CONTEXT, Clip, InputError
+
+_FUSION = flags.DEFINE_string("fusion", None, "Run folder of stage 1; the newest under runs/.")
+_TRANSLATOR = flags.DEFINE_string("translator", None, "Run folder of stage 2; the newest.")
+_VIDEO = flags.DEFINE_string("video", None, "Video file or folder of frames to predict.")
+_MASKS = flags.DEFINE_string("masks", None, "Folder of the video's mask images, one a frame.")
+_SEGMENTATION = flags.DEFINE_string(
+    "segmentation", "motion", f"Labels where there are no masks: {', '.join(segmentation.METHODS)}."
+)
+_START = flags.DEFINE_integer("start", 0, "First observed frame of the video.", lower_bound=0)
+_DATA = flags.DEFINE_string("data", "sprites", "Prepared data set to predict without --video.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
+_CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; its first.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
+_CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
+_HORIZON = flags.DEFINE_integer("horizon", 32, "Frames to predict.", lower_bound=1)
+_SNAP = flags.DEFINE_integer("snap_labels", None, "Labels to snap to (0: off); the run's own.")
+_OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
+_SHOWN_CLIPS = 4
+
+
+def main(_):
+    output = pathlib.Path(_OUTPUT.value)
+    video_io.check_writable(output)
+    ours = predictor.load(_FUSION.value, _TRANSLATOR.value, snap_labels=_SNAP.value)
+    print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}", flush=True)
+    windows = _video_windows(ours) if _VIDEO.value else _data_windows(ours)
+    known = min(len(windows[0][2]["frames"]) - CONTEXT, _HORIZON.value)
+    _write_pictures(ours, [element for _, _, element in windows[:_SHOWN_CLIPS]], output)
+    if known < 1:
+        print("no frame after the 16 observed ones: the truth is unknown, no metrics.json")
+        return
+    table = evaluate.compare(
+        windows,
+        {
+            "ours": lambda seen: ours.predict_batch(seen, _HORIZON.value)[1][:, :known],
+            **evaluate.naive_predictors(known),
+        },
+        context=CONTEXT,
+        log=lambda line: print(line, flush=True),
+    )
+    summary = evaluate.summarize(table)
+    report = {
+        "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
+        "fusion_run": ours.fusion_run,
+        "translator_run": ours.translator_run,
+        "height": ours.height,
+        "width": ours.width,
+        "windows": len(windows),
+        "steps": known,
+        "protocol": "psnr and ssim per frame on 8-bit RGB, means over windows",
+        "predictors": summary,
+    }
+    video_io.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
+    print(f"\n{len(windows)} windows of {report['data']} at {ours.width} x {ours.height}")
+    print(evaluate.format_table(summary))
+    print(f"wrote {output / 'metrics.json'}")
+
+
+def _video_windows(ours):
+    info = video_io.probe(_VIDEO.value)
+    # A container's frame count may be off by a few: read what there is, up to the horizon.
+    wanted = min(CONTEXT + _HORIZON.value, max(info.num_frames - _START.value, 0))
+    if info.num_frames and wanted < CONTEXT:
+        raise InputError(
+            f"{_VIDEO.value} has {max(info.num_frames - _START.value, 0)} frames from frame {_START.value} "
+            f"on; at least {CONTEXT} are needed"
+        )
+    frames = video_io.read(_VIDEO.value, _START.value, wanted or None)
+    if len(frames) < CONTEXT:
+        raise InputError(f"{_VIDEO.value} has {len(frames)} frames; at least {CONTEXT} are needed")
+    frames = frames[: CONTEXT + _HORIZON.value]
+    if _MASKS.value:
+        whole = info.num_frames or len(frames)
+        labels = segmentation.read_masks(_MASKS.value, whole, frames.shape[1:3])
+        labels = labels[_START.value : _START.value + len(frames)]
+    else:
+        # The future is not looked at: labels come from the observed frames alone.
+        labels = np.zeros(frames.shape[:3], np.uint8)
+        labels[:CONTEXT] = segmentation.segment(frames[:CONTEXT], _SEGMENTATION.value)
+    clip = Clip(pathlib.Path(_VIDEO.value).stem, frames, labels, fusion.canny(frames))
+    return [(clip.name, _START.value, pipeline.to_batch_element(clip, ours.height, ours.width))]
+
+
+def _data_windows(ours):
+    source = registry.open_split(
+        _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value
+    )
+    num_frames = CONTEXT + _HORIZON.value
+    windows = pipeline.evaluation_windows(
+        source, num_frames=num_frames, height=ours.height, width=ours.width
+    )
+    windows = [w for i, w in enumerate(windows) if not _CLIPS.value or i < _CLIPS.value]
+    if not windows:
+        raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {num_frames} frames")
+    return windows
+
+
+def _write_pictures(ours, elements, output):
+    """Videos and a strip of the first clips: truth, prediction and fusion one above the other."""
+    seen = [{k: v[:CONTEXT] for k, v in element.items()} for element in elements]
+    pictures, frames = ours.predict_batch(seen, _HORIZON.value)
+    rows = []
+    for element, picture, frame in zip(elements, pictures, frames, strict=True):
+        truth = element["frames"][CONTEXT:]
+        if len(truth) >= _HORIZON.value:
+            rows.append(("truth", truth))
+        rows += [("predicted", frame), ("fusion", picture)]
+    videos = {
+        "prediction": np.concatenate(list(frames), 2),
+        "fusion": np.concatenate(list(pictures), 2),
+    }
+    for name, video in videos.items():
+        for suffix in (".webm", ".gif"):
+            video_io.write_video(output / f"{name}{suffix}", video)
+            print(f"wrote {output / name}{suffix}")
+    video_io.write_image(output / "strip.png", strip.draw(rows))
+    print(f"wrote {output / 'strip.png'}", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

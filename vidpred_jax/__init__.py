@@ -1,0 +1,13 @@
+"""Video prediction in JAX: from 16 observed frames to the next 32 or more."""
+
+__version__ = "0.1.0"
+__all__ = ["Prediction", "Predictor", "load"]
+
+
+def __getattr__(name):
+    # Imported on first use: `import vidpred_jax` alone starts no backend.
+    if name in __all__:
+        from vidpred_jax import predictor
+
+        return getattr(predictor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

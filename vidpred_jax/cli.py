@@ -1,0 +1,53 @@
+"""What the commands share: one clear line for a user's mistake, and the right exit code."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from vidpred_jax.types import InputError, UserError
+
+_DEBUG = flags.DEFINE_bool("debug", False, "Show a traceback and check every operation for NaN.")
+
+
+def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = None) -> None:
+    """Runs `main` as a program: exit code 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    def guarded(argv):
+        logging.set_verbosity(logging.ERROR)  # Orbax reports every file it moves at INFO.
+        if _DEBUG.value:
+            import jax
+
+            jax.config.update("jax_debug_nans", True)
+            main(argv)
+            return
+        try:
+            if argv[1:]:
+                raise InputError(f"argument {argv[1]!r} is not a flag; flags begin with --")
+            main(argv)
+        except UserError as error:
+            _stop(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _stop("interrupted", 130)
+        except OSError as error:
+            _stop(f"{error.filename or 'a file'}: {error.strerror or error}", UserError.exit_code)
+
+    if before:
+        before()
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError) as error:
+        # config_flags wraps a whole traceback around what a config raised: its last line tells.
+        last = str(error).strip().splitlines()[-1]
+        _stop(last.removeprefix("ValueError: "), InputError.exit_code)
+
+
+def _stop(message: str, code: int):
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""TFDS builders written and read without TensorFlow, and readers of TFDS's own video sets."""

@@ -1,0 +1,89 @@
+"""Names of data sets -> prepared data on disk: `data_dir/name/config/version`, TFDS's layout."""
+
+import hashlib
+import os
+import pathlib
+
+import tensorflow_datasets as tfds
+
+from vidpred_jax.datasets import clips, digits, folders, sprites
+from vidpred_jax.types import InputError
+
+EMBEDDED = {"sprites": sprites.Sprites, "digits": digits.Digits}
+_HASHED_BYTES = 1 << 30
+
+os.environ.setdefault("NO_GCE_CHECK", "true")
+
+
+def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=print):
+    """The random-access source of a prepared split; `sprites` and `digits` are made if missing.
+
+    config: which of the data set's configurations, empty for its first. Raises InputError.
+    """
+    builder = open_builder(name, data_dir=data_dir, config=config, log=log)
+    if split not in builder.info.splits:
+        raise InputError(
+            f"data set {name!r} has no split {split!r}, but {', '.join(builder.info.splits)}"
+        )
+    return builder.as_data_source(split=split)
+
+
+def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
+    if name in EMBEDDED:
+        known = EMBEDDED[name].builder_configs
+        config = config or next(iter(known))
+        if config not in known:
+            raise InputError(
+                f"data.config ({config!r}) of {name!r} must be one of {', '.join(known)}"
+            )
+        builder = EMBEDDED[name](data_dir=data_dir, config=config)
+        if not builder.is_prepared():
+            log(f"making data set {name}/{config} in {data_dir}")
+            prepare(builder)
+        return builder
+    found = sorted(pathlib.Path(data_dir, name).glob(f"{config or '*'}/*/dataset_info.json"))
+    if not found:
+        prepared = sorted(
+            {f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")}
+        )
+        raise InputError(
+            f"data set {name!r} is not in {str(data_dir)!r}: embedded are {', '.join(EMBEDDED)}, "
+            f"prepared are {', '.join(prepared) or 'none'}; scripts/prepare.py makes one"
+        )
+    return tfds.builder_from_directory(found[-1].parent)
+
+
+def prepare(builder) -> None:
+    """Writes every split as array_record; an interrupted run leaves nothing under the final name."""
+    tfds.disable_progress_bar()
+    builder.download_and_prepare(file_format=clips.FILE_FORMAT)
+
+
+def make_builder(base: type[clips.ClipBuilder], name: str, config, data_dir):
+    """A builder of a user's own data set called `name`."""
+    if not name.isidentifier() or name in EMBEDDED:
+        raise InputError(
+            f"--name ({name!r}) must be letters, digits and _, and not one of {', '.join(EMBEDDED)}"
+        )
+    builder = type(name, (base,), {"name": name, "__doc__": base.__doc__}, skip_registration=True)
+    builder.name = name
+    return builder(data_dir=data_dir, config=config)
+
+
+def video_folder(name: str, data_dir, **fields):
+    """The builder of a folder of clips; fields are `folders.FolderConfig`'s."""
+    config = folders.FolderConfig(name="default", **fields)
+    return make_builder(folders.VideoFolder, name, config, data_dir)
+
+
+def fingerprint(builder) -> str:
+    """Changes when the data does: a hash of the shards (of their sizes, beyond 1 GiB)."""
+    digest = hashlib.sha256()
+    files = sorted(pathlib.Path(builder.data_path).glob("*.array_record*"))
+    whole = sum(f.stat().st_size for f in files) <= _HASHED_BYTES
+    for file in files:
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        if whole:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,141 @@
+"""Synthetic clips with exact labels: the pictures behind `sprites` and `digits`.
+
+Everything is drawn from one NumPy generator, so a seed gives the same clip on every machine.
+"""
+
+import cv2
+import numpy as np
+
+from vidpred_jax.types import Clip
+
+_SHAPES = ("disc", "box", "triangle", "star", "cross")
+
+
+def bounce(start: np.ndarray, velocity: np.ndarray, low, high, num_frames: int) -> np.ndarray:
+    """Positions (num_frames, 2) of a point that moves straight and reflects at `low` and `high`."""
+    span = np.maximum(np.asarray(high, float) - low, 1e-6)
+    phase = (start - low + velocity * np.arange(num_frames)[:, None]) % (2 * span)
+    return low + np.where(phase < span, phase, 2 * span - phase)
+
+
+def _color(rng) -> np.ndarray:
+    hsv = np.uint8([[[rng.integers(180), rng.integers(130, 256), rng.integers(110, 256)]]])
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
+
+
+def _texture(rng, height: int, width: int) -> np.ndarray:
+    """A background: smooth colour noise in three octaves, and flat tiles that give it edges."""
+    picture = np.broadcast_to(_color(rng) * 0.45 + 60, (height, width, 3)).astype(np.float32)
+    for cells, amplitude in ((3, 60.0), (8, 25.0), (24, 8.0)):
+        coarse = rng.normal(size=(cells, cells, 3)).astype(np.float32)
+        picture = picture + amplitude * cv2.resize(
+            coarse, (width, height), interpolation=cv2.INTER_CUBIC
+        )
+    for _ in range(height * width // 900):
+        center = rng.uniform((0, 0), (width, height))
+        size = rng.uniform(5, 14, 2)
+        corners = cv2.boxPoints(
+            (tuple(map(float, center)), tuple(map(float, size)), float(rng.uniform(0, 90)))
+        )
+        color = _color(rng) * 0.6 + 30
+        cv2.fillConvexPoly(
+            picture, np.int32(corners * 16), tuple(map(float, color)), cv2.LINE_AA, 4
+        )
+    return np.clip(picture, 0, 255)
+
+
+def _outline(shape: str) -> np.ndarray:
+    """Polygon (n, 2) with circumradius 1."""
+    if shape == "disc":
+        angles, radii = np.linspace(0, 2 * np.pi, 33)[:-1], np.ones(32)
+    elif shape == "box":
+        angles, radii = np.pi / 4 + np.arange(4) * np.pi / 2, np.ones(4)
+    elif shape == "triangle":
+        angles, radii = np.arange(3) * 2 * np.pi / 3, np.ones(3)
+    elif shape == "star":
+        angles, radii = np.arange(10) * np.pi / 5, np.tile([1.0, 0.5], 5)
+    else:
+        angles = np.repeat(np.arange(4) * np.pi / 2, 3) + np.tile([-0.4, 0.4, np.pi / 4], 4)
+        radii = np.tile([1.0, 1.0, 0.55], 4)
+    return np.stack([np.cos(angles), np.sin(angles)], -1) * radii[:, None]
+
+
+def _draw_polygon(canvas, corners, color) -> None:
+    cv2.fillPoly(canvas, [np.int32(np.round(corners * 16))], color, cv2.LINE_AA, 4)
+
+
+def sprite_clip(rng: np.random.Generator, name: str, num_frames: int, size: int) -> Clip:
+    """Two or three textured objects that move, rotate, bounce and occlude over a panning background.
+
+    Speeds scale with `size`; the background pans at constant velocity and never runs out.
+    """
+    scale = size / 64
+    pan = rng.uniform(-0.35, 0.35, 2) * scale
+    margin = int(np.ceil(0.35 * scale * num_frames)) + 2
+    background = _texture(rng, size + 2 * margin, size + 2 * margin)
+    objects = []
+    for _ in range(rng.integers(2, 4)):
+        radius = rng.uniform(8, 13) * scale
+        direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.8) * scale
+        objects.append(
+            {
+                "outline": _outline(_SHAPES[rng.integers(len(_SHAPES))]) * radius,
+                "radius": radius,
+                "color": _color(rng),
+                "spot": _color(rng),
+                "angle": rng.uniform(0, 2 * np.pi)
+                + rng.uniform(-0.08, 0.08) * np.arange(num_frames),
+                "center": bounce(
+                    rng.uniform(radius, size - radius, 2),
+                    speed * np.array([np.cos(direction), np.sin(direction)]),
+                    radius * 0.8,
+                    size - radius * 0.8,
+                    num_frames,
+                ),
+            }
+        )
+    frames = np.empty((num_frames, size, size, 3), np.uint8)
+    labels = np.zeros((num_frames, size, size), np.uint8)
+    for t in range(num_frames):
+        shift = margin + pan * (t - num_frames / 2)
+        view = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        frame = cv2.warpAffine(background, view, (size, size), flags=flags)
+        for label, item in enumerate(objects, start=1):
+            cos, sin = np.cos(item["angle"][t]), np.sin(item["angle"][t])
+            turn = np.array([[cos, sin], [-sin, cos]])
+            corners = item["outline"] @ turn + item["center"][t]
+            mask = np.zeros((size, size), np.uint8)
+            _draw_polygon(mask, corners, 255)
+            patch = np.empty((size, size, 3), np.float32)
+            patch[:] = item["color"]
+            spot = item["center"][t] + np.array([0.35, 0.0]) * item["radius"] @ turn
+            corner = np.float64([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * item["radius"] * 0.22
+            _draw_polygon(patch, corner @ turn + spot, tuple(map(float, item["spot"])))
+            alpha = mask[..., None].astype(np.float32) / 255
+            frame = frame * (1 - alpha) + patch * alpha
+            labels[t][mask > 127] = label
+        frames[t] = np.clip(np.round(frame), 0, 255)
+    return Clip(name, frames, labels)
+
+
+def digit_clip(
+    rng, name: str, digits: np.ndarray, num_frames: int, size: int, count: int = 2
+) -> Clip:
+    """Moving digits after Moving MNIST (Srivastava et al. 2015): `count` digits bounce over black.
+
+    digits: uint8 (n, s, s), s < size. Overlaps show the brighter value; the later digit's label.
+    """
+    side = digits.shape[-1]
+    frames = np.zeros((num_frames, size, size), np.uint8)
+    labels = np.zeros((num_frames, size, size), np.uint8)
+    for label in range(1, count + 1):
+        digit = digits[rng.integers(len(digits))]
+        direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(2.0, 4.0) * size / 64
+        velocity = speed * np.array([np.cos(direction), np.sin(direction)])
+        corner = bounce(rng.uniform(0, size - side, 2), velocity, 0.0, size - side, num_frames)
+        for t, (x, y) in enumerate(np.round(corner).astype(int)):
+            window = np.s_[t, y : y + side, x : x + side]
+            frames[window] = np.maximum(frames[window], digit)
+            labels[window][digit > 64] = label
+    return Clip(name, np.repeat(frames[..., None], 3, -1), labels)

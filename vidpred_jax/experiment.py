@@ -1,0 +1,226 @@
+"""A config made runnable: data, networks, first state, train step and evaluation of one stage."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidpred_jax import checkpoint, evaluate, fusion, parallel, pipeline, rollout, state, steps
+from vidpred_jax.datasets import registry
+from vidpred_jax.models import build
+from vidpred_jax.types import CONTEXT, InputError
+
+
+@dataclasses.dataclass
+class Experiment:
+    """step: `(state, batch, *, axis_name)`. predict: `(state, seen elements) -> (n, horizon, ...)`.
+
+    field: which part of a batch element predictions are compared with.
+    """
+
+    state: state.TrainState
+    step: Callable
+    predict: Callable
+    field: str
+    batches: Iterator
+    validation: Callable
+    fingerprint: str
+
+
+def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
+    """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
+    data, stage = config["data"], config["stage"]
+    size = data["height"], data["width"]
+    generator = build.make_generator(stage, config["model"], *size, axis_name)
+    num_frames = data["num_frames"]
+    frozen, predictor = {}, None
+    if stage == "fusion":
+        needed = CONTEXT + generator.shift * (1 + config["self_fed"])
+        forward = steps.fusion_forward(generator, config["self_fed"])
+        g_inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
+    else:
+        needed = CONTEXT + config["targets"]
+        snap = 0
+        if config["predicted_fraction"]:
+            predictor, frozen, snap = _load_predictor(config, size)
+        forward = steps.translator_forward(
+            generator,
+            targets=config["targets"],
+            predictor=predictor,
+            predicted_fraction=config["predicted_fraction"],
+            snap_labels=snap,
+        )
+        g_inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, generator.reference_frames, *size, 6)))
+    if num_frames < needed:
+        raise InputError(
+            f"data.num_frames ({num_frames}) must be at least {needed} for this config"
+        )
+    try:
+        weights = steps.LossWeights(**config["loss"])
+        tx = state.make_optimizer(num_steps=config["num_steps"], **config["optimizer"])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"config: {error}") from error
+    discriminator = d_inputs = None
+    if weights.adversarial:
+        discriminator = build.make_discriminator(config["discriminator"], axis_name)
+        d_inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 3)))
+    key = jax.random.key(config["seed"])
+    first = state.create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen)
+    step = steps.make_train_step(
+        forward, discriminator, tx, weights, seed=config["seed"] + 1, ema_decay=config["ema_decay"]
+    )
+    horizon = config["evaluation"]["horizon"]
+    if stage == "fusion":
+        predict = make_fusion_predict(generator, horizon, config["evaluation"]["snap_labels"])
+    else:
+        predict = make_translator_predict(generator)
+    builder = registry.open_builder(
+        data["name"], data_dir=data["data_dir"], config=data["config"], log=log
+    )
+    return Experiment(
+        state=first,
+        step=step,
+        predict=predict,
+        field="fusion" if stage == "fusion" else "frames",
+        batches=_train_batches(config, log),
+        validation=functools.partial(_validation, config, log),
+        fingerprint=registry.fingerprint(builder),
+    )
+
+
+def _load_predictor(config, size):
+    """The stage-1 network whose rollout stage 2 trains on: (module, EMA parameters, snap_labels)."""
+    run = config["fusion_run"]
+    meta = checkpoint.read_meta(run)
+    if meta["stage"] != "fusion":
+        raise InputError(f"fusion_run {run!r} holds a {meta['stage']} run; a fusion run is needed")
+    found = meta["config"]["data"]["height"], meta["config"]["data"]["width"]
+    if found != size:
+        raise InputError(
+            f"fusion_run {run!r} was trained at {found[0]} x {found[1]}, not {size[0]} x {size[1]}"
+        )
+    module, variables = load_generator(run)
+    return module, variables["params"], meta["config"]["evaluation"]["snap_labels"]
+
+
+def load_generator(run: str, step: int | None = None):
+    """The network of a run and its variables for prediction (EMA parameters)."""
+    meta = checkpoint.read_meta(run, step)
+    config = meta["config"]
+    size = config["data"]["height"], config["data"]["width"]
+    module = build.make_generator(meta["stage"], config["model"], *size)
+    if meta["stage"] == "fusion":
+        inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
+    else:
+        inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, module.reference_frames, *size, 6)))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    empty = lambda tree: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)  # noqa: E731
+    template = {
+        "step": np.zeros((), np.int32),
+        "ema": empty(shapes["params"]),
+        "batch_stats": empty(shapes.get("batch_stats", {})),
+    }
+    found = checkpoint.restore_inference(run, template, step)
+    return module, {"params": found["ema"], "batch_stats": found["batch_stats"]}
+
+
+def _train_batches(config, log):
+    data = config["data"]
+    source = registry.open_split(
+        data["name"], "train", data_dir=data["data_dir"], config=data["config"], log=log
+    )
+    augmentation = dict(data["augmentation"])
+    augmentation["speeds"] = tuple(augmentation.get("speeds", (1,)))
+    try:
+        augmentation = pipeline.Augmentation(**augmentation)
+    except TypeError as error:
+        raise InputError(f"data.augmentation: {error}") from error
+    processes = jax.process_count()
+    if config["batch_size"] % jax.device_count():
+        raise InputError(
+            f"batch_size ({config['batch_size']}) must be a multiple of {jax.device_count()} devices"
+        )
+    return pipeline.train_batches(
+        source,
+        batch_size=config["batch_size"] // processes,
+        num_frames=data["num_frames"],
+        height=data["height"],
+        width=data["width"],
+        seed=config["seed"],
+        augmentation=augmentation,
+        cache_bytes=data["cache_bytes"],
+        process_index=jax.process_index(),
+        process_count=processes,
+    )
+
+
+def _validation(config, log):
+    """Windows of the validation split, at most `evaluation.clips`; an empty list if it has none."""
+    data, options = config["data"], config["evaluation"]
+    builder = registry.open_builder(
+        data["name"], data_dir=data["data_dir"], config=data["config"], log=log
+    )
+    if "validation" not in builder.info.splits:
+        return []
+    windows = pipeline.evaluation_windows(
+        builder.as_data_source(split="validation"),
+        num_frames=CONTEXT + options["horizon"],
+        height=data["height"],
+        width=data["width"],
+    )
+    return [window for window, _ in zip(windows, range(options["clips"]), strict=False)]
+
+
+def make_fusion_predict(model, horizon: int, snap_labels: int = 0):
+    """`(state, seen) -> uint8 (n, horizon, h, w, 3)`: the rollout of each element's fusion pictures."""
+    roll = jax.jit(rollout.make_rollout(model, horizon, snap_labels=snap_labels))
+
+    def predict(current, seen):
+        context = fusion.to_float(jnp.asarray(np.stack([e["fusion"][:CONTEXT] for e in seen])))
+        return fusion.to_uint8(np.asarray(roll(current.ema, context)))
+
+    return predict
+
+
+def make_translator_predict(model):
+    """The same for the translator alone, from the true fusion pictures after the context."""
+
+    @jax.jit
+    def translate(variables, frames, pictures):
+        frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
+        seen = steps.references(frames, pictures[:, :CONTEXT], model.reference_frames)
+        later = jnp.moveaxis(pictures[:, CONTEXT:], 1, 0)
+        return jax.lax.map(lambda picture: model.apply(variables, picture, seen), later)
+
+    def predict(current, seen):
+        variables = {"params": current.ema, "batch_stats": current.batch_stats["g"]}
+        frames = np.stack([e["frames"][:CONTEXT] for e in seen])
+        pictures = np.stack([e["fusion"] for e in seen])
+        found = np.moveaxis(np.asarray(translate(variables, frames, pictures)), 0, 1)
+        return fusion.to_uint8(found)
+
+    return predict
+
+
+def validate(experiment: Experiment, current, windows) -> dict:
+    """Summary of ours beside copy-last on validation windows; {} if there are none."""
+    if not windows:
+        return {}
+    current = parallel.to_host(current)
+    horizon = len(windows[0][2]["frames"]) - CONTEXT
+    # The translator alone is given the true fusion pictures of the future.
+    hidden = ("frames", "fusion") if experiment.field == "fusion" else ("frames",)
+    table = evaluate.compare(
+        windows,
+        {
+            "ours": functools.partial(experiment.predict, current),
+            **evaluate.naive_predictors(horizon, ["copy_last"], experiment.field),
+        },
+        context=CONTEXT,
+        field=experiment.field,
+        hidden=hidden,
+    )
+    return evaluate.summarize(table)

@@ -1,0 +1,49 @@
+"""Networks from the `model` part of a config, checked before anything is computed."""
+
+import jax.numpy as jnp
+
+from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.unet3d import UNet3d
+from vidpred_jax.types import InputError
+
+_NETWORKS = {"fusion": UNet3d, "translator": Generator}
+STAGES = tuple(_NETWORKS)
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def make_generator(stage: str, fields: dict, height: int, width: int, axis_name=None):
+    """UNet3d (stage `fusion`) or Generator (`translator`). Raises InputError naming the field."""
+    if stage not in _NETWORKS:
+        raise InputError(f"stage {stage!r} is not one of {', '.join(STAGES)}")
+    fields = _clean(_NETWORKS[stage], fields, "model")
+    if stage == "translator" and axis_name:
+        fields["axis_name"] = axis_name
+    try:
+        module = _NETWORKS[stage](**fields)
+        module.check(height, width)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return module
+
+
+def make_discriminator(fields: dict, axis_name=None) -> PatchDiscriminator:
+    return PatchDiscriminator(
+        **_clean(PatchDiscriminator, fields, "discriminator"), axis_name=axis_name
+    )
+
+
+def _clean(module, fields, prefix) -> dict:
+    """Lists (from JSON) to tuples, names to dtypes; unknown fields refused."""
+    known = set(module.__dataclass_fields__) - {"parent", "name", "axis_name"}
+    clean = {}
+    for field, value in fields.items():
+        if field not in known:
+            raise InputError(
+                f"{prefix}.{field} is not a field of {module.__name__}: {', '.join(sorted(known))}"
+            )
+        if field == "dtype":
+            if value not in _DTYPES:
+                raise InputError(f"{prefix}.dtype ({value!r}) must be one of {', '.join(_DTYPES)}")
+            value = _DTYPES[value]
+        clean[field] = tuple(value) if isinstance(value, list) else value
+    return clean

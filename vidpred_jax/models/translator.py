@@ -1,0 +1,114 @@
+"""Stage 2: the image-video translator, a conditional GAN of 2-D convolutions."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vidpred_jax.models.layers import NORMS, Conv, Norm, composite
+
+
+class Generator(nn.Module):
+    """Fusion picture -> RGB frame, both in [-1, 1]: a U-Net after the notebook beside the paper.
+
+    widths: features after each halving (kernel 3, stride 2).
+    dropout: rate on the first three doublings.
+    reference_frames: 0 is the paper; n also shows the last n observed frames and their fusion
+        pictures, without which the colours of an unknown scene cannot be known.
+    flows: with references, the newest one is also moved along this many predicted coarse flows
+        and blended with what is painted (ours); 0 paints all.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    dropout: float = 0.5
+    norm: str = "batch"
+    reference_frames: int = 0
+    flows: int = 0
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    def check(self, height: int, width: int) -> None:
+        """Raises ValueError if the fields do not fit each other or pictures of height x width."""
+        if self.norm not in NORMS:
+            raise ValueError(f"model.norm ({self.norm!r}) must be one of {NORMS}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout ({self.dropout}) must be at least 0 and below 1")
+        if self.reference_frames < 0 or self.flows < 0:
+            raise ValueError("model.reference_frames and model.flows must be 0 or more")
+        if self.flows and not self.reference_frames:
+            raise ValueError(
+                f"model.flows ({self.flows}) needs model.reference_frames of 1 or more"
+            )
+        space = 2 ** len(self.widths)
+        if height % space or width % space:
+            raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
+
+    @nn.compact
+    def __call__(
+        self,
+        fusion: Float[Array, "b h w 3"],
+        references: Float[Array, "b {self.reference_frames} h w 6"],
+        train: bool = False,
+    ) -> Float[Array, "b h w 3"]:
+        """references: the last observed RGB frames, oldest first, and their fusion pictures."""
+        b, h, w, _ = fusion.shape
+        self.check(h, w)
+        seen = references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)
+        x = jnp.concatenate([fusion, seen], -1).astype(self.dtype)
+        skips = []
+        for level, features in enumerate(self.widths):
+            x = Conv(features, (3, 3), stride=2, dtype=self.dtype, name=f"down_{level}")(x)
+            if level:
+                x = Norm(self.norm, self.axis_name, self.dtype, name=f"down_norm_{level}")(x, train)
+            x = nn.leaky_relu(x, 0.2)
+            skips.append(x)
+        coarse = None
+        for level in reversed(range(len(self.widths) - 1)):
+            x = Conv(
+                self.widths[level], (3, 3), upsample=True, dtype=self.dtype, name=f"up_{level}"
+            )(x)
+            x = Norm(self.norm, self.axis_name, self.dtype, name=f"up_norm_{level}")(x, train)
+            if self.dropout and level >= len(self.widths) - 4:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = jnp.concatenate([nn.relu(x), skips[level]], -1)
+            coarse = x if level == min(1, len(self.widths) - 2) else coarse
+        painted = 3 + self.flows + 1 if self.flows else 3
+        x = Conv(painted, (3, 3), upsample=True, dtype=self.dtype, name="paint")(x).astype(
+            jnp.float32
+        )
+        picture = jnp.tanh(x[..., :3])
+        if not self.flows:
+            return picture
+        motion = Conv(2 * self.flows, (3, 3), dtype=self.dtype, name="motion")(coarse)
+        # In units of 1/8 of the picture: a network's first outputs are of order one.
+        motion = motion.astype(jnp.float32) * (jnp.array([h, w] * self.flows) / 8)
+        return composite(
+            references[:, -1, ..., :3].astype(jnp.float32), picture, x[..., 3:], motion
+        )
+
+
+class PatchDiscriminator(nn.Module):
+    """Condition and frame -> patch logits (b, h', w'); 47-pixel receptive field as configured.
+
+    After the notebook beside the paper, with the activation its first layer lacks.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    last_width: int = 256
+    norm: str = "batch"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
+    ) -> Float[Array, "b _ _"]:
+        x = jnp.concatenate([condition, frame], -1).astype(self.dtype)
+        for level, features in enumerate((*self.widths, self.last_width)):
+            stride = 2 if level < len(self.widths) else 1
+            x = Conv(features, (3, 3), stride=stride, dtype=self.dtype, name=f"down_{level}")(x)
+            if level:
+                x = Norm(self.norm, self.axis_name, self.dtype, name=f"norm_{level}")(x, train)
+            x = nn.leaky_relu(x, 0.2)
+        return Conv(1, (3, 3), dtype=self.dtype, name="logits")(x)[..., 0].astype(jnp.float32)

@@ -1,0 +1,125 @@
+"""Stage 1: the fusion prediction generator, a U-Net of 3-D convolutions."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vidpred_jax.models import convolution
+from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock, composite
+
+
+class UNet3d(nn.Module):
+    """16 fusion pictures in, 16 out, `shift` frames later (1: the paper's, inferred; 16: a block).
+
+    widths: features per level; every level but the last is followed by a halving of h and w and,
+        where `time_strides` says 2, of t.
+    patch, time_patch: a stem that folds blocks of the input into channels (1: none).
+    flows: 0 paints the output (the paper); k also moves the input picture nearest in time along k
+        predicted coarse flows and blends them in (ours: thin edges survive self-feeding).
+    outputs: how many of the 16 output frames are computed, counted from the last (16: all, the
+        paper; `shift`: only those not seen in the input, the cheapest).
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 1
+    patch: int = 1
+    time_patch: int = 1
+    time_strides: tuple[int, ...] = (2, 2)
+    shift: int = 1
+    flows: int = 0
+    outputs: int = 16
+    norm: str = "group"
+    context: int = 16
+    dtype: Any = jnp.float32
+
+    def check(self, height: int, width: int) -> None:
+        """Raises ValueError if the fields do not fit each other or pictures of height x width."""
+        rules = {
+            "shift": (self.shift, 1 <= self.shift <= self.context, f"must be 1 to {self.context}"),
+            "outputs": (
+                self.outputs,
+                self.shift <= self.outputs <= self.context,
+                f"must be shift ({self.shift}) to {self.context}",
+            ),
+            "flows": (self.flows, self.flows >= 0, "must be 0 or more"),
+            "norm": (self.norm, self.norm in FUSION_NORMS, f"must be one of {FUSION_NORMS}"),
+            "time_strides": (
+                self.time_strides,
+                len(self.time_strides) == len(self.widths) - 1,
+                f"must hold {len(self.widths) - 1} numbers, one less than widths",
+            ),
+        }
+        for field, (value, holds, rule) in rules.items():
+            if not holds:
+                raise ValueError(f"model.{field} ({value!r}) {rule}")
+        space = self.patch * 2 ** (len(self.widths) - 1)
+        if height % space or width % space:
+            raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
+        time = self.time_patch
+        for stride in self.time_strides:
+            time *= stride
+        if self.context % time:
+            raise ValueError(f"context ({self.context}) must be a multiple of {time}")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b {self.outputs} h w c"]:
+        self.check(*x.shape[2:4])
+        clip, channels = x, x.shape[-1]
+        x = x.astype(self.dtype)
+        if self.patch > 1 or self.time_patch > 1:
+            x = convolution.space_to_depth(x, self.patch, self.time_patch)
+        x = self._conv(self.widths[0], 1, "stem")(x)
+        # Convolutions alone see the time index only through their padding.
+        when = self.param("when", nn.initializers.normal(0.1), (x.shape[1], 1, 1, x.shape[-1]))
+        x = x + when.astype(self.dtype)[None]
+        skips = []
+        for level, features in enumerate(self.widths):
+            for i in range(self.blocks):
+                x = self._block(features, f"down_{level}_{i}")(x)
+            if level < len(self.widths) - 1:
+                skips.append(x)
+                x = convolution.space_to_depth(x, 2, self.time_strides[level])
+                x = self._conv(self.widths[level + 1], 1, f"halve_{level}")(x)
+        for level in reversed(range(len(self.widths) - 1)):
+            x = self._conv(self.widths[level], 1, f"double_{level}")(x)
+            x = convolution.upsample(x, self.time_strides[level])
+            x = self._conv(self.widths[level], 1, f"join_{level}")(
+                jnp.concatenate([x, skips[level]], -1)
+            )
+            for i in range(self.blocks):
+                x = self._block(self.widths[level], f"up_{level}_{i}")(x)
+        return self._head(x, clip)
+
+    def _head(self, x, clip):
+        channels = clip.shape[-1]
+        x = x[:, -(-(-self.outputs // self.time_patch)) :]
+        painted = channels + self.flows + 1 if self.flows else channels
+        picture = self._conv(painted * self.time_patch * self.patch**2, 1, "paint")(x)
+        picture = self._newest(convolution.depth_to_space(picture, self.patch, self.time_patch))
+        if not self.flows:
+            return jnp.tanh(picture)
+        motion = self._conv(2 * self.flows * self.time_patch, 1, "motion")(x)
+        motion = self._newest(convolution.depth_to_space(motion, 1, self.time_patch))
+        picture, gates = jnp.tanh(picture[..., :channels]), picture[..., channels:]
+        return self._move(clip, picture, gates, motion)
+
+    def _move(self, clip, picture, gates, motion):
+        """Blends `picture` with the input picture nearest in time, moved along each flow."""
+        output = jnp.arange(self.context - self.outputs, self.context)
+        source = jnp.minimum(output + self.shift - 1, self.context - 1)
+        ahead = (output + self.shift - source).astype(jnp.float32)  # Frames from source to output.
+        motion = motion * ahead[:, None, None, None]  # Flow per frame: steady motion is constant.
+        frames = (clip[:, source].astype(jnp.float32), picture, gates, motion)
+        moved = composite(*(x.reshape(-1, *x.shape[2:]) for x in frames))
+        return moved.reshape(picture.shape)
+
+    def _newest(self, x):
+        return x[:, -self.outputs :].astype(jnp.float32)
+
+    def _conv(self, features, size, name):
+        return Conv(features, (size,) * 3, dtype=self.dtype, name=name)
+
+    def _block(self, features, name):
+        return ConvBlock(features, norm=self.norm, dtype=self.dtype, name=name)

@@ -1,0 +1,68 @@
+"""The only file that says pmap: data parallelism over all devices of all processes."""
+
+import functools
+import os
+
+import jax
+import numpy as np
+
+AXIS = "device"
+
+
+def initialize() -> None:
+    """Joins the other processes where the environment names them; before JAX is first used.
+
+    Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID on plain hosts; under SLURM
+    with several tasks, Open MPI or on a TPU pod JAX finds them itself.
+    """
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        jax.distributed.initialize(
+            coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
+            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+            process_id=int(os.environ["JAX_PROCESS_ID"]),
+        )
+    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 or "OMPI_COMM_WORLD_SIZE" in os.environ or len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
+        jax.distributed.initialize()
+
+
+def has_accelerator() -> bool:
+    """Whether a GPU or TPU is at hand, told without starting JAX's backends."""
+    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+        return False
+    return any(os.path.exists(f) for f in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0"))
+
+
+def parallelize(step, devices=None):
+    """pmap of a step `(state, batch, *, axis_name) -> (state, metrics)`.
+
+    State goes in and comes out whole, and is donated; every batch leaf is (devices, b, ...).
+    """
+    step = functools.partial(step, axis_name=AXIS)
+    # out_axes=None keeps one replica: a forgotten pmean is silent, so a test compares devices.
+    return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
+
+
+def split(batch: dict, num_devices: int | None = None) -> dict:
+    """(b, ...) leaves -> (devices, b / devices, ...)."""
+    num_devices = num_devices or jax.local_device_count()
+
+    def split_leaf(x):
+        if x.shape[0] % num_devices:
+            raise ValueError(
+                f"batch_size ({x.shape[0]}) must be a multiple of {num_devices} devices"
+            )
+        return x.reshape(num_devices, -1, *x.shape[1:])
+
+    return jax.tree.map(split_leaf, batch)
+
+
+def first_example(num_local: int, axis_name: str | None):
+    """The global number of this device's first example: keys made from it know no device count."""
+    return jax.lax.axis_index(axis_name) * num_local if axis_name else 0
+
+
+def to_host(tree):
+    """NumPy copies of a whole (unsplit) pytree."""
+    return jax.tree.map(
+        lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree
+    )

@@ -1,0 +1,180 @@
+"""From a prepared data set to NumPy batches: random access, windows, augmentation, sharding.
+
+A batch is a dict: `frames` and `fusion`, uint8 (b, t, h, w, 3); `index`, int32 (b,), the clip's
+place in its split. The order is a pure function of the seed, and the iterator's state is a small
+dict, so a run resumes on the very next batch.
+"""
+
+import collections
+import dataclasses
+import threading
+
+import grain
+import numpy as np
+
+from vidpred_jax import fusion
+from vidpred_jax.datasets import clips
+from vidpred_jax.types import Clip, InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What may be done to a training window; all off for evaluation.
+
+    crop: smallest side of a random crop, as a share of the clip's (1: no crop).
+    speeds: every n-th frame, n drawn from these. reverse: time may run backwards.
+    transpose: h and w may swap, for square clips.
+    """
+
+    flip: bool = False
+    flip_vertical: bool = False
+    transpose: bool = False
+    reverse: bool = False
+    crop: float = 1.0
+    speeds: tuple[int, ...] = (1,)
+
+    def __post_init__(self):
+        if not 0 < self.crop <= 1:
+            raise InputError(f"data.augmentation.crop ({self.crop}) must be above 0 and at most 1")
+        if not self.speeds or min(self.speeds) < 1:
+            raise InputError(
+                f"data.augmentation.speeds ({self.speeds}) must be whole numbers from 1 on"
+            )
+
+
+def to_batch_element(clip: Clip, height: int, width: int) -> dict:
+    """Frames and fusion pictures of a clip at the model's size; edges are the native ones."""
+    pictures = fusion.render(clip.edges, clip.labels)
+    return {
+        "frames": fusion.resize_frames(clip.frames, height, width),
+        "fusion": fusion.resize(pictures, height, width),
+    }
+
+
+class ClipCache:
+    """Decoded clips of a split, the most recently used up to `max_bytes`; safe for threads."""
+
+    def __init__(self, source, max_bytes: int):
+        self._source, self._max_bytes = source, max_bytes
+        self._clips: collections.OrderedDict[int, Clip] = collections.OrderedDict()
+        self._bytes, self._lock = 0, threading.Lock()
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index):
+        """The place and how to get there: decoding waits until the window is known."""
+        return int(index), self
+
+    def num_frames(self, index: int) -> int:
+        with self._lock:
+            if index in self._clips:
+                return len(self._clips[index].frames)
+        return int(self._source[index]["num_frames"])
+
+    def window(self, index: int, frames: np.ndarray) -> Clip:
+        with self._lock:
+            clip = self._clips.get(index)
+            if clip is not None:
+                self._clips.move_to_end(index)
+        if clip is None:
+            example = self._source[index]
+            size = 5 * int(example["num_frames"] * example["height"] * example["width"])
+            if size > self._max_bytes // 4:
+                return clips.decode(example, frames)
+            clip = clips.decode(example)
+            with self._lock:
+                if index not in self._clips:
+                    self._bytes += size
+                self._clips[index] = clip
+                while self._bytes > self._max_bytes:
+                    self._bytes -= 5 * self._clips.popitem(last=False)[1].labels.size
+        return Clip(clip.name, clip.frames[frames], clip.labels[frames], clip.edges[frames])
+
+
+class RandomWindow(grain.transforms.RandomMap):
+    """A random, augmented window of `num_frames` at height x width."""
+
+    def __init__(self, num_frames, height, width, augmentation: Augmentation):
+        self._num_frames, self._size = num_frames, (height, width)
+        self._augmentation = augmentation
+
+    def random_map(self, element, rng: np.random.Generator):
+        index, cache = element
+        total, options = cache.num_frames(index), self._augmentation
+        fitting = [s for s in options.speeds if (self._num_frames - 1) * s < total]
+        if not fitting:
+            raise InputError(
+                f"clip {index} has {total} frames; data.num_frames ({self._num_frames}) asks for more"
+            )
+        speed = int(rng.choice(fitting))
+        start = int(rng.integers(total - (self._num_frames - 1) * speed))
+        frames = start + speed * np.arange(self._num_frames)
+        if options.reverse and rng.random() < 0.5:
+            frames = frames[::-1]
+        clip = _augment(cache.window(index, frames), options, rng)
+        return {**to_batch_element(clip, *self._size), "index": np.int32(index)}
+
+
+def _augment(clip: Clip, options: Augmentation, rng) -> Clip:
+    view = [slice(None)] * 3
+    if options.crop < 1:
+        share = rng.uniform(options.crop, 1)
+        for axis, size in enumerate(clip.labels.shape[1:], start=1):
+            side = max(int(size * share), 1)
+            start = int(rng.integers(size - side + 1))
+            view[axis] = slice(start, start + side)
+    frames, labels, edges = (a[tuple(view)] for a in (clip.frames, clip.labels, clip.edges))
+    if options.flip and rng.random() < 0.5:
+        frames, labels, edges = (a[:, :, ::-1] for a in (frames, labels, edges))
+    if options.flip_vertical and rng.random() < 0.5:
+        frames, labels, edges = (a[:, ::-1] for a in (frames, labels, edges))
+    if options.transpose and labels.shape[1] == labels.shape[2] and rng.random() < 0.5:
+        frames, labels, edges = (a.swapaxes(1, 2) for a in (frames, labels, edges))
+    frames, labels, edges = (np.ascontiguousarray(a) for a in (frames, labels, edges))
+    return Clip(clip.name, frames, labels, edges)
+
+
+def train_batches(
+    source,
+    *,
+    batch_size: int,
+    num_frames: int,
+    height: int,
+    width: int,
+    seed: int,
+    augmentation: Augmentation = Augmentation(),
+    cache_bytes: int = 1 << 30,
+    num_threads: int = 1,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator:
+    """An endless iterator over this process's share of shuffled windows.
+
+    batch_size is this process's. `get_state()` and `set_state()` carry the position.
+    """
+    if not len(source):
+        raise InputError("the training split holds 0 clips")
+    if len(source) < process_count:
+        raise InputError(
+            f"the training split holds {len(source)} clips, fewer than {process_count} processes"
+        )
+    dataset = grain.MapDataset.source(ClipCache(source, cache_bytes)).seed(seed).shuffle()
+    dataset = dataset[process_index::process_count].repeat()
+    dataset = dataset.random_map(RandomWindow(num_frames, height, width, augmentation))
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def evaluation_windows(
+    source, *, num_frames: int, height: int, width: int, stride: int | None = None
+):
+    """Yields (clip name, start, element) for windows every `stride` frames (None: one a clip)."""
+    for i in range(len(source)):
+        example = source[i]
+        total = int(example["num_frames"])
+        starts = range(0, max(total - num_frames + 1, 0), stride or total)
+        for start in starts:
+            clip = clips.decode(example, np.arange(start, start + num_frames))
+            yield clip.name, start, to_batch_element(clip, height, width)

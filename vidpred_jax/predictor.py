@@ -1,0 +1,139 @@
+"""Trained runs as one predictor: observed RGB frames in, future RGB frames out."""
+
+import dataclasses
+import functools
+import os
+
+import jax
+import numpy as np
+
+from vidpred_jax import checkpoint, experiment, fusion, rollout, runs, segmentation, steps
+from vidpred_jax.types import CONTEXT, HORIZON, InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """frames: uint8 (horizon, h, w, 3), RGB. fusion: the predicted fusion pictures, the same shape."""
+
+    frames: np.ndarray
+    fusion: np.ndarray
+
+
+def load(
+    fusion: str | None = None,
+    translator: str | None = None,
+    *,
+    folder: str | os.PathLike = "runs",
+    snap_labels: int | None = None,
+) -> "Predictor":
+    """A predictor from two run folders; None takes the newest run of that stage under `folder`.
+
+    snap_labels: see `rollout.advance`; None takes the fusion run's. Raises InputError if a run is
+    missing, damaged, of another stage, or if the two do not fit.
+    """
+    fusion_run = _find("fusion", fusion, folder)
+    translator_run = _find("translator", translator, folder)
+    return Predictor(fusion_run, translator_run, snap_labels)
+
+
+def _find(stage: str, run: str | None, folder) -> str:
+    if run is None:
+        run = runs.newest(stage, folder)
+        if run is None:
+            raise InputError(
+                f"no {stage} run under {str(folder)!r}: train one by python -m vidpred_jax.train "
+                f"--config=configs/{stage}.py, or name one by --{stage}"
+            )
+    found = checkpoint.read_meta(run)["stage"]
+    if found != stage:
+        raise InputError(f"--{stage} ({str(run)!r}) holds a {found} run; a {stage} run is needed")
+    return os.fspath(run)
+
+
+class Predictor:
+    """`predict()` for one clip of any size, `predict_batch()` for prepared clips.
+
+    Attributes: config (of the translator run), height and width of what it predicts.
+    """
+
+    def __init__(self, fusion_run: str, translator_run: str, snap_labels: int | None = None):
+        fusion_config = checkpoint.read_meta(fusion_run)["config"]
+        self.config = checkpoint.read_meta(translator_run)["config"]
+        self.fusion_run, self.translator_run = fusion_run, translator_run
+        sizes = [(c["data"]["height"], c["data"]["width"]) for c in (fusion_config, self.config)]
+        if sizes[0] != sizes[1]:
+            raise InputError(
+                f"fusion run {fusion_run!r} works at {sizes[0][0]} x {sizes[0][1]}, translator run "
+                f"{translator_run!r} at {sizes[1][0]} x {sizes[1][1]}; they must be equal"
+            )
+        self.height, self.width = sizes[0]
+        if snap_labels is None:
+            snap_labels = fusion_config["evaluation"]["snap_labels"]
+        self.snap_labels = snap_labels
+        self._fusion, self._fusion_variables = experiment.load_generator(fusion_run)
+        self._translator, self._translator_variables = experiment.load_generator(translator_run)
+        self._compiled = functools.lru_cache(maxsize=8)(self._compile)
+
+    def predict(
+        self,
+        frames: np.ndarray,
+        labels: np.ndarray | None = None,
+        horizon: int = HORIZON,
+        segmentation_method: str = "motion",
+    ) -> Prediction:
+        """The `horizon` frames after a clip, at the runs' height x width.
+
+        frames: uint8 (t, h, w, 3), RGB, t of 16 or more; the last 16 are used. labels: uint8
+        (t, h, w); None finds them by `segmentation_method`. Raises InputError.
+        """
+        frames = np.asarray(frames)
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise InputError(
+                f"frames are {frames.dtype} {frames.shape}; they must be uint8 (t, h, w, 3)"
+            )
+        if len(frames) < CONTEXT:
+            raise InputError(f"the clip has {len(frames)} frames; at least {CONTEXT} are needed")
+        if labels is not None and np.asarray(labels).shape != frames.shape[:3]:
+            raise InputError(
+                f"labels have shape {np.asarray(labels).shape}; {frames.shape[:3]} is needed"
+            )
+        frames = frames[-CONTEXT:]
+        if labels is None:
+            labels = segmentation.segment(frames, segmentation_method)
+        labels = np.asarray(labels)[-CONTEXT:].astype(np.uint8)
+        pictures = fusion.render(fusion.canny(frames), labels)
+        element = {
+            "frames": fusion.resize_frames(frames, self.height, self.width),
+            "fusion": fusion.resize(pictures, self.height, self.width),
+        }
+        pictures, predicted = self.predict_batch([element], horizon)
+        return Prediction(predicted[0], pictures[0])
+
+    def predict_batch(self, elements: list[dict], horizon: int = HORIZON):
+        """(fusion pictures, frames), both uint8 (n, horizon, h, w, 3), of prepared clips.
+
+        elements: dicts of `frames` and `fusion`, uint8 (16, h, w, 3) at the runs' size.
+        """
+        if horizon < 1:
+            raise InputError(f"horizon ({horizon}) must be 1 or more")
+        stacked = (np.stack([e[field] for e in elements]) for field in ("frames", "fusion"))
+        pictures, frames = self._compiled(horizon)(
+            self._fusion_variables["params"], self._translator_variables, *stacked
+        )
+        return np.asarray(pictures), np.asarray(frames)
+
+    def _compile(self, horizon):
+        translate = lambda variables, pictures, seen: self._translator.apply(  # noqa: E731
+            variables, pictures, seen
+        )
+        roll = rollout.make_rollout(
+            self._fusion, horizon, snap_labels=self.snap_labels, translate=translate
+        )
+
+        def predict(params, variables, frames, pictures):
+            frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
+            seen = steps.references(frames, pictures, self._translator.reference_frames)
+            predicted = roll(params, pictures, variables, seen)
+            return jax.tree.map(fusion.to_uint8, predicted)
+
+        return jax.jit(predict)

@@ -1,0 +1,56 @@
+"""Prediction of any horizon: the stage-1 network fed with its own output, inside one `lax.scan`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vidpred_jax import fusion
+
+
+def advance(apply, window, shift: int, snap_labels: int = 0):
+    """One call of the network: (the window moved on by `shift` frames, the new frames).
+
+    snap_labels: 0, or how many labels (background included) new frames are snapped to.
+    """
+    new = apply(window)[:, -shift:]
+    if snap_labels:
+        new = fusion.snap(new, snap_labels)
+    return jnp.concatenate([window[:, shift:], new], 1), new
+
+
+def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
+    """A function `(params, context) -> pictures` to jit.
+
+    model: a UNet3d. context: (b, 16, h, w, 3) fusion pictures in [-1, 1]. pictures: (b, horizon,
+    h, w, 3). Memory beyond the output does not grow with the horizon.
+
+    With `translate(translator_variables, pictures (n, h, w, 3), references) -> frames`, the
+    function is `(params, context, translator_variables, references) -> (pictures, frames)`: each
+    call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
+    """
+    shift = model.shift
+    calls = -(-horizon // shift)
+
+    def join(x):  # (calls, b, shift, ...) -> (b, horizon, ...)
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(x.shape[0], calls * shift, *x.shape[3:])[:, :horizon]
+
+    def rollout(params, context):
+        apply = functools.partial(model.apply, {"params": params})
+        feed = lambda window, _: advance(apply, window, shift, snap_labels)  # noqa: E731
+        return join(jax.lax.scan(feed, context, None, length=calls)[1])
+
+    def rollout_and_translate(params, context, translator_variables, references):
+        apply = functools.partial(model.apply, {"params": params})
+        repeated = jnp.repeat(references, shift, 0)
+
+        def feed(window, _):
+            window, new = advance(apply, window, shift, snap_labels)
+            frames = translate(translator_variables, new.reshape(-1, *new.shape[2:]), repeated)
+            return window, (new, frames.reshape(new.shape))
+
+        pictures, frames = jax.lax.scan(feed, context, None, length=calls)[1]
+        return join(pictures), join(frames)
+
+    return rollout if translate is None else rollout_and_translate

@@ -1,0 +1,67 @@
+"""Run folders: finding the newest, resolving what a config leaves open, refusing a misfit."""
+
+import json
+import os
+import pathlib
+
+from vidpred_jax import checkpoint
+from vidpred_jax.types import InputError
+
+# What may change between two starts of one run; the rest would make another run of it.
+_FREE = ("num_steps", "log_every", "save_every", "evaluation", "fusion_run")
+
+
+def newest(stage: str, folder: str | os.PathLike = "runs") -> str | None:
+    """The run of a stage under `folder` whose newest checkpoint is the latest, or None."""
+    found = []
+    for config in pathlib.Path(folder).glob("*/config.json"):
+        run = config.parent
+        try:
+            same = json.loads(config.read_text()).get("stage") == stage
+        except (ValueError, OSError):
+            continue
+        if same and checkpoint.steps(run):
+            newest_step = run / checkpoint.FOLDER / str(checkpoint.steps(run)[-1])
+            found.append((newest_step.stat().st_mtime, os.fspath(run)))
+    return max(found)[1] if found else None
+
+
+def fill_in(config: dict, folder: str | os.PathLike) -> dict:
+    """Names the stage-1 run that stage 2 trains on where the config leaves it open."""
+    if config.get("predicted_fraction") and not config.get("fusion_run"):
+        run = newest("fusion", folder)
+        if run is None:
+            raise InputError(
+                f"predicted_fraction ({config['predicted_fraction']}) needs a fusion run: none is under "
+                f"{str(folder)!r}; train one, name it by fusion_run, or set predicted_fraction to 0"
+            )
+        config = {**config, "fusion_run": run}
+    return config
+
+
+def check_resumable(config: dict, workdir: pathlib.Path) -> None:
+    """Raises InputError, field by field, if the workdir holds a run of another config."""
+    if not checkpoint.steps(workdir):
+        return
+    saved = checkpoint.read_meta(workdir)["config"]
+    before, now = _flatten(saved), _flatten(config)
+    changed = [
+        f"{field} was {before.get(field)!r}, is {now.get(field)!r}"
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field) != now.get(field) and field.split(".")[0] not in _FREE
+    ]
+    if changed:
+        raise InputError(
+            f"workdir {str(workdir)!r} holds a run of another config: {'; '.join(changed)}; "
+            "choose another --workdir or the same config"
+        )
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

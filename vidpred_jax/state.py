@@ -1,0 +1,75 @@
+"""What training carries from step to step, and what is saved."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+
+@struct.dataclass
+class TrainState:
+    """One pytree of arrays; `g` is the predictor or generator, `d` the discriminator (or empty).
+
+    step: int32, updates done. ema: the moving average of params["g"], used for prediction.
+    frozen: parameters used but not trained (the stage-1 network while stage 2 trains on its
+        output), or empty.
+    """
+
+    step: Any
+    params: dict
+    batch_stats: dict
+    opt_state: dict
+    ema: Any
+    frozen: Any
+
+
+def make_optimizer(
+    *, learning_rate=2e-4, warmup_steps=0, num_steps, schedule="cosine", b1=0.5, b2=0.999, clip=0.0
+) -> optax.GradientTransformation:
+    """Adam (notebook: 2e-4, b1 .5) with linear warm-up; `schedule` is `cosine` (to 0) or `constant`.
+
+    clip: largest global norm of the gradient, 0 for none.
+    """
+    if schedule == "cosine":
+        rate = optax.cosine_decay_schedule(learning_rate, max(num_steps - warmup_steps, 1))
+    elif schedule == "constant":
+        rate = optax.constant_schedule(learning_rate)
+    else:
+        raise ValueError(f"optimizer.schedule ({schedule!r}) must be 'cosine' or 'constant'")
+    if warmup_steps:
+        warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+        rate = optax.join_schedules([warmup, rate], [warmup_steps])
+    adam = optax.adam(rate, b1=b1, b2=b2)
+    return optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+
+
+def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -> TrainState:
+    """A fresh state; discriminator None leaves `d` empty. Inputs are example arrays for init."""
+    g_key, d_key = jax.random.split(key)
+    params, batch_stats, opt_state = {}, {}, {}
+    for name, module, inputs, module_key in (
+        ("g", generator, g_inputs, g_key),
+        ("d", discriminator, d_inputs, d_key),
+    ):
+        variables = jax.jit(module.init)(module_key, *inputs) if module is not None else {}
+        params[name] = variables.get("params", {})
+        batch_stats[name] = variables.get("batch_stats", {})
+        opt_state[name] = tx.init(params[name])
+    # Copies: the step donates its state, and one buffer cannot be donated twice.
+    ema = jax.tree.map(jnp.copy, params["g"])
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=ema,
+        frozen=frozen if frozen is not None else {},
+    )
+
+
+def ema_rate(step, decay: float):
+    """Decay that starts low, so that the average forgets the random start: min(decay, (1+t)/(10+t))."""
+    t = step.astype(jnp.float32)
+    return jnp.minimum(decay, (1 + t) / (10 + t))

@@ -1,0 +1,205 @@
+"""One-device train steps. Both stages are the same step around another forward pass.
+
+A forward pass is `forward(g_params, state, batch, key, axis_name) -> Forward`. Random choices are
+drawn per example from its global number, so the number of devices does not change them.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from vidpred_jax import fusion, losses, parallel, rollout
+from vidpred_jax.state import ema_rate
+
+GAN_LOSSES = {"bce": (losses.bce_d, losses.bce_g), "hinge": (losses.hinge_d, losses.hinge_g)}
+
+
+@struct.dataclass
+class Forward:
+    """pred, target, condition: (n, [t], h, w, c) in [-1, 1], the last as the discriminator's input."""
+
+    pred: Any
+    target: Any
+    condition: Any
+    batch_stats: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """Generator's loss: l1 * L1 + ssim * (1 - SSIM) + adversarial * GAN loss of kind `gan`."""
+
+    l1: float = 1.0
+    ssim: float = 0.0
+    adversarial: float = 0.0
+    gan: str = "bce"
+
+    def __post_init__(self):
+        if self.gan not in GAN_LOSSES:
+            raise ValueError(f"loss.gan ({self.gan!r}) must be one of {tuple(GAN_LOSSES)}")
+
+
+def _example_keys(key, n, axis_name):
+    numbers = parallel.first_example(n, axis_name) + jnp.arange(n)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
+
+
+def fusion_forward(model, self_fed: int = 0):
+    """Stage 1: 16 fusion pictures -> the same clip `shift` later (its last `outputs` frames).
+
+    self_fed: each example first runs a random 0 to `self_fed` steps on the model's own output,
+    without gradient, so that the net learns to mend what it will be fed (pushforward; Brandstetter
+    et al. 2022). batch["fusion"]: uint8 (b, context + shift * (1 + self_fed) or more, h, w, 3).
+    """
+    context, shift = model.context, model.shift
+
+    def forward(g_params, state, batch, key, axis_name):
+        video = fusion.to_float(batch["fusion"])
+        b = video.shape[0]
+        window, done = video[:, :context], jnp.zeros(b, jnp.int32)
+        if self_fed:
+            keys = _example_keys(key, b, axis_name)
+            done = jax.vmap(lambda k: jax.random.randint(k, (), 0, self_fed + 1))(keys)
+            apply = functools.partial(model.apply, {"params": jax.lax.stop_gradient(g_params)})
+
+            def feed(window, i):
+                fed = rollout.advance(apply, window, shift)[0]
+                return jnp.where((i < done)[:, None, None, None, None], fed, window), None
+
+            window, _ = jax.lax.scan(feed, window, jnp.arange(self_fed))
+            window = jax.lax.stop_gradient(window)
+        pred = model.apply({"params": g_params}, window)
+        first = shift * (1 + done) + context - model.outputs
+        target = jax.vmap(lambda v, i: jax.lax.dynamic_slice_in_dim(v, i, model.outputs))(
+            video, first
+        )
+        condition = jnp.broadcast_to(window[:, -1:], target.shape)
+        return Forward(pred, target, condition, state.batch_stats["g"])
+
+    return forward
+
+
+def translator_forward(
+    model, *, context=16, targets=4, predictor=None, predicted_fraction=0.0, snap_labels=0
+):
+    """Stage 2: fusion pictures at `targets` random steps after the context -> their RGB frames.
+
+    The references are the last `model.reference_frames` frames of the context. With probability
+    `predicted_fraction` a clip's fusion pictures are the stage-1 network's own rollout
+    (`predictor`, a UNet3d with `state.frozen`), as at prediction; else they are the true ones.
+    """
+
+    def forward(g_params, state, batch, key, axis_name):
+        frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
+        b, t = frames.shape[:2]
+        keys = _example_keys(key, b, axis_name)
+        if predictor is not None and predicted_fraction:
+            predict = rollout.make_rollout(predictor, t - context, snap_labels=snap_labels)
+            predicted = jnp.concatenate(
+                [pictures[:, :context], predict(state.frozen, pictures[:, :context])], 1
+            )
+            use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
+            shown = jnp.where(use[:, None, None, None, None], predicted, pictures)
+            shown = jax.lax.stop_gradient(shown)
+        else:
+            shown = pictures
+        steps = jax.vmap(
+            lambda k: (
+                context + jax.random.permutation(jax.random.fold_in(k, 1), t - context)[:targets]
+            )
+        )(keys)
+        pick = jax.vmap(lambda video, i: video[i])
+        fold = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        condition, target = fold(pick(shown, steps)), fold(pick(frames, steps))
+        seen = references(frames[:, :context], pictures[:, :context], model.reference_frames)
+        seen = jnp.repeat(seen, targets, 0)
+        dropout_key = jax.random.fold_in(key, parallel.first_example(b, axis_name))
+        pred, updated = model.apply(
+            {"params": g_params, "batch_stats": state.batch_stats["g"]},
+            condition,
+            seen,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        return Forward(pred, target, condition, updated.get("batch_stats", {}))
+
+    return forward
+
+
+def references(frames, pictures, n: int):
+    """The last n observed frames with their fusion pictures: (b, n, h, w, 6); n may be 0."""
+    t = frames.shape[1]
+    return jnp.concatenate([frames[:, t - n :], pictures[:, t - n :]], -1)
+
+
+def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999):
+    """A step `(state, batch, *, axis_name=None) -> (state, metrics)`.
+
+    Generator and discriminator are updated at once: one forward pass, one vjp, two cotangents.
+    """
+    d_loss_fn, g_loss_fn = GAN_LOSSES[weights.gan]
+    flat = lambda x: x.reshape(-1, *x.shape[-3:])  # noqa: E731
+
+    def judge(d_params, state, out):
+        """Per-example (g_loss, d_loss) of one discriminator pass over real and predicted frames."""
+        pair = jnp.concatenate([flat(out.target), flat(out.pred)])
+        condition = jnp.tile(flat(out.condition), (2, 1, 1, 1))
+        logits, updated = discriminator.apply(
+            {"params": d_params, "batch_stats": state.batch_stats["d"]},
+            condition,
+            pair,
+            mutable=["batch_stats"],
+        )
+        real, fake = jnp.split(logits, 2)
+        return g_loss_fn(fake), d_loss_fn(real, fake), updated.get("batch_stats", {})
+
+    def step(state, batch, *, axis_name=None):
+        """One update on one device; `axis_name=None` means alone."""
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss_fn(g_params, d_params):
+            out = forward(g_params, state, batch, key, axis_name)
+            metrics = {"l1": losses.l1(out.pred, out.target).mean()}
+            g_loss = weights.l1 * metrics["l1"]
+            if weights.ssim:
+                metrics["ssim_loss"] = losses.ssim_loss(out.pred, out.target).mean()
+                g_loss += weights.ssim * metrics["ssim_loss"]
+            d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
+            if weights.adversarial:
+                g_gan, d_gan, d_stats = judge(d_params, state, out)
+                metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()
+                g_loss += weights.adversarial * metrics["g_gan"]
+                d_loss = metrics["d_loss"]
+            metrics["loss"] = g_loss
+            return (g_loss, d_loss), (metrics, {"g": out.batch_stats, "d": d_stats})
+
+        _, vjp, (metrics, batch_stats) = jax.vjp(
+            loss_fn, state.params["g"], state.params["d"], has_aux=True
+        )
+        one, zero = jnp.ones(()), jnp.zeros(())
+        grads = {"g": vjp((one, zero))[0], "d": vjp((zero, one))[1]}
+        if axis_name:
+            grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), axis_name)
+        metrics["grad_norm"] = optax.global_norm(grads["g"])
+        params, opt_state = {}, {}
+        for name in ("g", "d"):
+            updates, opt_state[name] = tx.update(
+                grads[name], state.opt_state[name], state.params[name]
+            )
+            params[name] = optax.apply_updates(state.params[name], updates)
+        rate = 1 - ema_rate(state.step, ema_decay)
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=optax.incremental_update(params["g"], state.ema, rate),
+        )
+        return state, metrics
+
+    return step

@@ -1,0 +1,58 @@
+"""Clips, limits and the errors a user can meet.
+
+Axis letters everywhere: `b` batch, `t` time, `h` height, `w` width, `c` channels (last).
+"""
+
+import dataclasses
+
+import numpy as np
+
+CONTEXT = 16  # Observed frames (paper: "Given 16 input frames").
+HORIZON = 32  # Predicted frames (paper: "recursively generates 32 output frames").
+
+
+class UserError(Exception):
+    """A failure told in one line; `exit_code` 1."""
+
+    exit_code = 1
+
+
+class InputError(UserError, ValueError):
+    """Bad input: names the field or file, its value and the rule; `exit_code` 2."""
+
+    exit_code = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a reader accepts before it refuses, so that one bad file cannot exhaust memory."""
+
+    max_frames: int = 20_000
+    max_pixels: int = 8192 * 8192  # Of one frame.
+    max_bytes: int = 8 << 30  # Of one decoded window.
+
+
+@dataclasses.dataclass
+class Clip:
+    """A video with its segmentation.
+
+    frames: uint8 (t, h, w, 3), RGB. labels: uint8 (t, h, w), 0 is background.
+    edges: uint8 (t, h, w), 0 or 255, at native resolution; None until computed.
+    """
+
+    name: str
+    frames: np.ndarray
+    labels: np.ndarray
+    edges: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
+            raise InputError(
+                f"frames of clip {self.name!r} are {self.frames.dtype} {self.frames.shape}; "
+                "they must be uint8 (t, h, w, 3)"
+            )
+        if self.labels.shape != self.frames.shape[:3] or self.labels.dtype != np.uint8:
+            raise InputError(
+                f"labels of clip {self.name!r} are {self.labels.dtype} {self.labels.shape}; "
+                f"they must be uint8 {self.frames.shape[:3]}, as the frames"
+            )
