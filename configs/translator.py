@@ -19,8 +19,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.seed = 0
     config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
-    config.num_steps = 2500
-    config.targets = 8
+    config.num_steps = 1500
+    config.targets = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
     config.predicted_fraction = 0.5
     config.fusion_run = ""
@@ -52,7 +52,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.optimizer = dict(
         learning_rate=1e-3, warmup_steps=50, schedule="cosine", b1=0.5, b2=0.999, clip=0.0
     )
-    config.evaluation = dict(every=1250, clips=16, horizon=32, snap_labels=0)
+    config.evaluation = dict(every=500, clips=16, horizon=32, snap_labels=0)
     if preset == "smoke":
         config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
         config.update(batch_size=4)

@@ -8,8 +8,11 @@ Writes prediction.webm, .gif, fusion.webm, strip.png and, where the truth is kno
 """
 
 import json
+import os
 import pathlib
+import sys
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -65,6 +68,13 @@ def main(_):
         "width": ours.width,
         "windows": len(windows),
         "steps": known,
+        "seed": ours.config["seed"],
+        "command": " ".join(["python", *sys.argv]),
+        "machine": {
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "cpus": os.cpu_count(),
+            "jax": jax.__version__,
+        },
         "protocol": "psnr and ssim per frame on 8-bit RGB, means over windows",
         "predictors": summary,
     }

@@ -117,7 +117,7 @@ def load_generator(run: str, step: int | None = None):
     else:
         inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, module.reference_frames, *size, 6)))
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
-    empty = lambda tree: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)  # noqa: E731
+    empty = lambda tree: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
     template = {
         "step": np.zeros((), np.int32),
         "ema": empty(shapes["params"]),

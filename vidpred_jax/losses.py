@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 _WINDOW, _SIGMA = 11, 1.5  # Wang et al. 2004.
 
 
-def l1(pred: Float[Array, "b *thwc"], target: Float[Array, "b *thwc"]) -> Float[Array, " b"]:
+def l1(pred: Float[Array, " b *thwc"], target: Float[Array, " b *thwc"]) -> Float[Array, " b"]:
     return jnp.abs(pred - target).mean(axis=range(1, pred.ndim))
 
 
 def ssim_loss(
-    pred: Float[Array, "b *t h w c"], target: Float[Array, "b *t h w c"]
+    pred: Float[Array, " b *t h w c"], target: Float[Array, " b *t h w c"]
 ) -> Float[Array, " b"]:
     """1 - SSIM for pictures in [-1, 1], whose range is 2."""
     similarity = ssim(pred, target, data_range=2.0)

@@ -21,7 +21,13 @@ def initialize() -> None:
             num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
             process_id=int(os.environ["JAX_PROCESS_ID"]),
         )
-    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 or "OMPI_COMM_WORLD_SIZE" in os.environ or len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
+    elif any(
+        (
+            int(os.environ.get("SLURM_NTASKS", 1)) > 1,
+            int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1,
+            len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1,
+        )
+    ):
         jax.distributed.initialize()
 
 

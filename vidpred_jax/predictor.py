@@ -123,7 +123,7 @@ class Predictor:
         return np.asarray(pictures), np.asarray(frames)
 
     def _compile(self, horizon):
-        translate = lambda variables, pictures, seen: self._translator.apply(  # noqa: E731
+        translate = lambda variables, pictures, seen: self._translator.apply(
             variables, pictures, seen
         )
         roll = rollout.make_rollout(

@@ -38,7 +38,7 @@ def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
 
     def rollout(params, context):
         apply = functools.partial(model.apply, {"params": params})
-        feed = lambda window, _: advance(apply, window, shift, snap_labels)  # noqa: E731
+        feed = lambda window, _: advance(apply, window, shift, snap_labels)
         return join(jax.lax.scan(feed, context, None, length=calls)[1])
 
     def rollout_and_translate(params, context, translator_variables, references):

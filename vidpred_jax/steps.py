@@ -113,7 +113,7 @@ def translator_forward(
             )
         )(keys)
         pick = jax.vmap(lambda video, i: video[i])
-        fold = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        fold = lambda x: x.reshape(-1, *x.shape[2:])
         condition, target = fold(pick(shown, steps)), fold(pick(frames, steps))
         seen = references(frames[:, :context], pictures[:, :context], model.reference_frames)
         seen = jnp.repeat(seen, targets, 0)
@@ -143,7 +143,7 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
     Generator and discriminator are updated at once: one forward pass, one vjp, two cotangents.
     """
     d_loss_fn, g_loss_fn = GAN_LOSSES[weights.gan]
-    flat = lambda x: x.reshape(-1, *x.shape[-3:])  # noqa: E731
+    flat = lambda x: x.reshape(-1, *x.shape[-3:])
 
     def judge(d_params, state, out):
         """Per-example (g_loss, d_loss) of one discriminator pass over real and predicted frames."""

@@ -48,65 +48,97 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
         f"{config['stage']}: {num_params:,} parameters, {config['num_steps']} steps of batch "
         f"{config['batch_size']} on {jax.device_count()} x {jax.devices()[0].device_kind}"
     )
-    step_fn = parallel.parallelize(made.step)
-    windows = made.validation() if is_main else []
-    writer = _MetricsWriter(workdir) if is_main else None
-    start = step = int(state.step)
-    summary, pending, clock = {}, [], time.perf_counter()
     meta = {
         "stage": config["stage"],
         "config": config,
         "fingerprint": made.fingerprint,
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }
-    trained = time.perf_counter()
-    while step < config["num_steps"]:
+    step_fn = parallel.parallelize(made.step)
+    windows = made.validation() if is_main else []
+    writer = _MetricsWriter(workdir) if is_main else None
+    summary, progress = {}, _Progress(int(state.step), config["num_steps"])
+    for step in range(int(state.step) + 1, config["num_steps"] + 1):
         batch = {k: v for k, v in next(batches).items() if k != "index"}
         state, metrics = step_fn(state, parallel.split(batch))
-        step += 1
-        pending.append(metrics)
+        progress.add(metrics)
         last = step == config["num_steps"]
-        if step % config["log_every"] == 0 or step % config["save_every"] == 0 or last:
-            values = _mean(jax.device_get(pending), step)
-            rate = len(pending) / (time.perf_counter() - clock)
-            left = (config["num_steps"] - step) * (time.perf_counter() - trained) / (step - start)
-            if is_main and (step % config["log_every"] == 0 or last):
-                writer.write(step, {**values, "steps_per_second": rate})
-                shown = "  ".join(f"{k} {v:.4f}" for k, v in values.items())
-                log(
-                    f"{config['stage']} step {step}/{config['num_steps']}  {rate:.2f} steps/s  "
-                    f"{left / 60:.1f} min left  {shown}"
-                )
-            pending, clock = [], time.perf_counter()
-        evaluate_now = step % config["evaluation"]["every"] == 0 or last
+        evaluate_now = last or step % config["evaluation"]["every"] == 0
+        save_now = evaluate_now or step % config["save_every"] == 0
+        if save_now:
+            progress.check(step)  # Before anything is saved.
+        if last or step % config["log_every"] == 0:
+            values = progress.means(step)
+            if is_main:
+                writer.write(step, values)
+                log(f"{config['stage']} {progress.describe(step, values)}")
         if is_main and evaluate_now:
             summary = experiment.validate(made, state, windows)
             if summary:
                 writer.write_evaluation(step, summary)
                 log(_describe(step, summary))
                 _write_sample(workdir / "samples" / f"step_{step:07d}.png", made, state, windows)
-            clock = time.perf_counter()
-        if step % config["save_every"] == 0 or evaluate_now:
+        if save_now:
             quality = (
                 {"psnr": summary["ours"]["psnr"]["mean"]} if evaluate_now and summary else None
             )
             saver.save(state, {**meta, "data_state": batches.get_state()}, quality)
+            progress.pause()
     saver.close()
-    log(f"{config['stage']}: done at step {step}, saved in {workdir}")
+    log(f"{config['stage']}: done at step {int(state.step)}, saved in {workdir}")
     return summary
 
 
-def _mean(metrics: list[dict], step: int) -> dict[str, float]:
-    """Means over the steps since the last line. Raises UserError where a value is not finite."""
-    for back, values in enumerate(reversed(metrics)):
-        bad = [k for k, v in values.items() if not math.isfinite(v)]
-        if bad:
-            raise UserError(
-                f"{bad[0]} is not finite at step {step - back}; nothing was saved since, run again to "
-                "resume from the last checkpoint, with a lower optimizer.learning_rate or with "
-                "optimizer.clip"
-            )
-    return {k: float(np.mean([m[k] for m in metrics])) for k in metrics[0]} if metrics else {}
+class _Progress:
+    """Rate, time left and means of the metrics; the device is asked for them only when needed."""
+
+    def __init__(self, start: int, num_steps: int):
+        self._num_steps = num_steps
+        self._on_device, self._values = [], []
+        self._clock, self._timed, self._seconds = None, 0, 0.0
+        self._checked = start
+
+    def add(self, metrics: dict) -> None:
+        self._on_device.append(metrics)
+        if self._clock is None:
+            # The first step compiles: it is waited for and not timed.
+            jax.block_until_ready(metrics)
+            self._clock = time.perf_counter()
+        else:
+            self._timed += 1
+
+    def check(self, step: int) -> None:
+        """Raises UserError where a value since the last check is not finite."""
+        found = jax.device_get(self._on_device)
+        for number, values in enumerate(found, start=self._checked + 1):
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
+            if bad:
+                raise UserError(
+                    f"{bad[0]} is not finite at step {number}; nothing was saved since, run again to "
+                    "resume from the last checkpoint, with a lower optimizer.learning_rate or with "
+                    "optimizer.clip"
+                )
+        self._values += found
+        self._on_device, self._checked = [], step
+        self._seconds += time.perf_counter() - self._clock
+        self._clock = time.perf_counter()
+
+    def pause(self) -> None:
+        """Leaves what was done since the last check (evaluating, saving) out of the rate."""
+        self._clock = time.perf_counter()
+
+    def means(self, step: int) -> dict[str, float]:
+        """Metrics averaged since the last call."""
+        self.check(step)
+        values, self._values = self._values, []
+        means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+        return {**means, "steps_per_second": self._timed / self._seconds if self._timed else 0.0}
+
+    def describe(self, step: int, values: dict) -> str:
+        rate = values["steps_per_second"]
+        left = f"{(self._num_steps - step) / rate / 60:.1f} min left" if rate else "rate unknown"
+        losses = "  ".join(f"{k} {v:.4f}" for k, v in values.items() if k != "steps_per_second")
+        return f"step {step}/{self._num_steps}  {rate:.2f} steps/s  {left}  {losses}"
 
 
 def _describe(step, summary) -> str:

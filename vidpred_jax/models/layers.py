@@ -27,7 +27,7 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *thw c"]) -> Float[Array, "b *_ {self.features}"]:
+    def __call__(self, x: Float[Array, " b *thw c"]) -> Float[Array, " b *_ {self.features}"]:
         shape = (*self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
@@ -72,7 +72,7 @@ class ConvBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *thw c"]) -> Float[Array, "b *thw {self.features}"]:
+    def __call__(self, x: Float[Array, " b *thw c"]) -> Float[Array, " b *thw {self.features}"]:
         x = Conv(self.features, self.kernel, use_bias=self.norm == "none", dtype=self.dtype)(x)
         return nn.silu(Norm(self.norm, dtype=self.dtype)(x))
 

@@ -1,5 +1,6 @@
 """Stage 1: the fusion prediction generator, a U-Net of 3-D convolutions."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -66,10 +67,8 @@ class UNet3d(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b {self.outputs} h w c"]:
         self.check(*x.shape[2:4])
-        clip, channels = x, x.shape[-1]
-        x = x.astype(self.dtype)
-        if self.patch > 1 or self.time_patch > 1:
-            x = convolution.space_to_depth(x, self.patch, self.time_patch)
+        clip = x
+        x = convolution.space_to_depth(x.astype(self.dtype), self.patch, self.time_patch)
         x = self._conv(self.widths[0], 1, "stem")(x)
         # Convolutions alone see the time index only through their padding.
         when = self.param("when", nn.initializers.normal(0.1), (x.shape[1], 1, 1, x.shape[-1]))
@@ -94,7 +93,8 @@ class UNet3d(nn.Module):
 
     def _head(self, x, clip):
         channels = clip.shape[-1]
-        x = x[:, -(-(-self.outputs // self.time_patch)) :]
+        slots = math.ceil(self.outputs / self.time_patch)
+        x = x[:, -slots:]
         painted = channels + self.flows + 1 if self.flows else channels
         picture = self._conv(painted * self.time_patch * self.patch**2, 1, "paint")(x)
         picture = self._newest(convolution.depth_to_space(picture, self.patch, self.time_patch))

@@ -1,0 +1,47 @@
+"""Four fake CPU devices for every test, and data sets made once for the whole run."""
+
+import os
+import pathlib
+
+os.environ["PJRT_NPROC"] = "16"  # Fake devices deadlock on two cores otherwise.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import numpy as np
+import pytest
+from absl import flags
+
+from vidpred_jax import fusion
+from vidpred_jax.datasets import registry, synthesis
+
+flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A folder that holds sprites/tiny."""
+    folder = tmp_path_factory.mktemp("data")
+    registry.open_builder("sprites", data_dir=folder, config="tiny", log=lambda line: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip():
+    """48 frames of 64 x 64 with exact labels and edges."""
+    clip = synthesis.sprite_clip(np.random.default_rng(5), "clip", 48, 64)
+    clip.edges = fusion.canny(clip.frames)
+    return clip
+
+
+@pytest.fixture(scope="session")
+def davis():
+    """The folder of real clips, in DAVIS's layout."""
+    folder = os.environ.get("VIDPRED_DAVIS")
+    if not folder:
+        pytest.skip("VIDPRED_DAVIS is not set: tests on real video need DAVIS's folder")
+    return pathlib.Path(folder)

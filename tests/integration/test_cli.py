@@ -1,0 +1,186 @@
+"""The commands as a user types them: files, tables, exit codes and one-line errors."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidpred_jax import video_io
+
+ROOT = pathlib.Path(__file__).parents[2]
+TRAIN = ("-m", "vidpred_jax.train")
+
+
+def run(*args, cwd=ROOT):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(
+        [sys.executable, *map(str, args)], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def succeed(*args):
+    done = run(*args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory, clip):
+    """48 frames as a video file, with masks beside it."""
+    folder = tmp_path_factory.mktemp("video")
+    video_io.write_video(folder / "clip.avi", clip.frames)
+    (folder / "masks").mkdir()
+    for t, mask in enumerate(clip.labels):
+        Image.fromarray(mask).save(folder / "masks" / f"{t:05d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, data_dir):
+    """Both stages trained by their commands."""
+    folder = tmp_path_factory.mktemp("cli") / "runs"
+    data = f"--config.data.data_dir={data_dir}"
+    for stage in ("fusion", "translator"):
+        extra = ["--config.predicted_fraction=0.5"] if stage == "translator" else []
+        out = succeed(
+            *TRAIN,
+            f"--config=configs/{stage}.py:smoke",
+            f"--workdir={folder / stage}",
+            data,
+            *extra,
+        )
+        assert f"{stage} step 4/4" in out and "validation at step 4: ours" in out
+    return folder
+
+
+def named(runs):
+    return f"--fusion={runs / 'fusion'}", f"--translator={runs / 'translator'}"
+
+
+def assert_files(folder, size, horizon):
+    for name in ("prediction", "fusion"):
+        for suffix in (".webm", ".gif"):
+            frames = video_io.read(folder / f"{name}{suffix}")
+            assert len(frames) == horizon and frames.shape[1] == size[0]
+    assert video_io.read_image(folder / "strip.png").std() > 0
+
+
+def test_rollout_of_a_data_set(runs, data_dir, tmp_path):
+    flags = (f"--data_dir={data_dir}", "--data_config=tiny", f"--output={tmp_path}")
+    out = succeed("scripts/rollout.py", *named(runs), *flags)
+    assert "4 windows of sprites test at 32 x 32" in out and "copy_last" in out
+    assert_files(tmp_path, (32, 128), 32)
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    names = {"ours", "copy_last", "mean_context", "blur", "flow", "flow_blur"}
+    assert set(report["predictors"]) == names and report["windows"] == 4
+    for found in report["predictors"].values():
+        for metric in ("psnr", "ssim"):
+            assert len(found[metric]["per_step"]) == 32
+            assert found[metric]["mean"] == pytest.approx(
+                np.mean(found[metric]["per_step"]), abs=1e-3
+            )
+
+
+def test_rollout_of_a_video(runs, video, tmp_path):
+    masks = (f"--video={video / 'clip.avi'}", f"--masks={video / 'masks'}", "--start=4")
+    succeed(
+        "scripts/rollout.py", *named(runs), *masks, "--horizon=20", f"--output={tmp_path / 'a'}"
+    )
+    assert_files(tmp_path / "a", (32, 32), 20)
+    assert json.loads((tmp_path / "a" / "metrics.json").read_text())["steps"] == 20
+    # Sixteen frames and no masks: nothing to compare with, and still a prediction.
+    video_io.write_video(tmp_path / "short.mp4", video_io.read(video / "clip.avi", 0, 16))
+    out = succeed(
+        "scripts/rollout.py",
+        *named(runs),
+        f"--video={tmp_path / 'short.mp4'}",
+        f"--output={tmp_path / 'b'}",
+    )
+    assert_files(tmp_path / "b", (32, 32), 32)
+    assert "truth is unknown" in out and not (tmp_path / "b" / "metrics.json").exists()
+
+
+def test_own_data_from_folder_to_training(video, tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.avi").write_bytes((video / "clip.avi").read_bytes())
+    out = succeed(
+        "scripts/prepare.py", f"--input={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}"
+    )
+    assert "train: 1 clips" in out and "--config.data.name=mine" in out
+    fields = {
+        "data.name": "mine",
+        "data.config": "",
+        "data.data_dir": tmp_path / "data",
+        "batch_size": 1,
+    }
+    flags = [f"--config.{k}={v}" for k, v in fields.items()]
+    out = succeed(
+        *TRAIN, "--config=configs/fusion.py:smoke", f"--workdir={tmp_path / 'run'}", *flags
+    )
+    assert "done at step 4" in out
+    again = run(
+        "scripts/prepare.py", f"--input={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}"
+    )
+    assert again.returncode == 2 and "data set 'mine' is already in" in again.stderr
+
+
+def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path):
+    rollout, prepare = ("scripts/rollout.py", *named(runs)), ("scripts/prepare.py",)
+    output = f"--output={tmp_path / 'out'}"
+    clip_file = f"--video={video / 'clip.avi'}"
+    broken, short, few = tmp_path / "broken.avi", tmp_path / "short.avi", tmp_path / "few"
+    frames = video_io.read(video / "clip.avi")
+    broken.write_bytes((video / "clip.avi").read_bytes()[:3000])
+    video_io.write_video(short, frames[:15])
+    few.mkdir()
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(few / "0.png")
+    sizes, small = tmp_path / "sizes", tmp_path / "small"
+    small.mkdir()
+    for t in range(16):
+        video_io.write_image(sizes / f"{t}.png", frames[t, : 64 - t])
+    for t in range(48):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(small / f"{t}.png")
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "empty").mkdir()
+    smoke = "--config=configs/fusion.py:smoke"
+    cases = [
+        ((*rollout, "--video=none.mp4", output), 2, "none.mp4 does not exist"),
+        ((*rollout, f"--video={broken}", output), 2, "truncated"),
+        ((*rollout, f"--video={short}", output), 2, "has 15 frames from frame 0 on; at least 16"),
+        ((*rollout, f"--video={tmp_path / 'empty'}", output), 2, "holds 0 frames"),
+        ((*rollout, f"--video={sizes}", output), 2, "every frame of the folder must be 64 x 64"),
+        ((*rollout, clip_file, f"--masks={few}", output), 2, "holds 1 masks; the video has 48"),
+        ((*rollout, clip_file, f"--masks={small}", output), 2, "is 8 x 8; masks must be 64 x 64"),
+        (
+            (*rollout, clip_file, "--segmentation=magic", output),
+            2,
+            "segmentation 'magic' is not one",
+        ),
+        ((*rollout, clip_file, f"--output={tmp_path / 'file' / 'x'}"), 1, "cannot write"),
+        ((*rollout, clip_file, "--horizon=0", output), 2, "--horizon=0"),
+        ((*rollout, clip_file, "--horizont=3", output), 2, "Unknown command line flag 'horizont'"),
+        ((*rollout, "--data=moon", output), 2, "data set 'moon' is not in"),
+        (("scripts/rollout.py", f"--fusion={tmp_path}", output), 2, "holds no checkpoint"),
+        ((*TRAIN, "--config=configs/fusion.py:huge"), 2, "preset 'huge' is not one of smoke, cpu"),
+        ((*TRAIN, "--config=configs/none.py"), 2, "none.py"),
+        ((*TRAIN,), 2, "--config"),
+        ((*TRAIN, smoke, f"--workdir={tmp_path / 'w'}", "--config.data.name=moon"), 2, "'moon'"),
+        ((*prepare, "--input=nowhere"), 2, "input folder 'nowhere' does not exist"),
+        ((*prepare,), 2, "give either --input=FOLDER or --catalogue=NAME"),
+        ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),
+    ]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        results = pool.map(lambda case: run(*case[0]), cases)
+    for (args, code, text), done in zip(cases, results, strict=True):
+        assert done.returncode == code, (args, done.stderr)
+        assert text in done.stderr and "Traceback" not in done.stderr, (args, done.stderr)
+        assert done.stderr.count("error: ") == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "w" / "config.json").exists()
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -1,0 +1,132 @@
+"""What is saved comes back, bit for bit; what is damaged or foreign is one clear line."""
+
+import json
+import shutil
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax import checkpoint, runs
+from vidpred_jax.state import TrainState
+from vidpred_jax.types import InputError, UserError
+
+META = {"stage": "fusion", "config": {"stage": "fusion"}, "data_state": {"next_index": 3}}
+
+
+def make_state(step, value=1.0):
+    tree = {"w": jnp.full((2, 3), value), "b": jnp.arange(3.0)}
+    return TrainState(
+        step=jnp.asarray(step, jnp.int32),
+        params={"g": tree, "d": {}},
+        batch_stats={"g": {}, "d": {}},
+        opt_state={"g": (tree, jnp.asarray(step)), "d": ()},
+        ema={"w": tree["w"] * 2, "b": tree["b"]},
+        frozen={},
+    )
+
+
+def save(folder, *steps, metrics=None):
+    saver = checkpoint.Checkpointer(folder)
+    for step in steps:
+        saver.save(make_state(step, float(step)), META, (metrics or {}).get(step))
+    saver.close()
+
+
+def test_round_trip(tmp_path):
+    save(tmp_path, 3, 5)
+    saver = checkpoint.Checkpointer(tmp_path)
+    found, meta = saver.restore(make_state(0, 0.0))
+    chex.assert_trees_all_equal(found, make_state(5, 5.0))
+    assert meta == META and checkpoint.steps(tmp_path) == [3, 5]
+    template = {"step": np.int32(0), "ema": make_state(0).ema, "batch_stats": {}}
+    inference = checkpoint.restore_inference(tmp_path, template, step=3)
+    chex.assert_trees_all_equal(inference["ema"], make_state(3, 3.0).ema)
+
+
+def test_newest_two_and_the_best_are_kept(tmp_path):
+    quality = {1: 10.0, 2: 30.0, 3: 20.0, 4: 5.0, 5: 6.0}
+    save(tmp_path, 1, 2, 3, 4, 5, metrics={k: {"psnr": v} for k, v in quality.items()})
+    assert checkpoint.steps(tmp_path) == [2, 4, 5]
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="run .* holds no checkpoint under checkpoints/"):
+        checkpoint.read_meta(tmp_path)
+    save(tmp_path, 1)
+    with pytest.raises(InputError, match=r"holds no checkpoint of step 7, but \[1\]"):
+        checkpoint.read_meta(tmp_path, 7)
+
+
+def test_damaged(tmp_path):
+    save(tmp_path, 1)
+    for file in (tmp_path / "checkpoints" / "1" / "inference").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:7])
+    template = {"step": np.int32(0), "ema": make_state(0).ema, "batch_stats": {}}
+    with pytest.raises(InputError, match="checkpoint .*/1 is damaged or does not fit"):
+        checkpoint.restore_inference(tmp_path, template)
+    shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")
+    with pytest.raises(InputError, match="checkpoint .*/1 is damaged or does not fit"):
+        checkpoint.read_meta(tmp_path)
+
+
+def test_foreign(tmp_path):
+    saver = checkpoint.Checkpointer(tmp_path)
+    saver.save(make_state(1), {"made_by": "another program"})
+    saver.close()
+    with pytest.raises(InputError, match="was not made by vidpred_jax: its meta names no stage"):
+        checkpoint.read_meta(tmp_path)
+
+
+def test_other_shapes_do_not_fit(tmp_path):
+    save(tmp_path, 1)
+    template = {"step": np.int32(0), "ema": {"other": np.zeros(4)}, "batch_stats": {}}
+    with pytest.raises(InputError, match="is damaged or does not fit"):
+        checkpoint.restore_inference(tmp_path, template)
+
+
+def test_unwritable(tmp_path):
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write checkpoints to .*/checkpoints"):
+        save(tmp_path, 1)
+
+
+def write_run(folder, stage, step, config=None):
+    folder.mkdir(parents=True)
+    config = {"stage": stage, **(config or {})}
+    (folder / "config.json").write_text(json.dumps(config))
+    saver = checkpoint.Checkpointer(folder)
+    saver.save(make_state(step), {"stage": stage, "config": config})
+    saver.close()
+
+
+def test_newest_run(tmp_path):
+    assert runs.newest("fusion", tmp_path) is None
+    write_run(tmp_path / "a", "fusion", 9)
+    write_run(tmp_path / "b", "translator", 2)
+    write_run(tmp_path / "c", "fusion", 1)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "config.json").write_text("{broken")
+    assert runs.newest("fusion", tmp_path) == str(tmp_path / "c")
+
+
+def test_a_stage_2_that_needs_stage_1_says_so(tmp_path):
+    config = {"stage": "translator", "predicted_fraction": 0.5, "fusion_run": ""}
+    with pytest.raises(InputError, match=r"predicted_fraction \(0.5\) needs a fusion run: none"):
+        runs.fill_in(config, tmp_path)
+    write_run(tmp_path / "a", "fusion", 9)
+    assert runs.fill_in(config, tmp_path)["fusion_run"] == str(tmp_path / "a")
+
+
+def test_another_config_is_refused_field_by_field(tmp_path):
+    before = {"seed": 0, "num_steps": 5, "model": {"widths": [8, 8], "shift": 1}}
+    write_run(tmp_path / "a", "fusion", 9, before)
+    same = {"stage": "fusion", **before, "num_steps": 50}
+    runs.check_resumable(same, tmp_path / "a")
+    other = {**same, "seed": 1, "model": {"widths": [8, 9], "shift": 1}}
+    with pytest.raises(
+        InputError, match=r"model.widths was \[8, 8\], is \[8, 9\]; seed was 0, is 1"
+    ):
+        runs.check_resumable(other, tmp_path / "a")

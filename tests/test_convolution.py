@@ -1,0 +1,75 @@
+"""The CPU forms equal XLA's own convolutions, in values and in both gradients."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vidpred_jax.models import convolution
+
+
+def assert_equal_with_gradients(ours, native, x, w):
+    y = native(x, w)
+    cotangent = jax.random.normal(jax.random.key(9), y.shape)
+
+    def both(function):
+        y, vjp = jax.vjp(function, x, w)
+        return y, *vjp(cotangent)
+
+    expected = jax.jit(lambda: both(native))()
+    chex.assert_trees_all_close(jax.jit(lambda: both(ours))(), expected, rtol=1e-4, atol=1e-4)
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize("size", [(7, 8), (8, 9)])
+@pytest.mark.parametrize("kernel", [1, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_conv2d(stride, kernel, size):
+    assert_equal_with_gradients(
+        lambda x, w: convolution.conv(x, w, stride),
+        lambda x, w: convolution.native_conv(x, w, stride),
+        normal(0, 2, *size, 3),
+        normal(1, kernel, kernel, 3, 5),
+    )
+
+
+@pytest.mark.parametrize("channels", [3, 64])  # Below and from the switch of forms.
+@pytest.mark.parametrize("taps", [1, 3])
+def test_conv3d(taps, channels):
+    x, w = normal(0, 2, 5, 7, 8, channels), normal(1, taps, 3, 3, channels, 4)
+    assert_equal_with_gradients(convolution.conv, convolution.native_conv, x, w)
+
+
+@pytest.mark.parametrize("size", [(5, 6), (1, 2)])
+def test_upsample_conv(size):
+    x, w = normal(0, 2, *size, 3), normal(1, 3, 3, 3, 4)
+    assert_equal_with_gradients(convolution.upsample_conv, convolution.native_upsample_conv, x, w)
+
+
+def test_conv_inside_scan_has_gradients():
+    w = normal(0, 3, 3, 3, 2, 2)
+
+    def total(w):
+        feed = lambda x, _: (jnp.tanh(convolution.conv(x, w)), None)
+        return jax.lax.scan(feed, normal(1, 1, 4, 6, 6, 2), None, length=3)[0].sum()
+
+    def unrolled(w):
+        x = normal(1, 1, 4, 6, 6, 2)
+        for _ in range(3):
+            x = jnp.tanh(convolution.native_conv(x, w))
+        return x.sum()
+
+    chex.assert_trees_all_close(
+        jax.jit(jax.grad(total))(w), jax.jit(jax.grad(unrolled))(w), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_space_to_depth_keeps_blocks_together_and_is_undone():
+    x = jnp.arange(2 * 4 * 4 * 6 * 3.0).reshape(2, 4, 4, 6, 3)
+    folded = convolution.space_to_depth(x, 2, 2)
+    chex.assert_shape(folded, (2, 2, 2, 3, 24))
+    chex.assert_trees_all_equal(folded[0, 0, 0, 0], x[0, :2, :2, :2].reshape(-1))
+    chex.assert_trees_all_equal(convolution.depth_to_space(folded, 2, 2), x)

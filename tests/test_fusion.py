@@ -1,0 +1,85 @@
+"""Fusion pictures by hand, their inverse, and the edge density on real video."""
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax import fusion, video_io
+from vidpred_jax.datasets import folders
+
+
+def test_palette_is_davis():
+    expected = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
+    assert fusion.PALETTE[:5].tolist() == [list(c) for c in expected]
+    assert fusion.PALETTE[8].tolist() == [64, 0, 0]
+    assert len(np.unique(fusion.PALETTE, axis=0)) == 256
+
+
+def test_render_by_hand():
+    edges = np.uint8([[0, 255], [0, 0]])
+    labels = np.uint8([[0, 0], [1, 2]])
+    expected = [[[0, 0, 0], [255, 255, 255]], [[128, 0, 0], [0, 128, 0]]]
+    assert fusion.render(edges, labels).tolist() == expected
+
+
+def test_render_is_clipped_sum(clip):
+    total = fusion.PALETTE[clip.labels].astype(int) + clip.edges[..., None]
+    np.testing.assert_array_equal(fusion.render(clip.edges, clip.labels), np.clip(total, 0, 255))
+
+
+def test_canny_finds_a_step_and_nothing_in_flat_grey():
+    frames = np.full((2, 20, 20, 3), 100, np.uint8)
+    frames[1, :, 10:] = 250
+    edges = fusion.canny(frames)
+    assert not edges[0].any()
+    assert set(np.flatnonzero(edges[1].any(0))) <= {9, 10}
+    assert (edges[1, 2:-2].any(1)).all()
+
+
+def test_float_and_back():
+    values = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(fusion.to_uint8(fusion.to_float(values)), values)
+    np.testing.assert_array_equal(
+        np.asarray(fusion.to_uint8(fusion.to_float(jnp.asarray(values)))), values
+    )
+    assert fusion.to_uint8(np.float32([-3.0, 3.0])).tolist() == [0, 255]
+
+
+def test_decode_undoes_render(clip):
+    pictures = fusion.to_float(jnp.asarray(fusion.render(clip.edges, clip.labels)[:4]))
+    edges, labels = fusion.decode(pictures, num_labels=4)
+    np.testing.assert_array_equal(edges, clip.edges[:4] > 0)
+    plain = clip.edges[:4] == 0
+    np.testing.assert_array_equal(np.asarray(labels)[plain], clip.labels[:4][plain])
+    # Under an edge the label is hidden: the neighbours' majority is nearly always right.
+    assert (np.asarray(labels)[~plain] == clip.labels[:4][~plain]).mean() > 0.7
+
+
+def test_snap_mends_noise_and_keeps_clean_pictures(clip):
+    clean = fusion.to_float(jnp.asarray(fusion.render(clip.edges, clip.labels)[:4]))
+    noise = np.random.default_rng(0).uniform(-0.2, 0.2, clean.shape).astype(np.float32)
+    np.testing.assert_array_equal(fusion.snap(clean + noise), fusion.snap(clean))
+    np.testing.assert_allclose(fusion.snap(clean), clean, atol=1e-6)
+
+
+def test_resize_is_opencvs(clip):
+    pictures = fusion.render(clip.edges, clip.labels)[:2]
+    smaller = fusion.resize(pictures, 32, 48)
+    np.testing.assert_array_equal(smaller[1], cv2.resize(pictures[1], (48, 32)))
+
+
+def test_edges_cover_about_three_percent_of_real_video(davis):
+    shares = [
+        (fusion.canny(video_io.read(folder, 0, 40)[::20]) > 0).mean()
+        for folder in sorted((davis / folders.DAVIS_FRAMES).iterdir())
+    ]
+    assert 0.02 < np.mean(shares) < 0.04
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_decode_never_names_an_unknown_label(count):
+    pictures = jnp.asarray(
+        np.random.default_rng(1).uniform(-1, 1, (2, 12, 12, 3)).astype(np.float32)
+    )
+    assert int(fusion.decode(pictures, count)[1].max()) < count

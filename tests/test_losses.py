@@ -1,0 +1,77 @@
+"""Losses and metrics: by hand, and against scikit-image."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage import metrics as reference
+
+from vidpred_jax import losses, metrics
+
+
+def pictures(seed, dtype=np.uint8):
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 256, (3, 24, 32, 3)).astype(np.uint8)
+    noise = rng.normal(0, 30, target.shape)
+    return np.clip(target + noise, 0, 255).astype(dtype), target
+
+
+def test_l1_by_hand():
+    pred, target = jnp.array([[1.0, -1.0], [0.0, 0.0]]), jnp.array([[0.0, 0.0], [0.0, 0.5]])
+    chex.assert_trees_all_close(losses.l1(pred, target), jnp.array([1.0, 0.25]))
+
+
+def test_hinge_by_hand():
+    real, fake = jnp.array([[[2.0, 0.5]]]), jnp.array([[[-3.0, 0.0]]])
+    chex.assert_trees_all_close(losses.hinge_d(real, fake), jnp.array([0.75]))
+    chex.assert_trees_all_close(losses.hinge_g(fake), jnp.array([1.5]))
+
+
+def test_bce_by_hand():
+    zero = jnp.zeros((1, 2, 2))
+    chex.assert_trees_all_close(losses.bce_d(zero, zero), jnp.array([np.log(2.0)]), atol=1e-6)
+    chex.assert_trees_all_close(losses.bce_g(zero), jnp.array([np.log(2.0)]), atol=1e-6)
+    sure = jnp.full((1, 2, 2), 20.0)
+    assert float(losses.bce_d(sure, -sure)[0]) < 1e-6
+    assert float(losses.bce_g(-sure)[0]) > 19
+
+
+def test_ssim_equals_scikit_image():
+    pred, target = pictures(0)
+    expected = [
+        reference.structural_similarity(
+            t,
+            p,
+            channel_axis=-1,
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+        for p, t in zip(pred, target, strict=True)
+    ]
+    np.testing.assert_allclose(metrics.ssim(pred, target), expected, atol=1e-4)
+
+
+def test_ssim_loss_is_zero_for_equal_pictures_and_falls_with_descent():
+    pred, target = (x.astype(np.float32) / 127.5 - 1 for x in pictures(1))
+    np.testing.assert_allclose(losses.ssim_loss(target, target), np.zeros(3), atol=1e-5)
+    before, grad = jax.value_and_grad(lambda p: losses.ssim_loss(p, target).mean())(pred)
+    assert losses.ssim_loss(pred - 20 * grad, target).mean() < before
+
+
+def test_ssim_needs_its_window():
+    small = jnp.zeros((1, 8, 32, 3))
+    with pytest.raises(ValueError, match="SSIM needs pictures of 11 x 11 or more, not 8 x 32"):
+        losses.ssim(small, small, 1.0)
+
+
+def test_psnr_equals_scikit_image_and_never_wraps_around():
+    pred, target = pictures(2)
+    expected = [reference.peak_signal_noise_ratio(t, p) for p, t in zip(pred, target, strict=True)]
+    np.testing.assert_allclose(metrics.psnr(pred, target), expected, atol=1e-4)
+    # uint8 arithmetic would make 255 - 0 and 0 - 255 a distance of 1.
+    black, white = np.zeros((1, 12, 12, 3), np.uint8), np.full((1, 12, 12, 3), 255, np.uint8)
+    np.testing.assert_allclose(metrics.psnr(black, white), [0.0], atol=1e-5)
+    np.testing.assert_allclose(metrics.psnr(white, white), [metrics.MAX_PSNR])

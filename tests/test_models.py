@@ -1,0 +1,143 @@
+"""Shapes, what the networks may see, gradients for every parameter, and every refused field."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax.models import build, layers
+from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.unet3d import UNet3d
+from vidpred_jax.types import InputError
+
+SMALL = dict(widths=(8, 8), time_strides=(2,))
+UNETS = {
+    "paper": UNet3d(**SMALL),
+    "block": UNet3d(**SMALL, shift=16),
+    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, flows=2, outputs=4),
+    "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, flows=1, norm="none"),
+    "bfloat16": UNet3d(**SMALL, flows=1, dtype=jnp.bfloat16),
+}
+GENERATORS = {
+    "paper": Generator(widths=(8, 8, 8), dropout=0.5),
+    "reference": Generator(widths=(8, 8), norm="group", reference_frames=2, flows=2),
+    "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
+}
+
+
+def uniform(seed, *shape):
+    return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0)
+
+
+def references(model, b, size):
+    return uniform(3, b, model.reference_frames, size, size, 6)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
+    model, x = UNETS[name], uniform(0, 2, 16, 16, 16, 3)
+    variables = model.init(jax.random.key(1), x)
+    assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
+    pred = model.apply(variables, x)
+    chex.assert_shape(pred, (2, model.outputs, 16, 16, 3))
+    assert pred.dtype == jnp.float32 and float(jnp.abs(pred).max()) <= 1 + 1e-6
+    target = uniform(4, *pred.shape)
+    grads = jax.grad(lambda v: jnp.square(model.apply(v, x) - target).mean())(variables)
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generator_and_discriminator(name):
+    model = GENERATORS[name]
+    fusion, seen = uniform(0, 2, 16, 16, 3), references(model, 2, 16)
+    variables = model.init(jax.random.key(1), fusion, seen)
+    rngs = {"dropout": jax.random.key(5)}
+    target = uniform(4, 2, 16, 16, 3)
+
+    def loss(params):
+        pred, _ = model.apply(
+            {**variables, "params": params},
+            fusion,
+            seen,
+            train=True,
+            mutable=["batch_stats"],
+            rngs=rngs,
+        )
+        chex.assert_shape(pred, (2, 16, 16, 3))
+        return jnp.square(pred - target).mean()
+
+    for path, grad in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(variables["params"])):
+        # A bias before batch norm is cancelled by it.
+        cancelled = model.norm == "batch" and path[-1].key == "bias" and "norm" not in str(path)
+        assert cancelled or jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_discriminator_sees_47_pixels():
+    model = PatchDiscriminator(widths=(4, 4, 4), last_width=4, norm="none")
+    condition, frame = uniform(0, 1, 96, 96, 3), uniform(1, 1, 96, 96, 3)
+    variables = model.init(jax.random.key(2), condition, frame)
+
+    def middle(frame):
+        return model.apply(variables, condition, frame)[0, 6, 6]
+
+    seen = jnp.abs(jax.grad(middle)(frame))[0].max((-1, 0)) > 0
+    places = np.flatnonzero(seen)
+    assert places[-1] - places[0] + 1 == 47
+
+
+def test_shift_one_moves_each_frame_and_block_moves_the_last():
+    """With all flows at one pixel and gates shut on the painting, outputs are moved inputs."""
+    x = uniform(0, 1, 16, 8, 8, 3)
+    for shift, source in ((1, x), (16, jnp.repeat(x[:, -1:], 16, 1))):
+        model = UNet3d(widths=(4,), time_strides=(), shift=shift, flows=1)
+        variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), x))
+        variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
+        variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
+        pred = model.apply(variables, x)
+        ahead = np.ones(16, int) if shift == 1 else np.arange(1, 17)
+        for t in range(16):
+            columns = np.minimum(np.arange(8) + ahead[t], 7)
+            chex.assert_trees_all_close(pred[0, t], source[0, t][:, columns], atol=1e-5)
+
+
+def test_warp_by_hand():
+    picture = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    still = layers.warp(picture, jnp.zeros((1, 4, 4, 2)))
+    chex.assert_trees_all_close(still, picture)
+    half = layers.warp(picture, jnp.full((1, 4, 4, 2), 0.5))
+    assert float(half[0, 0, 0, 0]) == 2.5  # Mean of 0, 1, 4, 5.
+    far = layers.warp(picture, jnp.full((1, 4, 4, 2), -9.0))
+    chex.assert_trees_all_close(far, jnp.zeros_like(picture))
+
+
+def test_composite_blends_by_softmax():
+    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
+    gates, motion = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 2, 2, 2))
+    chex.assert_trees_all_close(
+        layers.composite(source, picture, gates, motion), jnp.zeros((1, 4, 4, 3))
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "message"),
+    [
+        ("fusion", dict(shift=0), r"model.shift \(0\) must be 1 to 16"),
+        ("fusion", dict(shift=8, outputs=4), r"model.outputs \(4\) must be shift \(8\) to 16"),
+        ("fusion", dict(flows=-1), r"model.flows \(-1\) must be 0 or more"),
+        ("fusion", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
+        ("fusion", dict(time_strides=[2]), r"model.time_strides \(\(2,\)\) must hold 2 numbers"),
+        ("fusion", dict(patch=5), r"picture size \(32 x 32\) must be a multiple of 20"),
+        ("fusion", dict(time_patch=8), r"context \(16\) must be a multiple of 32"),
+        ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
+        ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
+        ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be at least 0 and below 1"),
+        ("translator", dict(flows=1), r"model.flows \(1\) needs model.reference_frames"),
+        ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        ("sharpener", {}, "stage 'sharpener' is not one of fusion, translator"),
+    ],
+)
+def test_refused_fields(stage, fields, message):
+    with pytest.raises(InputError, match=message):
+        build.make_generator(stage, fields, 32, 32)

@@ -1,0 +1,100 @@
+"""Windows hold what they say; order, shards and resume are exact."""
+
+import numpy as np
+import pytest
+
+from vidpred_jax import fusion, pipeline
+from vidpred_jax.datasets import clips, registry
+from vidpred_jax.types import InputError
+
+
+@pytest.fixture(scope="module")
+def source(data_dir):
+    return registry.open_split("sprites", "train", data_dir=data_dir, config="tiny")
+
+
+def batches(source, **options):
+    defaults = dict(batch_size=4, num_frames=6, height=32, width=32, seed=1)
+    return pipeline.train_batches(source, **{**defaults, **options})
+
+
+def test_batches_are_windows_of_their_clips(source):
+    batch = next(batches(source, num_frames=20))
+    assert batch["frames"].shape == batch["fusion"].shape == (4, 20, 32, 32, 3)
+    assert batch["frames"].dtype == batch["fusion"].dtype == np.uint8
+    for frames, pictures, index in zip(
+        batch["frames"], batch["fusion"], batch["index"], strict=True
+    ):
+        clip = clips.decode(source[int(index)])
+        starts = [s for s in range(29) if (clip.frames[s : s + 20] == frames).all()]
+        assert len(starts) == 1
+        window = slice(starts[0], starts[0] + 20)
+        np.testing.assert_array_equal(
+            pictures, fusion.render(clip.edges[window], clip.labels[window])
+        )
+
+
+def test_order_is_a_function_of_the_seed_for_any_cache_and_threads(source):
+    first = [b["index"] for b, _ in zip(batches(source), range(5), strict=False)]
+    again = [b["frames"] for b, _ in zip(batches(source), range(5), strict=False)]
+    small = batches(source, cache_bytes=0, num_threads=2)
+    np.testing.assert_array_equal(
+        again, [b["frames"] for b, _ in zip(small, range(5), strict=False)]
+    )
+    other = [b["index"] for b, _ in zip(batches(source, seed=2), range(5), strict=False)]
+    assert not np.array_equal(first, other)
+    assert sorted(np.concatenate(first[:3])) == list(range(12))  # An epoch sees each clip once.
+
+
+def test_resume_continues_on_the_next_batch(source):
+    iterator = batches(source)
+    for _ in range(3):
+        next(iterator)
+    saved = iterator.get_state()
+    expected = next(iterator)
+    fresh = batches(source)
+    fresh.set_state(saved)
+    np.testing.assert_array_equal(next(fresh)["frames"], expected["frames"])
+
+
+def test_processes_share_an_epoch(source):
+    seen = []
+    for process in range(2):
+        iterator = batches(source, batch_size=2, process_index=process, process_count=2)
+        seen += [i for b, _ in zip(iterator, range(3), strict=False) for i in b["index"]]
+    assert sorted(seen) == list(range(12))
+
+
+def test_augmentations_keep_frames_labels_and_edges_together(source):
+    options = pipeline.Augmentation(True, True, True, True, crop=0.6, speeds=(1, 2))
+    batch = next(batches(source, batch_size=12, augmentation=options))
+    plain = next(batches(source, batch_size=12))
+    assert (batch["frames"] != plain["frames"]).any()
+    frames = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    clip = clips.Clip("a", frames, frames[..., 0], frames[..., 0])
+    for seed in range(20):
+        found = pipeline._augment(clip, options, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found.frames[..., 0], found.labels)
+        np.testing.assert_array_equal(found.edges, found.labels)
+        assert found.labels.size < clip.labels.size
+
+
+def test_evaluation_windows(source):
+    found = list(pipeline.evaluation_windows(source, num_frames=20, height=32, width=32, stride=14))
+    assert [start for _, start, _ in found] == [0, 14, 28] * 12
+    whole = list(pipeline.evaluation_windows(source, num_frames=48, height=16, width=16))
+    assert len(whole) == 12 and whole[0][2]["frames"].shape == (48, 16, 16, 3)
+    assert not list(pipeline.evaluation_windows(source, num_frames=49, height=16, width=16))
+
+
+def test_refusals(source):
+    with pytest.raises(InputError, match="has 48 frames; data.num_frames .60. asks for more"):
+        next(batches(source, num_frames=60))
+    with pytest.raises(InputError, match=r"data.augmentation.crop \(0\) must be above 0"):
+        pipeline.Augmentation(crop=0)
+    with pytest.raises(InputError, match="speeds"):
+        pipeline.Augmentation(speeds=())
+    with pytest.raises(InputError, match="holds 0 clips"):
+        batches([])
+    with pytest.raises(InputError, match="holds 12 clips, fewer than 13 processes"):
+        batches(source, process_count=13)

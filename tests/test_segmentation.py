@@ -1,0 +1,146 @@
+"""Masks as given; motion, k-means and a network on clips whose labels are known."""
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from PIL import Image
+
+from vidpred_jax import fusion, segmentation, video_io
+from vidpred_jax.datasets import folders
+from vidpred_jax.types import InputError
+
+
+def write_masks(folder, masks, mode="P"):
+    folder.mkdir()
+    for i, mask in enumerate(masks):
+        image = Image.fromarray(mask, "L")
+        if mode == "P":
+            image = Image.fromarray(mask, "P")
+            image.putpalette(fusion.PALETTE.tobytes())
+        image.save(folder / f"{i:05d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_ids_are_kept(tmp_path, clip, mode):
+    folder = write_masks(tmp_path / "m", clip.labels[:3], mode)
+    np.testing.assert_array_equal(segmentation.read_masks(folder, 3, (64, 64)), clip.labels[:3])
+
+
+def test_binary_and_void(tmp_path):
+    binary, ids = np.uint8([[0, 255]]), np.uint8([[2, 255]])
+    folder = write_masks(tmp_path / "m", [binary, ids], "L")
+    assert segmentation.read_masks(folder, 2, (1, 2)).tolist() == [[[0, 1]], [[2, 0]]]
+
+
+def test_count_and_size_are_checked(tmp_path, clip):
+    folder = write_masks(tmp_path / "m", clip.labels[:3])
+    with pytest.raises(InputError, match="holds 3 masks; the video has 4 frames"):
+        segmentation.read_masks(folder, 4, (64, 64))
+    with pytest.raises(InputError, match=r"00000\.png is 64 x 64; masks must be 32 x 48"):
+        segmentation.read_masks(folder, 3, (48, 32))
+    with pytest.raises(InputError, match="is not a folder of masks"):
+        segmentation.read_masks(tmp_path / "none", 3, (64, 64))
+
+
+def test_rgb_masks_are_refused(tmp_path):
+    (tmp_path / "m").mkdir()
+    video_io.write_image(tmp_path / "m" / "0.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="has mode RGB; a mask is a palette or grey PNG"):
+        segmentation.read_masks(tmp_path / "m", 1, (4, 4))
+
+
+def panned_scene(num_frames=12, size=160):
+    """A textured scene that pans by 2 pixels a frame, and a square that moves against it."""
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(0, 255, (40, 60, 3)).astype(np.float32)
+    scene = cv2.resize(noise, (240, 200), interpolation=cv2.INTER_CUBIC).clip(0, 255)
+    square = rng.uniform(0, 255, (36, 36, 3))
+    frames, truth = [], np.zeros((num_frames, size, size), bool)
+    for t in range(num_frames):
+        frame = scene[20 : 20 + size, 2 * t : 2 * t + size].copy()
+        frame[60:96, 30 + 4 * t : 66 + 4 * t] = square
+        truth[t, 60:96, 30 + 4 * t : 66 + 4 * t] = True
+        frames.append(frame.astype(np.uint8))
+    return np.stack(frames), truth
+
+
+def test_motion_finds_what_moves_against_the_camera():
+    frames, truth = panned_scene()
+    labels = segmentation.motion(frames)
+    found = labels > 0
+    assert (found & truth).sum() / (found | truth).sum() > 0.5
+    assert len(np.unique(labels[truth & found])) == 1  # One object, one id throughout.
+
+
+def test_motion_of_a_still_clip_is_background(clip):
+    assert not segmentation.motion(np.repeat(clip.frames[:1], 5, 0)).any()
+    assert not segmentation.motion(clip.frames[:1]).any()
+
+
+def test_motion_on_real_video(davis):
+    name = "breakdance"
+    frames = video_io.read(davis / folders.DAVIS_FRAMES / name, 0, 16)
+    truth = segmentation.read_masks(davis / folders.DAVIS_MASKS / name, 84, (480, 854))[:16] > 0
+    found = segmentation.motion(frames) > 0
+    assert (found & truth).sum() / (found | truth).sum() > 0.3
+
+
+def test_kmeans_separates_colours_and_calls_the_border_background():
+    frames = np.zeros((3, 32, 32, 3), np.uint8) + np.uint8([20, 60, 20])
+    for t in range(3):
+        frames[t, 8:16, 4 + t : 14 + t] = (250, 30, 30)
+        frames[t, 20:28, 12:22] = (30, 30, 250)
+    labels = segmentation.kmeans(frames, clusters=3)
+    assert (labels[:, 0] == 0).all()
+    assert len({labels[0, 0, 0], labels[0, 10, 8], labels[0, 24, 16]}) == 3
+    assert labels[0, 10, 8] == labels[2, 10, 10]
+    np.testing.assert_array_equal(labels, segmentation.kmeans(frames, clusters=3))
+
+
+def red_or_not(path, outputs=2):
+    """A network that scores (0.5, red): label 1 where red is above one half."""
+    weights = np.zeros((outputs, 3, 1, 1), np.float32)
+    weights[-1, 0] = 1
+    bias = np.float32([0.5, 0.0] if outputs == 2 else [-0.5])
+    tensor = lambda name, value: helper.make_tensor(
+        name, onnx.TensorProto.FLOAT, value.shape, value.ravel().tolist()
+    )
+    shape = lambda name, c: helper.make_tensor_value_info(
+        name, onnx.TensorProto.FLOAT, [1, c, "h", "w"]
+    )
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], kernel_shape=[1, 1])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [shape("x", 3)],
+        [shape("y", outputs)],
+        [tensor("w", weights), tensor("b", bias)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_onnx(tmp_path, outputs):
+    path = red_or_not(tmp_path / "red.onnx", outputs)
+    frames = np.zeros((2, 16, 24, 3), np.uint8)
+    frames[:, 4:8, 10:20, 0] = 250
+    labels = segmentation.segment(frames, f"onnx:{path}")
+    np.testing.assert_array_equal(labels, frames[..., 0] > 127)
+
+
+def test_onnx_refusals(tmp_path, clip):
+    with pytest.raises(InputError, match=r"ONNX model 'none\.onnx' does not exist"):
+        segmentation.segment(clip.frames, "onnx:none.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    with pytest.raises(InputError, match="cannot be run"):
+        segmentation.segment(clip.frames, f"onnx:{tmp_path}/bad.onnx")
+
+
+def test_unknown_method(clip):
+    with pytest.raises(InputError, match="segmentation 'magic' is not one of motion, kmeans, onnx"):
+        segmentation.segment(clip.frames, "magic")

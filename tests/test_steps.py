@@ -1,0 +1,219 @@
+"""The train step: many devices equal one, a batch is overfitted, gradients go where they should."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vidpred_jax import fusion, parallel, state, steps
+from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.unet3d import UNet3d
+
+GAN = steps.LossWeights(l1=1.0, ssim=0.5, adversarial=0.5)
+UNET = UNet3d(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, flows=1, outputs=4)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (8, 28, 4, 4, 3)).astype(np.uint8)
+    fine = np.repeat(np.repeat(coarse, 4, 2), 4, 3)
+    return {"frames": fine, "fusion": np.roll(fine, 1, 0)}
+
+
+def make_fusion(tx, weights=GAN, self_fed=2, axis_name=None, model=UNET):
+    discriminator = PatchDiscriminator((4,), 4, norm="none") if weights.adversarial else None
+    frame = jnp.zeros((1, 16, 16, 3))
+    first = state.create(
+        jax.random.key(0),
+        model,
+        discriminator,
+        (jnp.zeros((1, 16, 16, 16, 3)),),
+        (frame, frame),
+        tx,
+    )
+    forward = steps.fusion_forward(model, self_fed)
+    return first, steps.make_train_step(forward, discriminator, tx, weights)
+
+
+def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fraction=0.5):
+    model = Generator((8, 8), 0.0, norm, reference_frames=1, flows=1, axis_name=axis_name)
+    discriminator = PatchDiscriminator((4,), 4, norm=norm, axis_name=axis_name)
+    frame = jnp.zeros((1, 16, 16, 3))
+    frozen = UNET.init(jax.random.key(3), jnp.zeros((1, 16, 16, 16, 3)))["params"]
+    inputs = (frame, jnp.zeros((1, 1, 16, 16, 6)))
+    first = state.create(
+        jax.random.key(0), model, discriminator, inputs, (frame, frame), tx, frozen
+    )
+    forward = steps.translator_forward(
+        model, targets=3, predictor=UNET, predicted_fraction=predicted_fraction
+    )
+    return first, steps.make_train_step(forward, discriminator, tx, weights)
+
+
+@pytest.mark.parametrize("make", [make_fusion, make_translator])
+def test_four_devices_equal_one(make, batch):  # With SGD: Adam amplifies float noise.
+    tx = optax.sgd(0.01)
+    first, step = make(tx)
+    expected, expected_metrics = jax.jit(step)(first, batch)
+    expected, _ = jax.jit(step)(expected, batch)
+    first, step = make(tx, axis_name=parallel.AXIS)
+    parallelized = parallel.parallelize(step)
+    actual, metrics = parallelized(first, parallel.split(batch, 4))
+    actual, _ = parallelized(actual, parallel.split(batch, 4))
+    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-5)
+    assert int(actual.step) == 2
+
+
+def test_fusion_overfits_one_batch(batch):
+    still = {"fusion": np.repeat(batch["fusion"][:2, :1], 20, 1)}
+    first, step = make_fusion(optax.adam(3e-3), steps.LossWeights(l1=1.0), self_fed=0)
+    step = jax.jit(step)
+    current, start = step(first, still)
+    for _ in range(150):
+        current, metrics = step(current, still)
+    assert metrics["l1"] < 0.15 * start["l1"]
+
+
+def test_translator_overfits_one_batch(batch):
+    few = {k: v[:2] for k, v in batch.items()}
+    first, step = make_translator(optax.adam(3e-3), norm="group", predicted_fraction=0.0)
+    step = jax.jit(step)
+    current, start = step(first, few)
+    for _ in range(250):
+        current, metrics = step(current, few)
+    assert metrics["l1"] < 0.35 * start["l1"]
+
+
+@pytest.mark.parametrize("make", [make_fusion, make_translator])
+def test_both_networks_and_the_average_move_and_the_frozen_does_not(make, batch):
+    first, step = make(optax.sgd(0.1))
+    after, metrics = jax.jit(step)(first, batch)
+    for name in ("g", "d"):
+        for path, (old, new) in _leaves(first.params[name], after.params[name]):
+            cancelled = path[-1].key == "bias" and make is make_translator
+            assert cancelled or (old != new).any(), f"{name} {jax.tree_util.keystr(path)}"
+    chex.assert_trees_all_equal(first.frozen, after.frozen)
+    # Decay at step 0 is 1 / 10.
+    expected = jax.tree.map(lambda o, n: 0.1 * o + 0.9 * n, first.ema, after.params["g"])
+    chex.assert_trees_all_close(after.ema, expected, atol=1e-6)
+    assert all(np.isfinite(v) for v in metrics.values())
+
+
+def _leaves(first, second):
+    first, second = (jax.tree_util.tree_leaves_with_path(t) for t in (first, second))
+    return [(path, (old, new)) for (path, old), (_, new) in zip(first, second, strict=True)]
+
+
+def test_one_vjp_equals_two_separate_gradients(batch):
+    """The generator is blind to d_loss and the discriminator to g_loss."""
+    lr = 0.1
+    first, step = make_fusion(optax.sgd(lr), self_fed=0)
+    after, _ = jax.jit(step)(first, batch)
+    video = fusion.to_float(batch["fusion"])
+    target, condition = video[:, 16:20], jnp.repeat(video[:, 15:16], 4, 1)
+    discriminator = PatchDiscriminator((4,), 4, norm="none")
+    flat = lambda x: x.reshape(-1, 16, 16, 3)
+
+    def score(d, frames):
+        return discriminator.apply({"params": d}, flat(condition), flat(frames))
+
+    def g_loss(g):
+        from vidpred_jax import losses
+
+        pred = UNET.apply({"params": g}, video[:, :16])
+        adversarial = losses.bce_g(score(first.params["d"], pred)).mean()
+        similarity = losses.ssim_loss(pred, target).mean()
+        return losses.l1(pred, target).mean() + 0.5 * similarity + 0.5 * adversarial
+
+    def d_loss(d):
+        from vidpred_jax import losses
+
+        pred = UNET.apply({"params": first.params["g"]}, video[:, :16])
+        return losses.bce_d(score(d, target), score(d, pred)).mean()
+
+    for name, loss in (("g", g_loss), ("d", d_loss)):
+        grads = jax.jit(jax.grad(loss))(first.params[name])
+        expected = jax.tree.map(lambda p, g: p - lr * g, first.params[name], grads)
+        chex.assert_trees_all_close(after.params[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_targets_follow_the_window(batch):
+    """With self-feeding, an example fed i times is compared with the frames i shifts later."""
+    seen = []
+
+    class Spy(UNet3d):
+        def apply(self, variables, x):
+            return x[:, -4:]  # Copy-last of four frames.
+
+    spy = Spy(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, outputs=4)
+    forward = steps.fusion_forward(spy, self_fed=2)
+    first, _ = make_fusion(optax.sgd(0.1))
+    for number in range(6):
+        out = forward({}, first, batch, jax.random.key(number), None)
+        video = fusion.to_float(batch["fusion"])
+        chex.assert_trees_all_close(out.pred, video[:, 12:16])  # Fed with itself, it never moves.
+        for i in range(8):
+            fed = [
+                n for n in range(3) if (out.target[i] == video[i, 16 + 4 * n : 20 + 4 * n]).all()
+            ]
+            seen += fed
+            assert len(fed) == 1
+    assert set(seen) == {0, 1, 2}
+
+
+def test_translator_pairs_picture_and_frame(batch):
+    """Conditions are the true pictures of the very frames they are compared with, all ahead."""
+    model = Generator((8,), 0.0, "none")
+    variables = model.init(
+        jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 0, 16, 16, 6))
+    )
+    first, _ = make_translator(optax.sgd(0.1))
+    first = first.replace(batch_stats={"g": {}, "d": {}})
+    out = steps.translator_forward(model, targets=4)(
+        variables["params"], first, batch, jax.random.key(1), None
+    )
+    frames, pictures = (fusion.to_float(batch[k]) for k in ("frames", "fusion"))
+    for i in range(8):
+        steps_found = set()
+        for j in range(4):
+            n = 4 * i + j
+            places = [t for t in range(28) if (out.target[n] == frames[i, t]).all()]
+            assert len(places) == 1 and places[0] >= 16
+            chex.assert_trees_all_equal(out.condition[n], pictures[i, places[0]])
+            steps_found.add(places[0])
+        assert len(steps_found) == 4
+
+
+def test_references_are_the_last_observed():
+    frames, pictures = (
+        jnp.arange(4.0).reshape(1, 4, 1, 1, 1),
+        jnp.arange(4.0).reshape(1, 4, 1, 1, 1) + 10,
+    )
+    found = steps.references(frames, pictures, 2)
+    assert found.reshape(2, 2).tolist() == [[2, 12], [3, 13]]
+    assert steps.references(frames, pictures, 0).shape == (1, 0, 1, 1, 2)
+
+
+def test_optimizer_schedule_and_refusals():
+    tx = state.make_optimizer(learning_rate=1.0, warmup_steps=2, num_steps=4, b1=0.0)
+    params, sizes = jnp.zeros(1), []
+    opt_state = tx.init(params)
+    for _ in range(4):
+        update, opt_state = tx.update(jnp.ones(1), opt_state, params)
+        sizes.append(round(-float(update[0]), 3))
+    assert sizes == [0.0, 0.5, 1.0, 0.5]
+    with pytest.raises(
+        ValueError, match=r"optimizer.schedule \('step'\) must be 'cosine' or 'const"
+    ):
+        state.make_optimizer(schedule="step", num_steps=3)
+    with pytest.raises(ValueError, match=r"loss.gan \('wgan'\) must be one of \('bce', 'hinge'\)"):
+        steps.LossWeights(gan="wgan")
+
+
+def test_split_refuses_a_remainder():
+    with pytest.raises(ValueError, match=r"batch_size \(6\) must be a multiple of 4 devices"):
+        parallel.split({"x": np.zeros((6, 2))}, 4)

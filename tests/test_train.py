@@ -1,0 +1,165 @@
+"""Training whole: resume equals unbroken, smoke presets run, the predictor predicts."""
+
+import importlib.util
+import json
+import pathlib
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+import vidpred_jax
+from vidpred_jax import checkpoint, experiment, train
+from vidpred_jax.types import InputError, UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def get_config(stage, data_dir, preset="smoke", **fields):
+    spec = importlib.util.spec_from_file_location(stage, ROOT / "configs" / f"{stage}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = json.loads(module.get_config(preset).to_json())
+    config["data"]["data_dir"] = str(data_dir)
+    for name, value in fields.items():
+        part, _, field = name.rpartition("__")
+        (config[part] if part else config)[field] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """A folder with a fusion run and a translator run of four steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    for stage, extra in (("fusion", {}), ("translator", {"predicted_fraction": 0.5})):
+        train.train(get_config(stage, data_dir, **extra), folder / stage, log=lambda line: None)
+    return folder
+
+
+def restored(config, workdir):
+    template = experiment.make(config).state
+    return checkpoint.Checkpointer(workdir, create=False).restore(template)
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    for stage in ("fusion", "translator"):
+        names = {f.name for f in (trained / stage).iterdir()}
+        assert names == {"checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard"}
+        lines = [
+            json.loads(x) for x in (trained / stage / "metrics.jsonl").read_text().splitlines()
+        ]
+        assert [x["step"] for x in lines] == [2, 4, 4]
+        assert set(lines[-1]["evaluation"]) == {"ours", "copy_last"}
+        assert len(lines[-1]["evaluation"]["ours"]["psnr"]["per_step"]) == 32
+        meta = checkpoint.read_meta(trained / stage)
+        assert meta["config"] == json.loads((trained / stage / "config.json").read_text())
+        assert {"fingerprint", "versions", "data_state", "stage"} <= set(meta)
+
+
+@pytest.mark.parametrize("stage", ["fusion", "translator"])
+def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir):
+    extra = (
+        {"predicted_fraction": 0.5, "fusion_run": str(trained / "fusion")}
+        if stage != "fusion"
+        else {}
+    )
+    # A constant rate, for a cosine would know how long each of the two starts is.
+    extra["optimizer__schedule"] = "constant"
+    whole = get_config(stage, data_dir, **extra)
+    train.train(whole, tmp_path / "whole", log=lambda line: None)
+    train.train({**whole, "num_steps": 2}, tmp_path / "broken", log=lambda line: None)
+    lines = []
+    train.train(whole, tmp_path / "broken", log=lines.append)
+    assert any("at step 2" in line for line in lines if line.startswith("resuming"))
+    first, first_meta = restored(whole, tmp_path / "whole")
+    second, second_meta = restored(whole, tmp_path / "broken")
+    chex.assert_trees_all_equal(first, second)
+    assert first_meta["data_state"] == second_meta["data_state"] and int(first.step) == 4
+
+
+def test_a_finished_run_is_left_alone(trained, data_dir):
+    before = checkpoint.steps(trained / "fusion")
+    lines = []
+    train.train(get_config("fusion", data_dir), trained / "fusion", log=lines.append)
+    assert checkpoint.steps(trained / "fusion") == before and "resuming" in lines[0]
+
+
+def test_predictor(trained, clip):
+    predictor = vidpred_jax.load(folder=trained)
+    pred = predictor.predict(clip.frames[:16], clip.labels[:16], horizon=6)
+    assert pred.frames.shape == pred.fusion.shape == (6, 32, 32, 3)
+    assert pred.frames.dtype == np.uint8
+    again = predictor.predict(clip.frames[:20][-16:], clip.labels[4:20], horizon=6)
+    later = predictor.predict(clip.frames[:20], clip.labels[:20], horizon=6)
+    np.testing.assert_array_equal(again.frames, later.frames)  # The last 16 count.
+    assert predictor.predict(clip.frames[:16]).frames.shape == (32, 32, 32, 3)  # Labels by motion.
+    snapped = vidpred_jax.load(folder=trained, snap_labels=4).predict(
+        clip.frames[:16], clip.labels[:16]
+    )
+    assert set(np.unique(snapped.fusion)) <= {0, 128, 255}
+
+
+def test_predictor_refusals(trained, clip, tmp_path):
+    predictor = vidpred_jax.load(folder=trained)
+    with pytest.raises(InputError, match="the clip has 15 frames; at least 16 are needed"):
+        predictor.predict(clip.frames[:15])
+    with pytest.raises(
+        InputError, match=r"labels have shape \(3, 64, 64\); \(16, 64, 64\) is needed"
+    ):
+        predictor.predict(clip.frames[:16], clip.labels[:3])
+    with pytest.raises(InputError, match="frames are float32"):
+        predictor.predict(clip.frames[:16].astype(np.float32))
+    with pytest.raises(InputError, match=r"horizon \(0\) must be 1 or more"):
+        predictor.predict(clip.frames[:16], clip.labels[:16], horizon=0)
+    with pytest.raises(
+        InputError, match="no fusion run under .*: train one by python -m vidpred_jax"
+    ):
+        vidpred_jax.load(folder=tmp_path)
+    with pytest.raises(InputError, match="holds a translator run; a fusion run is needed"):
+        vidpred_jax.load(fusion=str(trained / "translator"), folder=trained)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, data_dir):
+    config = get_config("fusion", data_dir, optimizer__learning_rate=1e30, optimizer__clip=0.0)
+    config["optimizer"]["warmup_steps"] = 0
+    with pytest.raises(UserError, match=r"is not finite at step \d; nothing was saved since"):
+        train.train({**config, "num_steps": 8, "log_every": 8}, tmp_path, log=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(data__num_frames=18), r"data.num_frames \(18\) must be at least 24 for this config"),
+        (dict(batch_size=6), r"batch_size \(6\) must be a multiple of 4 devices"),
+        (dict(loss__gan="x"), r"loss.gan \('x'\) must be one of"),
+        (dict(loss__l2=1), "unexpected keyword argument 'l2'"),
+        (dict(data__name="moon"), "data set 'moon' is not in"),
+        (dict(model__shift=99), r"model.shift \(99\) must be 1 to 16"),
+    ],
+)
+def test_configs_that_cannot_run(fields, message, tmp_path, data_dir):
+    with pytest.raises(InputError, match=message):
+        train.train(get_config("fusion", data_dir, **fields), tmp_path, log=lambda line: None)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_runs_of_two_sizes_do_not_fit(trained, tmp_path, data_dir):
+    config = get_config("translator", data_dir, data__height=16, data__width=16)
+    train.train({**config, "num_steps": 1}, tmp_path / "small", log=lambda line: None)
+    with pytest.raises(InputError, match="works at 32 x 32, translator run .* at 16 x 16"):
+        vidpred_jax.load(translator=str(tmp_path / "small"), folder=trained)
+    config.update(predicted_fraction=0.5, fusion_run=str(trained / "fusion"))
+    with pytest.raises(InputError, match="was trained at 32 x 32, not 16 x 16"):
+        train.train(config, tmp_path / "other", log=lambda line: None)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "full", "paper"])
+@pytest.mark.parametrize("stage", ["fusion", "translator"])
+def test_presets_trace(stage, preset, data_dir):
+    """The networks of every preset fit their pictures, their data and their step."""
+    config = get_config(stage, data_dir, preset)
+    config["data"].update(config="tiny")
+    config.update(predicted_fraction=0.0, batch_size=4)
+    made = jax.eval_shape(lambda: experiment.make(config, log=lambda line: None).state)
+    assert sum(x.size for x in jax.tree.leaves(made.params["g"])) > 100_000

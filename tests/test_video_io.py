@@ -1,0 +1,140 @@
+"""Videos and folders in and out, windows, limits, and every refusal by its text."""
+
+import os
+
+import numpy as np
+import pytest
+
+from vidpred_jax import video_io
+from vidpred_jax.types import InputError, Limits, UserError
+
+
+@pytest.fixture
+def video(clip):
+    return np.repeat(np.repeat(clip.frames[:24], 2, 1), 2, 2)  # 128 x 128, kind to codecs.
+
+
+@pytest.fixture
+def folder(tmp_path, video):
+    for i, frame in enumerate(video):
+        video_io.write_image(tmp_path / "frames" / f"f{i}.png", frame)  # f10 sorts after f9.
+    return tmp_path / "frames"
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mp4", ".gif", ".avi"])
+def test_written_videos_read_back(tmp_path, video, suffix):
+    path = tmp_path / f"clip{suffix}"
+    video_io.write_video(path, video, fps=10)
+    found = video_io.read(path)
+    assert found.shape == video.shape
+    assert np.abs(found.astype(int) - video).mean() < 25  # Lossy; a gif has 256 colours.
+    window = video_io.read(path, 5, 7)
+    np.testing.assert_array_equal(window, found[5:12])
+    assert [f.name for f in tmp_path.iterdir()] == [path.name]
+
+
+def test_folder_in_natural_order_and_windows(folder, video):
+    np.testing.assert_array_equal(video_io.read(folder), video)
+    np.testing.assert_array_equal(video_io.read(folder, 9, 3), video[9:12])
+    assert video_io.probe(folder) == video_io.VideoInfo(24, 128, 128, 24.0)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.mp4 does not exist; a video file or a folder"):
+        video_io.read(tmp_path / "nothing.mp4")
+
+
+def test_not_a_video(tmp_path):
+    path = tmp_path / "text.mp4"
+    path.write_text("not a video")
+    with pytest.raises(InputError, match=r"text\.mp4 cannot be opened as a video; it is truncated"):
+        video_io.read(path)
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".avi", ".mp4"])
+def test_truncated(tmp_path, video, suffix):
+    path = tmp_path / f"clip{suffix}"
+    video_io.write_video(path, video, fps=10)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(InputError, match="truncated"):
+        video_io.read(path)
+
+
+def test_no_frames(tmp_path):
+    with pytest.raises(InputError, match=r"holds 0 frames; a frame folder needs \.jpg"):
+        video_io.read(tmp_path)
+
+
+def test_too_few_frames(folder):
+    with pytest.raises(InputError, match="has 24 frames; 30 were asked for"):
+        video_io.read(folder, 10, 20)
+
+
+def test_frames_of_different_sizes(folder):
+    video_io.write_image(folder / "f5.png", np.zeros((64, 128, 3), np.uint8))
+    with pytest.raises(InputError, match=r"f5\.png is 128 x 64; every frame .* must be 128 x 128"):
+        video_io.read(folder)
+
+
+def test_damaged_frame(folder):
+    data = (folder / "f3.png").read_bytes()
+    (folder / "f3.png").write_bytes(data[:40])
+    with pytest.raises(InputError, match=r"f3\.png cannot be decoded as an image"):
+        video_io.read(folder)
+    (folder / "f3.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
+        video_io.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(max_frames=10), "has 24 frames; at most 10 are read"),
+        (Limits(max_pixels=1000), "has 128 x 128 pixels a frame; at most 1000 are read"),
+        (Limits(max_bytes=1000), "would decode to 1179648 bytes; at most 1000 are read at once"),
+    ],
+)
+def test_limits(folder, limits, message):
+    with pytest.raises(InputError, match=message):
+        video_io.read(folder, limits=limits)
+
+
+def test_unknown_suffix_leaves_nothing(tmp_path, video):
+    with pytest.raises(InputError, match=r"ends in '\.flv'; videos are written as"):
+        video_io.write_video(tmp_path / "clip.flv", video)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_folder(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write .*file/a\.png"):
+        video_io.write_image(tmp_path / "file" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(UserError, match="cannot write"):
+        video_io.check_writable(tmp_path / "file")
+
+
+def test_full_disk():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("/dev/full does not exist here")
+
+    def write():
+        with video_io.atomic("/tmp/never.txt"), open("/dev/full", "w") as full:
+            full.write("x")
+
+    with pytest.raises(UserError, match="cannot write /tmp/never.txt: No space left on device"):
+        write()
+    assert not os.path.exists("/tmp/never.txt")
+
+
+def test_a_failure_keeps_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    video_io.write_text(path, "old")
+
+    def fail():
+        with video_io.atomic(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
