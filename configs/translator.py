@@ -45,6 +45,7 @@ def get_config(preset: str = "") -> ConfigDict:
         norm="group",
         reference_frames=1,
         flows=3,
+        detail=16,
         dtype="float32",
     )
     config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
@@ -78,7 +79,12 @@ def get_config(preset: str = "") -> ConfigDict:
         config.data.update(height=256, width=256)
         config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)
         config.model.update(
-            widths=(64, 128, 256, 512, 512), dropout=0.5, norm="batch", reference_frames=0, flows=0
+            widths=(64, 128, 256, 512, 512),
+            dropout=0.5,
+            norm="batch",
+            reference_frames=0,
+            flows=0,
+            detail=0,
         )
         config.loss.update(adversarial=1.0)
         config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")

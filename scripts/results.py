@@ -53,7 +53,9 @@ def table(report: dict) -> str:
 
 
 def main(_):
-    reports = [json.loads(f.read_text()) for f in sorted((_ROOT / "results").glob("rollout_*.json"))]
+    reports = [
+        json.loads(f.read_text()) for f in sorted((_ROOT / "results").glob("rollout_*.json"))
+    ]
     reports.sort(key=lambda r: r["order"])
     readme = _ROOT / "README.md"
     text = readme.read_text()

@@ -245,8 +245,9 @@ def test_catalogue_davis_is_converted_from_what_tfds_prepared(tmp_path, monkeypa
             mask = tfds.features.Image(shape=(None, None, 1))
             video = tfds.features.Sequence({"frames": image, "segmentations": mask})
             meta = {"num_frames": np.int64, "video_name": tfds.features.Text()}
-            return self.dataset_info_from_configs(
-                features=tfds.features.FeaturesDict({"video": video, "metadata": meta})
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict({"video": video, "metadata": meta}),
             )
 
         def _split_generators(self, dl_manager):

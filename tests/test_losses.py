@@ -55,7 +55,7 @@ def test_ssim_equals_scikit_image():
 
 
 def test_ssim_loss_is_zero_for_equal_pictures_and_falls_with_descent():
-    pred, target = (x.astype(np.float32) / 127.5 - 1 for x in pictures(1))
+    pred, target = (jnp.asarray(x, jnp.float32) / 127.5 - 1 for x in pictures(1))
     np.testing.assert_allclose(losses.ssim_loss(target, target), np.zeros(3), atol=1e-5)
     before, grad = jax.value_and_grad(lambda p: losses.ssim_loss(p, target).mean())(pred)
     assert losses.ssim_loss(pred - 20 * grad, target).mean() < before

@@ -21,7 +21,7 @@ UNETS = {
 }
 GENERATORS = {
     "paper": Generator(widths=(8, 8, 8), dropout=0.5),
-    "reference": Generator(widths=(8, 8), norm="group", reference_frames=2, flows=2),
+    "reference": Generator(widths=(8, 8), norm="group", reference_frames=2, flows=2, detail=4),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
 }
 

@@ -90,8 +90,8 @@ def test_evaluation_windows(source):
 def test_refusals(source):
     with pytest.raises(InputError, match="has 48 frames; data.num_frames .60. asks for more"):
         next(batches(source, num_frames=60))
-    with pytest.raises(InputError, match=r"data.augmentation.crop \(0\) must be above 0"):
-        pipeline.Augmentation(crop=0)
+    with pytest.raises(InputError, match=r"data.augmentation.crop \(0.0\) must be above 0"):
+        pipeline.Augmentation(crop=0.0)
     with pytest.raises(InputError, match="speeds"):
         pipeline.Augmentation(speeds=())
     with pytest.raises(InputError, match="holds 0 clips"):

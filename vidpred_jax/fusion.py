@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-# Edge pixels on DAVIS 480p frames: mean 2.9 % (median 2.5 %); `scripts/benchmark.py --edges` measures.
+# Edge pixels on the frames of 14 DAVIS 480p clips: mean 2.9 %, median 2.5 % (tests/test_fusion.py).
 CANNY_LOW, CANNY_HIGH = 300, 350
 # Inverse: no palette entry below 16 is brighter than 128 in all channels; a full edge is 255.
 EDGE_THRESHOLD = 0.5

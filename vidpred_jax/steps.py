@@ -88,7 +88,7 @@ def translator_forward(
 ):
     """Stage 2: fusion pictures at `targets` random steps after the context -> their RGB frames.
 
-    The references are the last `model.reference_frames` frames of the context. With probability
+    Near steps are drawn more often than far ones. The references are the last `model.reference_frames` frames of the context. With probability
     `predicted_fraction` a clip's fusion pictures are the stage-1 network's own rollout
     (`predictor`, a UNet3d with `state.frozen`), as at prediction; else they are the true ones.
     """
@@ -97,6 +97,8 @@ def translator_forward(
         frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
         b, t = frames.shape[:2]
         keys = _example_keys(key, b, axis_name)
+        # Near steps more often: their errors are small, and so would be their say.
+        nearness = 1 / (jnp.arange(t - context) + 4.0)
         if predictor is not None and predicted_fraction:
             predict = rollout.make_rollout(predictor, t - context, snap_labels=snap_labels)
             predicted = jnp.concatenate(
@@ -108,10 +110,11 @@ def translator_forward(
         else:
             shown = pictures
         steps = jax.vmap(
-            lambda k: (
-                context + jax.random.permutation(jax.random.fold_in(k, 1), t - context)[:targets]
+            lambda k: jax.random.choice(
+                jax.random.fold_in(k, 1), t - context, (targets,), replace=False, p=nearness
             )
         )(keys)
+        steps += context
         pick = jax.vmap(lambda video, i: video[i])
         fold = lambda x: x.reshape(-1, *x.shape[2:])
         condition, target = fold(pick(shown, steps)), fold(pick(frames, steps))

@@ -50,7 +50,9 @@ ADAPTERS = {
 _SPLITS = {"train": "train", "validation": "test", "test": "test"}
 
 
-def to_clip(set_name: str, example: dict, fallback_name: str, method: str = "motion") -> Clip:
+def to_clip(
+    set_name: str, example: dict | list, fallback_name: str, method: str = "motion"
+) -> Clip:
     """One example of a catalogue set as a clip; labels by `method` where the set has none."""
     name, frames, labels = ADAPTERS[set_name](example)
     frames = np.asarray(frames, np.uint8)
@@ -70,7 +72,6 @@ class Catalogue(clips.ClipBuilder, skip_registration=True):
     """Clips converted from a set of the TFDS catalogue; its train split's last tenth validates."""
 
     JPEG_QUALITY = 95
-    BUILDER_CONFIGS = [CatalogueConfig(name="default")]
 
     def _clips(self):
         config = self.builder_config

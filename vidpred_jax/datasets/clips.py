@@ -4,6 +4,8 @@ Encoded bytes instead of TFDS's image features let a reader decode a window of a
 need no TensorFlow.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
@@ -38,7 +40,7 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
     }
 
 
-def decode(example: dict, indices: np.ndarray | None = None) -> Clip:
+def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> Clip:
     """The frames at `indices` (None: all) of an example."""
     indices = range(int(example["num_frames"])) if indices is None else indices
     name = example["name"].decode() if isinstance(example["name"], bytes) else example["name"]
@@ -72,7 +74,7 @@ class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     JPEG_QUALITY = None  # PNG.
 
     def _info(self):
-        return self.dataset_info_from_configs(features=features(), description=self.__doc__)
+        return tfds.core.DatasetInfo(builder=self, features=features(), description=self.__doc__)
 
     def _clips(self) -> dict[str, dict]:
         """{split: {name: function of no arguments that returns a Clip}}."""

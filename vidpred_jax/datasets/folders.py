@@ -40,7 +40,6 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
     """Clips of a folder (video files, or sub-folders of frames), or of a folder in DAVIS's layout."""
 
     JPEG_QUALITY = 95
-    BUILDER_CONFIGS = [FolderConfig(name="default")]
 
     def _clips(self):
         config = self.builder_config

@@ -23,7 +23,7 @@ def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=
     builder = open_builder(name, data_dir=data_dir, config=config, log=log)
     if split not in builder.info.splits:
         raise InputError(
-            f"data set {name!r} has no split {split!r}, but {', '.join(builder.info.splits)}"
+            f"data set {name!r} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}"
         )
     return builder.as_data_source(split=split)
 
@@ -65,8 +65,12 @@ def make_builder(base: type[clips.ClipBuilder], name: str, config, data_dir):
         raise InputError(
             f"--name ({name!r}) must be letters, digits and _, and not one of {', '.join(EMBEDDED)}"
         )
-    builder = type(name, (base,), {"name": name, "__doc__": base.__doc__}, skip_registration=True)
-    builder.name = name
+    builder = type(
+        name,
+        (base,),
+        {"name": name, "__doc__": base.__doc__, "__module__": __name__},
+        skip_registration=True,
+    )
     return builder(data_dir=data_dir, config=config)
 
 

@@ -18,6 +18,8 @@ class Generator(nn.Module):
         pictures, without which the colours of an unknown scene cannot be known.
     flows: with references, the newest one is also moved along this many predicted coarse flows
         and blended with what is painted (ours); 0 paints all.
+    detail: features that the last layer sees at full resolution, beside the input itself, so that
+        it can follow outlines to the pixel (ours); 0 is the paper.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -25,6 +27,7 @@ class Generator(nn.Module):
     norm: str = "batch"
     reference_frames: int = 0
     flows: int = 0
+    detail: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -55,7 +58,7 @@ class Generator(nn.Module):
         b, h, w, _ = fusion.shape
         self.check(h, w)
         seen = references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)
-        x = jnp.concatenate([fusion, seen], -1).astype(self.dtype)
+        x = given = jnp.concatenate([fusion, seen], -1).astype(self.dtype)
         skips = []
         for level, features in enumerate(self.widths):
             x = Conv(features, (3, 3), stride=2, dtype=self.dtype, name=f"down_{level}")(x)
@@ -74,9 +77,11 @@ class Generator(nn.Module):
             x = jnp.concatenate([nn.relu(x), skips[level]], -1)
             coarse = x if level == min(1, len(self.widths) - 2) else coarse
         painted = 3 + self.flows + 1 if self.flows else 3
-        x = Conv(painted, (3, 3), upsample=True, dtype=self.dtype, name="paint")(x).astype(
-            jnp.float32
-        )
+        if self.detail:
+            x = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
+            x = jnp.concatenate([nn.leaky_relu(x, 0.2), given], -1)
+        x = Conv(painted, (3, 3), upsample=not self.detail, dtype=self.dtype, name="paint")(x)
+        x = x.astype(jnp.float32)
         picture = jnp.tanh(x[..., :3])
         if not self.flows:
             return picture
