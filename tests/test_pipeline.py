@@ -71,12 +71,21 @@ def test_augmentations_keep_frames_labels_and_edges_together(source):
     plain = next(batches(source, batch_size=12))
     assert (batch["frames"] != plain["frames"]).any()
     frames = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
-    clip = clips.Clip("a", frames, frames[..., 0], frames[..., 0])
+    window = {"frames": frames, "labels": frames[..., 0]}
     for seed in range(20):
-        found = pipeline._augment(clip, options, np.random.default_rng(seed))
-        np.testing.assert_array_equal(found.frames[..., 0], found.labels)
-        np.testing.assert_array_equal(found.edges, found.labels)
-        assert found.labels.size < clip.labels.size
+        found = pipeline.augment(window, options, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found["frames"][..., 0], found["labels"])
+        assert found["labels"].size < frames[..., 0].size
+
+
+def test_cached_at_the_models_size_equals_resized_windows(source):
+    """Without crops clips are kept at the model's size; flips and resizing change places exactly."""
+    options = pipeline.Augmentation(flip=True, flip_vertical=True)
+    batch = next(batches(source, height=16, width=24, augmentation=options))
+    native = next(batches(source, augmentation=options))
+    for small, large in zip(batch["frames"], native["frames"], strict=True):
+        expected = fusion.resize_frames(large, 16, 24).astype(int)
+        assert np.abs(small - expected).max() <= 1
 
 
 def test_evaluation_windows(source):

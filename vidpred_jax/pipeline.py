@@ -8,6 +8,7 @@ dict, so a run resumes on the very next batch.
 import collections
 import dataclasses
 import threading
+from collections.abc import Callable
 
 import grain
 import numpy as np
@@ -52,11 +53,14 @@ def to_batch_element(clip: Clip, height: int, width: int) -> dict:
 
 
 class ClipCache:
-    """Decoded clips of a split, the most recently used up to `max_bytes`; safe for threads."""
+    """Decoded and prepared clips of a split, the most recently used up to `max_bytes`.
 
-    def __init__(self, source, max_bytes: int):
-        self._source, self._max_bytes = source, max_bytes
-        self._clips: collections.OrderedDict[int, Clip] = collections.OrderedDict()
+    prepare: clip -> dict of arrays (t, ...), what is kept. Safe for threads.
+    """
+
+    def __init__(self, source, prepare: Callable[[Clip], dict], max_bytes: int):
+        self._source, self._prepare, self._max_bytes = source, prepare, max_bytes
+        self._clips: collections.OrderedDict[int, dict] = collections.OrderedDict()
         self._bytes, self._lock = 0, threading.Lock()
 
     def __len__(self):
@@ -69,35 +73,41 @@ class ClipCache:
     def num_frames(self, index: int) -> int:
         with self._lock:
             if index in self._clips:
-                return len(self._clips[index].frames)
+                return len(self._clips[index]["frames"])
         return int(self._source[index]["num_frames"])
 
-    def window(self, index: int, frames: np.ndarray) -> Clip:
+    def window(self, index: int, frames: np.ndarray) -> dict:
         with self._lock:
             clip = self._clips.get(index)
             if clip is not None:
                 self._clips.move_to_end(index)
         if clip is None:
             example = self._source[index]
-            size = 5 * int(example["num_frames"] * example["height"] * example["width"])
-            if size > self._max_bytes // 4:
-                return clips.decode(example, frames)
-            clip = clips.decode(example)
-            with self._lock:
-                if index not in self._clips:
-                    self._bytes += size
+            native = 5 * int(example["num_frames"]) * int(example["height"] * example["width"])
+            if native > self._max_bytes // 2:  # Too long to hold while it is prepared.
+                return self._prepare(clips.decode(example, frames))
+            clip = self._prepare(clips.decode(example))
+            self._keep(index, clip)
+        return {name: array[frames] for name, array in clip.items()}
+
+    def _keep(self, index, clip):
+        with self._lock:
+            if index not in self._clips:
                 self._clips[index] = clip
-                while self._bytes > self._max_bytes:
-                    self._bytes -= 5 * self._clips.popitem(last=False)[1].labels.size
-        return Clip(clip.name, clip.frames[frames], clip.labels[frames], clip.edges[frames])
+                self._bytes += _size(clip)
+            while self._bytes > self._max_bytes:
+                self._bytes -= _size(self._clips.popitem(last=False)[1])
+
+
+def _size(clip: dict) -> int:
+    return sum(array.nbytes for array in clip.values())
 
 
 class RandomWindow(grain.transforms.RandomMap):
-    """A random, augmented window of `num_frames` at height x width."""
+    """A random, augmented window of `num_frames` from a ClipCache, finished by `finish`."""
 
-    def __init__(self, num_frames, height, width, augmentation: Augmentation):
-        self._num_frames, self._size = num_frames, (height, width)
-        self._augmentation = augmentation
+    def __init__(self, num_frames: int, augmentation: Augmentation, finish: Callable[[dict], dict]):
+        self._num_frames, self._augmentation, self._finish = num_frames, augmentation, finish
 
     def random_map(self, element, rng: np.random.Generator):
         index, cache = element
@@ -112,27 +122,34 @@ class RandomWindow(grain.transforms.RandomMap):
         frames = start + speed * np.arange(self._num_frames)
         if options.reverse and rng.random() < 0.5:
             frames = frames[::-1]
-        clip = _augment(cache.window(index, frames), options, rng)
-        return {**to_batch_element(clip, *self._size), "index": np.int32(index)}
+        window = augment(cache.window(index, frames), options, rng)
+        return {**self._finish(window), "index": np.int32(index)}
 
 
-def _augment(clip: Clip, options: Augmentation, rng) -> Clip:
+def augment(window: dict, options: Augmentation, rng: np.random.Generator) -> dict:
+    """The same random crop and flips for every array (t, h, w, ...) of the window."""
+    height, width = window["frames"].shape[1:3]
     view = [slice(None)] * 3
     if options.crop < 1:
         share = rng.uniform(options.crop, 1)
-        for axis, size in enumerate(clip.labels.shape[1:], start=1):
+        for axis, size in enumerate((height, width), start=1):
             side = max(int(size * share), 1)
             start = int(rng.integers(size - side + 1))
             view[axis] = slice(start, start + side)
-    frames, labels, edges = (a[tuple(view)] for a in (clip.frames, clip.labels, clip.edges))
+    flips = []
     if options.flip and rng.random() < 0.5:
-        frames, labels, edges = (a[:, :, ::-1] for a in (frames, labels, edges))
+        flips.append(lambda x: x[:, :, ::-1])
     if options.flip_vertical and rng.random() < 0.5:
-        frames, labels, edges = (a[:, ::-1] for a in (frames, labels, edges))
-    if options.transpose and labels.shape[1] == labels.shape[2] and rng.random() < 0.5:
-        frames, labels, edges = (a.swapaxes(1, 2) for a in (frames, labels, edges))
-    frames, labels, edges = (np.ascontiguousarray(a) for a in (frames, labels, edges))
-    return Clip(clip.name, frames, labels, edges)
+        flips.append(lambda x: x[:, ::-1])
+    if options.transpose and height == width and rng.random() < 0.5:
+        flips.append(lambda x: x.swapaxes(1, 2))
+    found = {}
+    for name, array in window.items():
+        array = array[tuple(view)]
+        for flip in flips:
+            array = flip(array)
+        found[name] = np.ascontiguousarray(array)
+    return found
 
 
 def train_batches(
@@ -159,12 +176,25 @@ def train_batches(
         raise InputError(
             f"the training split holds {len(source)} clips, fewer than {process_count} processes"
         )
-    dataset = grain.MapDataset.source(ClipCache(source, cache_bytes)).seed(seed).shuffle()
+    if augmentation.crop < 1:  # Crops are cut from the native resolution.
+        prepare, finish = _native, lambda window: _finish_native(window, height, width)
+    else:
+        prepare, finish = lambda clip: to_batch_element(clip, height, width), dict
+    cache = ClipCache(source, prepare, cache_bytes)
+    dataset = grain.MapDataset.source(cache).seed(seed).shuffle()
     dataset = dataset[process_index::process_count].repeat()
-    dataset = dataset.random_map(RandomWindow(num_frames, height, width, augmentation))
+    dataset = dataset.random_map(RandomWindow(num_frames, augmentation, finish))
     dataset = dataset.batch(batch_size, drop_remainder=True)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
     return iter(dataset.to_iter_dataset(options))
+
+
+def _native(clip: Clip) -> dict:
+    return {"frames": clip.frames, "labels": clip.labels, "edges": clip.edges}
+
+
+def _finish_native(window: dict, height: int, width: int) -> dict:
+    return to_batch_element(Clip("window", **window), height, width)
 
 
 def evaluation_windows(

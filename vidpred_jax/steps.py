@@ -88,7 +88,8 @@ def translator_forward(
 ):
     """Stage 2: fusion pictures at `targets` random steps after the context -> their RGB frames.
 
-    Near steps are drawn more often than far ones. The references are the last `model.reference_frames` frames of the context. With probability
+    Near steps are drawn more often than far ones. The references are the last
+    `model.reference_frames` frames of the context. With probability
     `predicted_fraction` a clip's fusion pictures are the stage-1 network's own rollout
     (`predictor`, a UNet3d with `state.frozen`), as at prediction; else they are the true ones.
     """

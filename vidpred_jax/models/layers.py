@@ -16,7 +16,8 @@ NORMS = ("batch", *FUSION_NORMS)
 class Conv(nn.Module):
     """SAME convolution, 2-D or 3-D by the length of `kernel`; parameters float32, compute `dtype`.
 
-    `upsample` doubles h and w (nearest neighbour) before a 3 x 3 convolution.
+    `upsample` doubles h and w (nearest neighbour) before a 3 x 3 convolution. `scale` multiplies
+    the initial weights.
     """
 
     features: int
@@ -24,12 +25,14 @@ class Conv(nn.Module):
     stride: int = 1
     use_bias: bool = True
     upsample: bool = False
+    scale: float = 1.0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, " b *thw c"]) -> Float[Array, " b *_ {self.features}"]:
         shape = (*self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "truncated_normal")
+        kernel = self.param("kernel", init, shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         x = (
             convolution.upsample_conv(x, kernel)

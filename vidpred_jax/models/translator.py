@@ -85,8 +85,9 @@ class Generator(nn.Module):
         picture = jnp.tanh(x[..., :3])
         if not self.flows:
             return picture
-        motion = Conv(2 * self.flows, (3, 3), dtype=self.dtype, name="motion")(coarse)
-        # In units of 1/8 of the picture: a network's first outputs are of order one.
+        # Small at first: moving by random flows would hide the reference frame.
+        motion = Conv(2 * self.flows, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
+        # In units of 1/8 of the picture: a network's outputs are of order one.
         motion = motion.astype(jnp.float32) * (jnp.array([h, w] * self.flows) / 8)
         return composite(
             references[:, -1, ..., :3].astype(jnp.float32), picture, x[..., 3:], motion

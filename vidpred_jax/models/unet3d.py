@@ -100,7 +100,7 @@ class UNet3d(nn.Module):
         picture = self._newest(convolution.depth_to_space(picture, self.patch, self.time_patch))
         if not self.flows:
             return jnp.tanh(picture)
-        motion = self._conv(2 * self.flows * self.time_patch, 1, "motion")(x)
+        motion = self._conv(2 * self.flows * self.time_patch, 1, "motion", scale=0.1)(x)
         motion = self._newest(convolution.depth_to_space(motion, 1, self.time_patch))
         picture, gates = jnp.tanh(picture[..., :channels]), picture[..., channels:]
         return self._move(clip, picture, gates, motion)
@@ -118,8 +118,8 @@ class UNet3d(nn.Module):
     def _newest(self, x):
         return x[:, -self.outputs :].astype(jnp.float32)
 
-    def _conv(self, features, size, name):
-        return Conv(features, (size,) * 3, dtype=self.dtype, name=name)
+    def _conv(self, features, size, name, scale=1.0):
+        return Conv(features, (size,) * 3, scale=scale, dtype=self.dtype, name=name)
 
     def _block(self, features, name):
         return ConvBlock(features, norm=self.norm, dtype=self.dtype, name=name)
