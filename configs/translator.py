@@ -19,10 +19,10 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.seed = 0
     config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
-    config.num_steps = 1500
+    config.num_steps = 1300
     config.targets = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
-    config.predicted_fraction = 0.5
+    config.predicted_fraction = 0.9
     config.fusion_run = ""
     config.ema_decay = 0.995
     config.log_every = 250

@@ -40,7 +40,7 @@ def test_round_trip(tmp_path):
     found, meta = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
     assert meta == META and checkpoint.steps(tmp_path) == [3, 5]
-    template = {"step": np.int32(0), "ema": make_state(0).ema, "batch_stats": {}}
+    template = {"step": np.zeros((), np.int32), "ema": make_state(0).ema, "batch_stats": {}}
     inference = checkpoint.restore_inference(tmp_path, template, step=3)
     chex.assert_trees_all_equal(inference["ema"], make_state(3, 3.0).ema)
 
@@ -64,7 +64,7 @@ def test_damaged(tmp_path):
     for file in (tmp_path / "checkpoints" / "1" / "inference").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:7])
-    template = {"step": np.int32(0), "ema": make_state(0).ema, "batch_stats": {}}
+    template = {"step": np.zeros((), np.int32), "ema": make_state(0).ema, "batch_stats": {}}
     with pytest.raises(InputError, match="checkpoint .*/1 is damaged or does not fit"):
         checkpoint.restore_inference(tmp_path, template)
     shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")
@@ -82,7 +82,7 @@ def test_foreign(tmp_path):
 
 def test_other_shapes_do_not_fit(tmp_path):
     save(tmp_path, 1)
-    template = {"step": np.int32(0), "ema": {"other": np.zeros(4)}, "batch_stats": {}}
+    template = {"step": np.zeros((), np.int32), "ema": {"other": np.zeros(4)}, "batch_stats": {}}
     with pytest.raises(InputError, match="is damaged or does not fit"):
         checkpoint.restore_inference(tmp_path, template)
 

@@ -37,13 +37,13 @@ def references(model, b, size):
 @pytest.mark.parametrize("name", UNETS)
 def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
     model, x = UNETS[name], uniform(0, 2, 16, 16, 16, 3)
-    variables = model.init(jax.random.key(1), x)
+    variables = jax.jit(model.init)(jax.random.key(1), x)
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
-    pred = model.apply(variables, x)
+    pred = jax.jit(model.apply)(variables, x)
     chex.assert_shape(pred, (2, model.outputs, 16, 16, 3))
     assert pred.dtype == jnp.float32 and float(jnp.abs(pred).max()) <= 1 + 1e-6
     target = uniform(4, *pred.shape)
-    grads = jax.grad(lambda v: jnp.square(model.apply(v, x) - target).mean())(variables)
+    grads = jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, x) - target).mean()))(variables)
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
 
@@ -51,8 +51,8 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generator_and_discriminator(name):
     model = GENERATORS[name]
-    fusion, seen = uniform(0, 2, 16, 16, 3), references(model, 2, 16)
-    variables = model.init(jax.random.key(1), fusion, seen)
+    fusion, seen, ahead = uniform(0, 2, 16, 16, 3), references(model, 2, 16), jnp.array([1.0, 9.0])
+    variables = jax.jit(model.init)(jax.random.key(1), fusion, seen, ahead)
     rngs = {"dropout": jax.random.key(5)}
     target = uniform(4, 2, 16, 16, 3)
 
@@ -61,6 +61,7 @@ def test_generator_and_discriminator(name):
             {**variables, "params": params},
             fusion,
             seen,
+            ahead,
             train=True,
             mutable=["batch_stats"],
             rngs=rngs,
@@ -68,7 +69,8 @@ def test_generator_and_discriminator(name):
         chex.assert_shape(pred, (2, 16, 16, 3))
         return jnp.square(pred - target).mean()
 
-    for path, grad in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(variables["params"])):
+    grads = jax.jit(jax.grad(loss))(variables["params"])
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         # A bias before batch norm is cancelled by it.
         cancelled = model.norm == "batch" and path[-1].key == "bias" and "norm" not in str(path)
         assert cancelled or jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
@@ -77,12 +79,12 @@ def test_generator_and_discriminator(name):
 def test_discriminator_sees_47_pixels():
     model = PatchDiscriminator(widths=(4, 4, 4), last_width=4, norm="none")
     condition, frame = uniform(0, 1, 96, 96, 3), uniform(1, 1, 96, 96, 3)
-    variables = model.init(jax.random.key(2), condition, frame)
+    variables = jax.jit(model.init)(jax.random.key(2), condition, frame)
 
     def middle(frame):
         return model.apply(variables, condition, frame)[0, 6, 6]
 
-    seen = jnp.abs(jax.grad(middle)(frame))[0].max((-1, 0)) > 0
+    seen = jnp.abs(jax.jit(jax.grad(middle))(frame))[0].max((-1, 0)) > 0
     places = np.flatnonzero(seen)
     assert places[-1] - places[0] + 1 == 47
 
@@ -92,14 +94,29 @@ def test_shift_one_moves_each_frame_and_block_moves_the_last():
     x = uniform(0, 1, 16, 8, 8, 3)
     for shift, source in ((1, x), (16, jnp.repeat(x[:, -1:], 16, 1))):
         model = UNet3d(widths=(4,), time_strides=(), shift=shift, flows=1)
-        variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), x))
+        variables = jax.tree.map(jnp.zeros_like, jax.jit(model.init)(jax.random.key(0), x))
         variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
         variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
-        pred = model.apply(variables, x)
+        pred = jax.jit(model.apply)(variables, x)
         ahead = np.ones(16, int) if shift == 1 else np.arange(1, 17)
         for t in range(16):
             columns = np.minimum(np.arange(8) + ahead[t], 7)
             chex.assert_trees_all_close(pred[0, t], source[0, t][:, columns], atol=1e-5)
+
+
+def test_flow_of_the_translator_grows_with_the_distance():
+    """A constant flow of one unit moves the newest reference by as many pixels as frames ahead."""
+    model = Generator(widths=(4, 4), norm="none", dropout=0.0, reference_frames=2, flows=1)
+    fusion, seen = uniform(0, 2, 64, 64, 3), uniform(1, 2, 2, 64, 64, 6)
+    ahead = jnp.array([1.0, 5.0])
+    variables = jax.jit(model.init)(jax.random.key(0), fusion, seen, ahead)
+    variables = jax.tree.map(jnp.zeros_like, variables)
+    variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
+    variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
+    pred = jax.jit(model.apply)(variables, fusion, seen, ahead)
+    for i, pixels in enumerate((1, 5)):
+        columns = np.minimum(np.arange(64) + pixels, 63)
+        chex.assert_trees_all_close(pred[i], seen[i, -1, :, columns, :3].swapaxes(0, 1), atol=1e-5)
 
 
 def test_warp_by_hand():

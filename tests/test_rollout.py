@@ -13,7 +13,7 @@ from vidpred_jax.models.unet3d import UNet3d
 def make(shift):
     model = UNet3d(widths=(4, 4), time_strides=(2,), shift=shift, flows=1)
     context = jax.random.uniform(jax.random.key(1), (2, 16, 16, 16, 3), minval=-1.0)
-    return model, model.init(jax.random.key(0), context)["params"], context
+    return model, jax.jit(model.init)(jax.random.key(0), context)["params"], context
 
 
 def plain_loop(model, params, context, horizon, snap_labels):
@@ -46,7 +46,7 @@ def test_translated_inside_equals_translated_after():
     model, params, context = make(4)
     generator = Generator((4, 4), 0.0, "group", reference_frames=2, flows=1)
     seen = jax.random.uniform(jax.random.key(2), (2, 2, 16, 16, 6), minval=-1.0)
-    variables = generator.init(jax.random.key(3), context[:, 0], seen)
+    variables = jax.jit(generator.init)(jax.random.key(3), context[:, 0], seen, jnp.ones(2))
     pictures, frames = jax.jit(rollout.make_rollout(model, 6, translate=generator.apply))(
         params, context, variables, seen
     )
@@ -54,7 +54,8 @@ def test_translated_inside_equals_translated_after():
         pictures, jax.jit(rollout.make_rollout(model, 6))(params, context), atol=1e-5
     )
     for t in range(6):
-        expected = generator.apply(variables, pictures[:, t], seen)
+        ahead = jnp.full(2, t + 1.0)
+        expected = jax.jit(generator.apply)(variables, pictures[:, t], seen, ahead)
         chex.assert_trees_all_close(frames[:, t], expected, atol=1e-4)
 
 

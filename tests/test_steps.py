@@ -42,8 +42,8 @@ def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fra
     model = Generator((8, 8), 0.0, norm, reference_frames=1, flows=1, axis_name=axis_name)
     discriminator = PatchDiscriminator((4,), 4, norm=norm, axis_name=axis_name)
     frame = jnp.zeros((1, 16, 16, 3))
-    frozen = UNET.init(jax.random.key(3), jnp.zeros((1, 16, 16, 16, 3)))["params"]
-    inputs = (frame, jnp.zeros((1, 1, 16, 16, 6)))
+    frozen = jax.jit(UNET.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 16, 3)))["params"]
+    inputs = (frame, jnp.zeros((1, 1, 16, 16, 6)), jnp.ones(1))
     first = state.create(
         jax.random.key(0), model, discriminator, inputs, (frame, frame), tx, frozen
     )
@@ -169,7 +169,7 @@ def test_translator_pairs_picture_and_frame(batch):
     """Conditions are the true pictures of the very frames they are compared with, all ahead."""
     model = Generator((8,), 0.0, "none")
     variables = model.init(
-        jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 0, 16, 16, 6))
+        jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 0, 16, 16, 6)), jnp.ones(1)
     )
     first, _ = make_translator(optax.sgd(0.1))
     first = first.replace(batch_stats={"g": {}, "d": {}})

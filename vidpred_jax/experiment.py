@@ -53,7 +53,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
             predicted_fraction=config["predicted_fraction"],
             snap_labels=snap,
         )
-        g_inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, generator.reference_frames, *size, 6)))
+        g_inputs = _translator_inputs(generator, size)
     if num_frames < needed:
         raise InputError(
             f"data.num_frames ({num_frames}) must be at least {needed} for this config"
@@ -115,7 +115,7 @@ def load_generator(run: str, step: int | None = None):
     if meta["stage"] == "fusion":
         inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
     else:
-        inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, module.reference_frames, *size, 6)))
+        inputs = _translator_inputs(module, size)
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
     empty = lambda tree: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
     template = {
@@ -125,6 +125,11 @@ def load_generator(run: str, step: int | None = None):
     }
     found = checkpoint.restore_inference(run, template, step)
     return module, {"params": found["ema"], "batch_stats": found["batch_stats"]}
+
+
+def _translator_inputs(model, size):
+    frame, references = (1, *size, 3), (1, model.reference_frames, *size, 6)
+    return jnp.zeros(frame), jnp.zeros(references), jnp.ones(1)
 
 
 def _train_batches(config, log):
@@ -193,7 +198,13 @@ def make_translator_predict(model):
         frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
         seen = steps.references(frames, pictures[:, :CONTEXT], model.reference_frames)
         later = jnp.moveaxis(pictures[:, CONTEXT:], 1, 0)
-        return jax.lax.map(lambda picture: model.apply(variables, picture, seen), later)
+        b, horizon = frames.shape[0], len(later)
+
+        def translate_step(step):
+            ahead = jnp.full(b, step + 1.0)
+            return model.apply(variables, later[step], seen, ahead)
+
+        return jax.lax.map(translate_step, jnp.arange(horizon))
 
     def predict(current, seen):
         variables = {"params": current.ema, "batch_stats": current.batch_stats["g"]}

@@ -123,11 +123,8 @@ class Predictor:
         return np.asarray(pictures), np.asarray(frames)
 
     def _compile(self, horizon):
-        translate = lambda variables, pictures, seen: self._translator.apply(
-            variables, pictures, seen
-        )
         roll = rollout.make_rollout(
-            self._fusion, horizon, snap_labels=self.snap_labels, translate=translate
+            self._fusion, horizon, snap_labels=self.snap_labels, translate=self._translator.apply
         )
 
         def predict(params, variables, frames, pictures):

@@ -25,9 +25,9 @@ def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
     model: a UNet3d. context: (b, 16, h, w, 3) fusion pictures in [-1, 1]. pictures: (b, horizon,
     h, w, 3). Memory beyond the output does not grow with the horizon.
 
-    With `translate(translator_variables, pictures (n, h, w, 3), references) -> frames`, the
-    function is `(params, context, translator_variables, references) -> (pictures, frames)`: each
-    call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
+    With `translate(variables, pictures (n, h, w, 3), references, ahead (n,)) -> frames`, a
+    Generator's `apply`, the function is `(params, context, variables, references) -> (pictures,
+    frames)`: each call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
     """
     shift = model.shift
     calls = -(-horizon // shift)
@@ -45,12 +45,14 @@ def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
         apply = functools.partial(model.apply, {"params": params})
         repeated = jnp.repeat(references, shift, 0)
 
-        def feed(window, _):
+        def feed(window, call):
             window, new = advance(apply, window, shift, snap_labels)
-            frames = translate(translator_variables, new.reshape(-1, *new.shape[2:]), repeated)
+            ahead = jnp.tile(call * shift + jnp.arange(1.0, shift + 1), len(context))
+            flat = new.reshape(-1, *new.shape[2:])
+            frames = translate(translator_variables, flat, repeated, ahead)
             return window, (new, frames.reshape(new.shape))
 
-        pictures, frames = jax.lax.scan(feed, context, None, length=calls)[1]
+        pictures, frames = jax.lax.scan(feed, context, jnp.arange(calls))[1]
         return join(pictures), join(frames)
 
     return rollout if translate is None else rollout_and_translate

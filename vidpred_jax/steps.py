@@ -126,6 +126,7 @@ def translator_forward(
             {"params": g_params, "batch_stats": state.batch_stats["g"]},
             condition,
             seen,
+            (steps - context + 1.0).reshape(-1),
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},

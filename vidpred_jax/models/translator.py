@@ -52,13 +52,20 @@ class Generator(nn.Module):
         self,
         fusion: Float[Array, "b h w 3"],
         references: Float[Array, "b {self.reference_frames} h w 6"],
+        ahead: Float[Array, " b"],
         train: bool = False,
     ) -> Float[Array, "b h w 3"]:
-        """references: the last observed RGB frames, oldest first, and their fusion pictures."""
+        """references: the last observed RGB frames, oldest first, and their fusion pictures.
+
+        ahead: frames from the newest reference to this one; seen only with references.
+        """
         b, h, w, _ = fusion.shape
         self.check(h, w)
-        seen = references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)
-        x = given = jnp.concatenate([fusion, seen], -1).astype(self.dtype)
+        given = [fusion]
+        if self.reference_frames:
+            given.append(references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1))
+            given.append(jnp.broadcast_to(ahead[:, None, None, None] / 16 - 1, (b, h, w, 1)))
+        x = given = jnp.concatenate(given, -1).astype(self.dtype)
         skips = []
         for level, features in enumerate(self.widths):
             x = Conv(features, (3, 3), stride=2, dtype=self.dtype, name=f"down_{level}")(x)
@@ -87,8 +94,9 @@ class Generator(nn.Module):
             return picture
         # Small at first: moving by random flows would hide the reference frame.
         motion = Conv(2 * self.flows, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
-        # In units of 1/8 of the picture: a network's outputs are of order one.
-        motion = motion.astype(jnp.float32) * (jnp.array([h, w] * self.flows) / 8)
+        # Per frame ahead, in units of 1/64 of the picture: steady motion is a constant.
+        unit = jnp.array([h, w] * self.flows) / 64 * ahead[:, None, None, None]
+        motion = motion.astype(jnp.float32) * unit
         return composite(
             references[:, -1, ..., :3].astype(jnp.float32), picture, x[..., 3:], motion
         )
