@@ -19,7 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.seed = 0
     config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
-    config.num_steps = 1300
+    config.num_steps = 1150
     config.targets = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
     config.predicted_fraction = 0.9
@@ -45,13 +45,14 @@ def get_config(preset: str = "") -> ConfigDict:
         norm="group",
         reference_frames=2,
         flows=3,
+        label_colors=4,
         detail=16,
         dtype="float32",
     )
     config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
     config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group", dtype="float32")
     config.optimizer = dict(
-        learning_rate=1e-3, warmup_steps=50, schedule="cosine", b1=0.5, b2=0.999, clip=0.0
+        learning_rate=2e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=0.0
     )
     config.evaluation = dict(every=500, clips=16, horizon=32, snap_labels=0)
     if preset == "smoke":

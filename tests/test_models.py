@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vidpred_jax import fusion
 from vidpred_jax.models import build, layers
-from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.translator import Generator, PatchDiscriminator, label_colors
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
 
@@ -21,7 +22,9 @@ UNETS = {
 }
 GENERATORS = {
     "paper": Generator(widths=(8, 8, 8), dropout=0.5),
-    "reference": Generator(widths=(8, 8), norm="group", reference_frames=2, flows=2, detail=4),
+    "reference": Generator(
+        widths=(8, 8), norm="group", reference_frames=2, flows=2, detail=4, label_colors=3
+    ),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
 }
 
@@ -51,15 +54,15 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generator_and_discriminator(name):
     model = GENERATORS[name]
-    fusion, seen, ahead = uniform(0, 2, 16, 16, 3), references(model, 2, 16), jnp.array([1.0, 9.0])
-    variables = jax.jit(model.init)(jax.random.key(1), fusion, seen, ahead)
+    picture, seen, ahead = uniform(0, 2, 16, 16, 3), references(model, 2, 16), jnp.array([1.0, 9.0])
+    variables = jax.jit(model.init)(jax.random.key(1), picture, seen, ahead)
     rngs = {"dropout": jax.random.key(5)}
     target = uniform(4, 2, 16, 16, 3)
 
     def loss(params):
         pred, _ = model.apply(
             {**variables, "params": params},
-            fusion,
+            picture,
             seen,
             ahead,
             train=True,
@@ -107,16 +110,28 @@ def test_shift_one_moves_each_frame_and_block_moves_the_last():
 def test_flow_of_the_translator_grows_with_the_distance():
     """A constant flow of one unit moves the newest reference by as many pixels as frames ahead."""
     model = Generator(widths=(4, 4), norm="none", dropout=0.0, reference_frames=2, flows=1)
-    fusion, seen = uniform(0, 2, 64, 64, 3), uniform(1, 2, 2, 64, 64, 6)
+    picture, seen = uniform(0, 2, 64, 64, 3), uniform(1, 2, 2, 64, 64, 6)
     ahead = jnp.array([1.0, 5.0])
-    variables = jax.jit(model.init)(jax.random.key(0), fusion, seen, ahead)
+    variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
     variables = jax.tree.map(jnp.zeros_like, variables)
     variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
     variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
-    pred = jax.jit(model.apply)(variables, fusion, seen, ahead)
+    pred = jax.jit(model.apply)(variables, picture, seen, ahead)
     for i, pixels in enumerate((1, 5)):
         columns = np.minimum(np.arange(64) + pixels, 63)
         chex.assert_trees_all_close(pred[i], seen[i, -1, :, columns, :3].swapaxes(0, 1), atol=1e-5)
+
+
+def test_label_colors_by_hand():
+    red, green = (fusion.to_float(fusion.PALETTE[i].astype(np.float32)) for i in (1, 2))
+    frames = np.zeros((1, 1, 4, 6, 3), np.float32)
+    pictures = np.full((1, 1, 4, 6, 3), -1.0, np.float32)
+    pictures[0, 0, :, :3] = red
+    frames[0, 0, :, 0], frames[0, 0, :, 1:3] = 0.9, 0.3
+    now = np.full((1, 4, 6, 3), -1.0, np.float32)
+    now[0, :, 4:], now[0, :, :2] = red, green
+    found = label_colors(jnp.asarray(now), jnp.concatenate([frames, pictures], -1), 3)
+    chex.assert_trees_all_close(found[0, 0, :, 0], jnp.array([0.0, 0, 0, 0, 0.5, 0.5]), atol=1e-6)
 
 
 def test_warp_by_hand():
@@ -130,7 +145,7 @@ def test_warp_by_hand():
 
 
 def test_composite_blends_by_softmax():
-    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
+    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 1, 3))
     gates, motion = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 2, 2, 2))
     chex.assert_trees_all_close(
         layers.composite(source, picture, gates, motion), jnp.zeros((1, 4, 4, 3))
@@ -151,6 +166,7 @@ def test_composite_blends_by_softmax():
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be at least 0 and below 1"),
         ("translator", dict(flows=1), r"model.flows \(1\) needs model.reference_frames"),
+        ("translator", dict(label_colors=2), r"model.label_colors \(2\) needs model.flows"),
         ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
         ("sharpener", {}, "stage 'sharpener' is not one of fusion, translator"),
     ],

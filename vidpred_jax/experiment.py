@@ -42,8 +42,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         forward = steps.fusion_forward(generator, config["self_fed"])
         g_inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
     else:
-        needed = CONTEXT + config["targets"]
-        snap = 0
+        needed, snap = CONTEXT + config["targets"], 0
         if config["predicted_fraction"]:
             predictor, frozen, snap = _load_predictor(config, size)
         forward = steps.translator_forward(
@@ -76,7 +75,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     if stage == "fusion":
         predict = make_fusion_predict(generator, horizon, config["evaluation"]["snap_labels"])
     else:
-        predict = make_translator_predict(generator)
+        predict = make_translator_predict(generator, predictor, horizon, snap)
     builder = registry.open_builder(
         data["name"], data_dir=data["data_dir"], config=data["config"], log=log
     )
@@ -190,28 +189,34 @@ def make_fusion_predict(model, horizon: int, snap_labels: int = 0):
     return predict
 
 
-def make_translator_predict(model):
-    """The same for the translator alone, from the true fusion pictures after the context."""
+def make_translator_predict(model, predictor=None, horizon: int = 0, snap_labels: int = 0):
+    """The same for RGB frames: the whole pipeline where stage 1 (`predictor`) is at hand, else the
+    translator alone, from the true fusion pictures after the context.
+    """
 
     @jax.jit
-    def translate(variables, frames, pictures):
+    def predict_all(variables, frozen, frames, pictures):
         frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
-        seen = steps.references(frames, pictures[:, :CONTEXT], model.reference_frames)
-        later = jnp.moveaxis(pictures[:, CONTEXT:], 1, 0)
-        b, horizon = frames.shape[0], len(later)
+        observed = pictures[:, :CONTEXT]
+        seen = steps.references(frames, observed, model.reference_frames)
+        if predictor is not None:
+            roll = rollout.make_rollout(
+                predictor, horizon, snap_labels=snap_labels, translate=model.apply
+            )
+            return roll(frozen, observed, variables, seen)[1]
 
         def translate_step(step):
-            ahead = jnp.full(b, step + 1.0)
-            return model.apply(variables, later[step], seen, ahead)
+            ahead = jnp.full(len(frames), step + 1.0)
+            return model.apply(variables, pictures[:, CONTEXT + step], seen, ahead)
 
-        return jax.lax.map(translate_step, jnp.arange(horizon))
+        later = jax.lax.map(translate_step, jnp.arange(pictures.shape[1] - CONTEXT))
+        return jnp.moveaxis(later, 0, 1)
 
     def predict(current, seen):
         variables = {"params": current.ema, "batch_stats": current.batch_stats["g"]}
         frames = np.stack([e["frames"][:CONTEXT] for e in seen])
         pictures = np.stack([e["fusion"] for e in seen])
-        found = np.moveaxis(np.asarray(translate(variables, frames, pictures)), 0, 1)
-        return fusion.to_uint8(found)
+        return fusion.to_uint8(np.asarray(predict_all(variables, current.frozen, frames, pictures)))
 
     return predict
 

@@ -70,13 +70,13 @@ def sprite_clip(rng: np.random.Generator, name: str, num_frames: int, size: int)
     Speeds scale with `size`; the background pans at constant velocity and never runs out.
     """
     scale = size / 64
-    pan = rng.uniform(-0.35, 0.35, 2) * scale
-    margin = int(np.ceil(0.35 * scale * num_frames)) + 2
+    pan = rng.uniform(-0.3, 0.3, 2) * scale
+    margin = int(np.ceil(0.3 * scale * num_frames)) + 2
     background = _texture(rng, size + 2 * margin, size + 2 * margin)
     objects = []
     for _ in range(rng.integers(2, 4)):
         radius = rng.uniform(8, 13) * scale
-        direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.8) * scale
+        direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 2.0) * scale
         objects.append(
             {
                 "outline": _outline(_SHAPES[rng.integers(len(_SHAPES))]) * radius,
@@ -84,7 +84,7 @@ def sprite_clip(rng: np.random.Generator, name: str, num_frames: int, size: int)
                 "color": _color(rng),
                 "spot": _color(rng),
                 "angle": rng.uniform(0, 2 * np.pi)
-                + rng.uniform(-0.08, 0.08) * np.arange(num_frames),
+                + rng.uniform(-0.05, 0.05) * np.arange(num_frames),
                 "center": bounce(
                     rng.uniform(radius, size - radius, 2),
                     speed * np.array([np.cos(direction), np.sin(direction)]),

@@ -87,20 +87,20 @@ def _num_groups(channels: int) -> int:
 
 def composite(
     source: Float[Array, "b h w c"],
-    picture: Float[Array, "b h w c"],
-    gates: Float[Array, "b h w k1"],
+    painted: Float[Array, "b h w p c"],
+    gates: Float[Array, "b h w k"],
     motion: Float[Array, "b hm wm _"],
 ) -> Float[Array, "b h w c"]:
-    """`source` moved along k flows, and `picture`, blended by a softmax over `gates` (k + 1).
+    """`source` moved along flows, and `painted` layers, blended by a softmax over `gates`.
 
-    motion holds k flows (dy, dx), in pixels of the source, at any resolution. Ours; after the
+    motion holds k - p flows (dy, dx), in pixels of the source, at any resolution. Ours; after the
     compositing masks of Finn et al. 2016.
     """
     b, h, w, _ = source.shape
     motion = jax.image.resize(motion, (b, h, w, motion.shape[-1]), "linear")
     moved = [warp(source, motion[..., i : i + 2]) for i in range(0, motion.shape[-1], 2)]
-    weights = jax.nn.softmax(gates, -1)[..., None]
-    return (jnp.stack([*moved, picture], -2) * weights).sum(-2)
+    layers = jnp.concatenate([jnp.stack(moved, -2), painted], -2)
+    return (layers * jax.nn.softmax(gates, -1)[..., None]).sum(-2)
 
 
 def warp(

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vidpred_jax.fusion import decode
 from vidpred_jax.models.layers import NORMS, Conv, Norm, composite
 
 
@@ -18,6 +20,9 @@ class Generator(nn.Module):
         pictures, without which the colours of an unknown scene cannot be known.
     flows: with references, the newest one is also moved along this many predicted coarse flows
         and blended with what is painted (ours); 0 paints all.
+    label_colors: with references and flows, how many labels (background included) are also painted
+        flat in the mean colour they have in the references, as one more layer of the blend (ours,
+        after the instance-wise averages of Wang et al. 2018); 0 for none.
     detail: features that the last layer sees at full resolution, beside the input itself, so that
         it can follow outlines to the pixel (ours); 0 is the paper.
     """
@@ -27,6 +32,7 @@ class Generator(nn.Module):
     norm: str = "batch"
     reference_frames: int = 0
     flows: int = 0
+    label_colors: int = 0
     detail: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
@@ -65,6 +71,10 @@ class Generator(nn.Module):
         if self.reference_frames:
             given.append(references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1))
             given.append(jnp.broadcast_to(ahead[:, None, None, None] / 16 - 1, (b, h, w, 1)))
+        layers = []
+        if self.label_colors:
+            layers.append(label_colors(fusion, references, self.label_colors))
+            given += layers
         x = given = jnp.concatenate(given, -1).astype(self.dtype)
         skips = []
         for level, features in enumerate(self.widths):
@@ -83,11 +93,13 @@ class Generator(nn.Module):
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = jnp.concatenate([nn.relu(x), skips[level]], -1)
             coarse = x if level == min(1, len(self.widths) - 2) else coarse
-        painted = 3 + self.flows + 1 if self.flows else 3
+        num_layers = self.flows + 1 + len(layers) if self.flows else 0
         if self.detail:
             x = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
             x = jnp.concatenate([nn.leaky_relu(x, 0.2), given], -1)
-        x = Conv(painted, (3, 3), upsample=not self.detail, dtype=self.dtype, name="paint")(x)
+        x = Conv(3 + num_layers, (3, 3), upsample=not self.detail, dtype=self.dtype, name="paint")(
+            x
+        )
         x = x.astype(jnp.float32)
         picture = jnp.tanh(x[..., :3])
         if not self.flows:
@@ -97,9 +109,24 @@ class Generator(nn.Module):
         # Per frame ahead, in units of 1/64 of the picture: steady motion is a constant.
         unit = jnp.array([h, w] * self.flows) / 64 * ahead[:, None, None, None]
         motion = motion.astype(jnp.float32) * unit
-        return composite(
-            references[:, -1, ..., :3].astype(jnp.float32), picture, x[..., 3:], motion
-        )
+        newest = references[:, -1, ..., :3].astype(jnp.float32)
+        return composite(newest, jnp.stack([picture, *layers], -2), x[..., 3:], motion)
+
+
+def label_colors(
+    fusion: Float[Array, "b h w 3"], references: Float[Array, "b n h w 6"], num_labels: int
+) -> Float[Array, "b h w 3"]:
+    """Each label of a fusion picture in the mean RGB colour that it has in the references.
+
+    A label that no reference shows is grey (0). The labels are read from the pictures' colours.
+    """
+    frames, pictures = references[..., :3], references[..., 3:]
+    _, labels = decode(fusion, num_labels)
+    _, seen = decode(pictures, num_labels)
+    seen = jax.nn.one_hot(seen, num_labels)
+    total = jnp.einsum("bnhwk,bnhwc->bkc", seen, frames)
+    mean = total / jnp.maximum(seen.sum((1, 2, 3)), 1.0)[..., None]
+    return jnp.einsum("bhwk,bkc->bhwc", jax.nn.one_hot(labels, num_labels), mean)
 
 
 class PatchDiscriminator(nn.Module):

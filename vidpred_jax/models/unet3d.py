@@ -111,7 +111,7 @@ class UNet3d(nn.Module):
         source = jnp.minimum(output + self.shift - 1, self.context - 1)
         ahead = (output + self.shift - source).astype(jnp.float32)  # Frames from source to output.
         motion = motion * ahead[:, None, None, None]  # Flow per frame: steady motion is constant.
-        frames = (clip[:, source].astype(jnp.float32), picture, gates, motion)
+        frames = (clip[:, source].astype(jnp.float32), picture[..., None, :], gates, motion)
         moved = composite(*(x.reshape(-1, *x.shape[2:]) for x in frames))
         return moved.reshape(picture.shape)
 
