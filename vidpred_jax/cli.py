@@ -42,10 +42,11 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
 def _parse(argv):
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, ValueError) as error:
-        # config_flags wraps a whole traceback around what a config raised: its last line tells.
-        last = str(error).strip().splitlines()[-1]
-        _stop(last.removeprefix("ValueError: "), InputError.exit_code)
+    except (flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError) as error:
+        # config_flags lets through what a config raised, or wraps a whole traceback around it,
+        # whose last line tells.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
 
 
 def _stop(message: str, code: int):

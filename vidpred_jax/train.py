@@ -194,4 +194,5 @@ def main(_):
 if __name__ == "__main__":
     _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; default runs/STAGE.")
+    flags.mark_flag_as_required("config")
     cli.run(main, before=parallel.initialize)
