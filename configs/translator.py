@@ -86,6 +86,7 @@ def get_config(preset: str = "") -> ConfigDict:
             reference_frames=0,
             flows=0,
             detail=0,
+            label_colors=0,
         )
         config.loss.update(adversarial=1.0)
         config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")

@@ -1,4 +1,4 @@
-"""Builds a data set from a folder of clips, a folder in DAVIS's layout, or a TFDS catalogue set.
+"""Builds a data set from a folder of clips, DAVIS's layout, a TFDS catalogue set or MNIST digits.
 
 python scripts/prepare.py --input=FOLDER [--masks=FOLDER] --name=mine
 python -m vidpred_jax.train --config=configs/fusion.py --config.data.name=mine
@@ -10,7 +10,7 @@ import time
 from absl import flags
 
 from vidpred_jax import cli, segmentation, video_io
-from vidpred_jax.datasets import catalogue, registry
+from vidpred_jax.datasets import catalogue, digits, registry
 from vidpred_jax.types import InputError
 
 _INPUT = flags.DEFINE_string("input", None, "Folder of videos or of folders of frames.")
@@ -20,6 +20,7 @@ _SEGMENTATION = flags.DEFINE_string(
 )
 _NAME = flags.DEFINE_string("name", "mine", "Name of the new data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Folder of data sets to write to.")
+_IDX = flags.DEFINE_string("idx", None, "MNIST images file: moving digits, instead of --input.")
 _VALIDATION = flags.DEFINE_integer("num_validation", 1, "Clips held out to choose on.", 0)
 _TEST = flags.DEFINE_integer("num_test", 1, "Clips held out to test on.", 0)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 2000, "Longest clip accepted.", 1)
@@ -30,8 +31,8 @@ _CATALOGUE_DIR = flags.DEFINE_string("catalogue_dir", None, "TFDS's data_dir; it
 
 
 def main(_):
-    if (_INPUT.value is None) == (_CATALOGUE.value is None):
-        raise InputError("give either --input=FOLDER or --catalogue=NAME")
+    if sum(flag.value is not None for flag in (_INPUT, _CATALOGUE, _IDX)) != 1:
+        raise InputError("give one of --input=FOLDER, --catalogue=NAME and --idx=FILE")
     data_dir = pathlib.Path(_DATA_DIR.value)
     video_io.check_writable(data_dir)
     shared = {"segmentation": _SEGMENTATION.value}
@@ -43,6 +44,9 @@ def main(_):
             set_dir=_CATALOGUE_DIR.value or "",
             **shared,
         )
+    elif _IDX.value:
+        config = digits.DigitsConfig(name="default", idx=_IDX.value)
+        builder = registry.make_builder(digits.Digits, _NAME.value, config, data_dir)
     else:
         builder = registry.video_folder(
             _NAME.value,

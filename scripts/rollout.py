@@ -7,6 +7,7 @@ Writes prediction.webm, .gif, fusion.webm, strip.png and, where the truth is kno
 (per step: ours and every naive baseline).
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -44,14 +45,20 @@ def main(_):
     video_io.check_writable(output)
     ours = predictor.load(_FUSION.value, _TRANSLATOR.value, snap_labels=_SNAP.value)
     print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}", flush=True)
-    windows = _video_windows(ours) if _VIDEO.value else _data_windows(ours)
-    known = min(len(windows[0][2]["frames"]) - CONTEXT, _HORIZON.value)
-    _write_pictures(ours, [element for _, _, element in windows[:_SHOWN_CLIPS]], output)
+    if _MASKS.value and not _VIDEO.value:
+        raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
+    windows = iter(_video_windows(ours) if _VIDEO.value else _data_windows(ours))
+    first = list(itertools.islice(windows, _SHOWN_CLIPS))
+    if not first:
+        frames = CONTEXT + _HORIZON.value
+        raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {frames} frames")
+    known = min(len(first[0][2]["frames"]) - CONTEXT, _HORIZON.value)
+    _write_pictures(ours, [element for _, _, element in first], output)
     if known < 1:
         print("no frame after the 16 observed ones: the truth is unknown, no metrics.json")
         return
     table = evaluate.compare(
-        windows,
+        itertools.chain(first, windows),
         {
             "ours": lambda seen: ours.predict_batch(seen, _HORIZON.value)[1][:, :known],
             **evaluate.naive_predictors(known),
@@ -66,7 +73,7 @@ def main(_):
         "translator_run": ours.translator_run,
         "height": ours.height,
         "width": ours.width,
-        "windows": len(windows),
+        "windows": len(table["ours"]["psnr"]),
         "steps": known,
         "seed": ours.config["seed"],
         "command": " ".join(["python", *sys.argv]),
@@ -79,28 +86,29 @@ def main(_):
         "predictors": summary,
     }
     video_io.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
-    print(f"\n{len(windows)} windows of {report['data']} at {ours.width} x {ours.height}")
+    print(f"\n{report['windows']} windows of {report['data']} at {ours.width} x {ours.height}")
     print(evaluate.format_table(summary))
     print(f"wrote {output / 'metrics.json'}")
 
 
 def _video_windows(ours):
     info = video_io.probe(_VIDEO.value)
-    # A container's frame count may be off by a few: read what there is, up to the horizon.
-    wanted = min(CONTEXT + _HORIZON.value, max(info.num_frames - _START.value, 0))
-    if info.num_frames and wanted < CONTEXT:
+    wanted, start = CONTEXT + _HORIZON.value, _START.value
+    if 0 < info.num_frames < start + CONTEXT:
         raise InputError(
-            f"{_VIDEO.value} has {max(info.num_frames - _START.value, 0)} frames from frame {_START.value} "
+            f"{_VIDEO.value} has {max(info.num_frames - start, 0)} frames from frame {start} "
             f"on; at least {CONTEXT} are needed"
         )
-    frames = video_io.read(_VIDEO.value, _START.value, wanted or None)
+    frames = video_io.read(_VIDEO.value, start, wanted, at_most=True)
     if len(frames) < CONTEXT:
-        raise InputError(f"{_VIDEO.value} has {len(frames)} frames; at least {CONTEXT} are needed")
-    frames = frames[: CONTEXT + _HORIZON.value]
+        raise InputError(
+            f"{_VIDEO.value} has {len(frames)} frames from frame {start} on; at least {CONTEXT} are needed"
+        )
     if _MASKS.value:
-        whole = info.num_frames or len(frames)
-        labels = segmentation.read_masks(_MASKS.value, whole, frames.shape[1:3])
-        labels = labels[_START.value : _START.value + len(frames)]
+        count = info.num_frames or start + len(frames)
+        labels = segmentation.read_masks(
+            _MASKS.value, count, frames.shape[1:3], start, start + len(frames)
+        )
     else:
         # The future is not looked at: labels come from the observed frames alone.
         labels = np.zeros(frames.shape[:3], np.uint8)
@@ -117,10 +125,7 @@ def _data_windows(ours):
     windows = pipeline.evaluation_windows(
         source, num_frames=num_frames, height=ours.height, width=ours.width
     )
-    windows = [w for i, w in enumerate(windows) if not _CLIPS.value or i < _CLIPS.value]
-    if not windows:
-        raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {num_frames} frames")
-    return windows
+    return itertools.islice(windows, _CLIPS.value or None)
 
 
 def _write_pictures(ours, elements, output):

@@ -115,15 +115,20 @@ def test_newest_run(tmp_path):
 def test_a_stage_2_that_needs_stage_1_says_so(tmp_path):
     config = {"stage": "translator", "predicted_fraction": 0.5, "fusion_run": ""}
     with pytest.raises(InputError, match=r"predicted_fraction \(0.5\) needs a fusion run: none"):
-        runs.fill_in(config, tmp_path)
+        runs.fill_in(config, tmp_path / "t")
     write_run(tmp_path / "a", "fusion", 9)
-    assert runs.fill_in(config, tmp_path)["fusion_run"] == str(tmp_path / "a")
+    assert runs.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
+    # A run that resumes keeps the stage-1 run it began with.
+    write_run(tmp_path / "t", "translator", 1, runs.fill_in(config, tmp_path / "t"))
+    write_run(tmp_path / "b", "fusion", 1)
+    assert runs.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
+    assert runs.fill_in(config, tmp_path / "u")["fusion_run"] == str(tmp_path / "b")
 
 
 def test_another_config_is_refused_field_by_field(tmp_path):
     before = {"seed": 0, "num_steps": 5, "model": {"widths": [8, 8], "shift": 1}}
     write_run(tmp_path / "a", "fusion", 9, before)
-    same = {"stage": "fusion", **before, "num_steps": 50}
+    same = {"stage": "fusion", **before, "num_steps": 50, "data": {"data_dir": "moved"}}
     runs.check_resumable(same, tmp_path / "a")
     other = {**same, "seed": 1, "model": {"widths": [8, 9], "shift": 1}}
     with pytest.raises(

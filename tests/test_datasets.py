@@ -92,7 +92,7 @@ def test_unknown_data_set_split_and_config(data_dir):
 def test_digits_move_and_keep_test_digits_apart(tmp_path):
     source = registry.open_split("digits", "test", data_dir=tmp_path, config="tiny", log=str)
     clip = clips.decode(source[0])
-    assert clip.frames.shape == (20, 64, 64, 3) and set(np.unique(clip.labels)) == {0, 1, 2}
+    assert clip.frames.shape == (48, 64, 64, 3) and set(np.unique(clip.labels)) == {0, 1, 2}
     assert (clip.frames[0] != clip.frames[5]).any()
     images = np.arange(100, dtype=np.uint8).repeat(28 * 28).reshape(100, 28, 28)
     path = tmp_path / "images.gz"
@@ -287,6 +287,14 @@ def test_catalogue_davis_is_converted_from_what_tfds_prepared(tmp_path, monkeypa
 def _png(path, image):
     Image.fromarray(image).save(path)
     return str(path)
+
+
+def test_catalogue_splits():
+    names = {i: None for i in range(20)}
+    only = catalogue._three_splits({"test": dict(names)})
+    assert {k: len(v) for k, v in only.items()} == {"train": 16 + 1, "test": 2, "validation": 1}
+    three = catalogue._three_splits({"train": {1: 0}, "validation": {2: 0}, "test": {3: 0}})
+    assert three == {"train": {1: 0}, "validation": {2: 0}, "test": {3: 0}}
 
 
 def test_catalogue_set_that_is_not_prepared(tmp_path):

@@ -152,6 +152,11 @@ def test_composite_blends_by_softmax():
     )
 
 
+def test_refused_discriminator():
+    with pytest.raises(InputError, match=r"discriminator.norm \('bacth'\) must be one of"):
+        build.make_discriminator(dict(norm="bacth"))
+
+
 @pytest.mark.parametrize(
     ("stage", "fields", "message"),
     [
@@ -162,6 +167,8 @@ def test_composite_blends_by_softmax():
         ("fusion", dict(time_strides=[2]), r"model.time_strides \(\(2,\)\) must hold 2 numbers"),
         ("fusion", dict(patch=5), r"picture size \(32 x 32\) must be a multiple of 20"),
         ("fusion", dict(time_patch=8), r"context \(16\) must be a multiple of 32"),
+        ("fusion", dict(patch=0), r"model.patch \(0\) must be 1 or more"),
+        ("translator", dict(detail=-1), r"model.detail \(-1\) must be 0 or more"),
         ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be at least 0 and below 1"),

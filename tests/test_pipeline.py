@@ -65,6 +65,21 @@ def test_processes_share_an_epoch(source):
     assert sorted(seen) == list(range(12))
 
 
+def test_short_clips_are_left_out(source):
+    class Mixed:
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, i):
+            example = dict(source[i])
+            return example if i % 2 else {**example, "num_frames": np.int32(9)}
+
+    lines = []
+    found = batches(Mixed(), num_frames=10, batch_size=2, log=lines.append)
+    seen = {int(i) for b, _ in zip(found, range(4), strict=False) for i in b["index"]}
+    assert seen == {1, 3} and lines == ["3 clips are shorter than 10 frames and left out"]
+
+
 def test_augmentations_keep_frames_labels_and_edges_together(source):
     options = pipeline.Augmentation(True, True, True, True, crop=0.6, speeds=(1, 2))
     batch = next(batches(source, batch_size=12, augmentation=options))
@@ -97,13 +112,13 @@ def test_evaluation_windows(source):
 
 
 def test_refusals(source):
-    with pytest.raises(InputError, match="has 48 frames; data.num_frames .60. asks for more"):
-        next(batches(source, num_frames=60))
+    with pytest.raises(InputError, match="holds 0 clips of 60 frames or more .* longest has 48"):
+        batches(source, num_frames=60)
     with pytest.raises(InputError, match=r"data.augmentation.crop \(0.0\) must be above 0"):
         pipeline.Augmentation(crop=0.0)
     with pytest.raises(InputError, match="speeds"):
         pipeline.Augmentation(speeds=())
     with pytest.raises(InputError, match="holds 0 clips"):
         batches([])
-    with pytest.raises(InputError, match="holds 12 clips, fewer than 13 processes"):
+    with pytest.raises(InputError, match="holds 12 clips .* for 13 processes"):
         batches(source, process_count=13)

@@ -31,8 +31,12 @@ def test_ids_are_kept(tmp_path, clip, mode):
 
 def test_binary_and_void(tmp_path):
     binary, ids = np.uint8([[0, 255]]), np.uint8([[2, 255]])
-    folder = write_masks(tmp_path / "m", [binary, ids], "L")
-    assert segmentation.read_masks(folder, 2, (1, 2)).tolist() == [[[0, 1]], [[2, 0]]]
+    folder = write_masks(tmp_path / "binary", [binary, binary], "L")
+    assert segmentation.read_masks(folder, 2, (1, 2)).tolist() == [[[0, 1]], [[0, 1]]]
+    # Beside ids anywhere in the clip 255 is void.
+    folder = write_masks(tmp_path / "ids", [binary, ids], "L")
+    assert segmentation.read_masks(folder, 2, (1, 2)).tolist() == [[[0, 0]], [[2, 0]]]
+    assert segmentation.read_masks(folder, 2, (1, 2), start=1).tolist() == [[[2, 0]]]
 
 
 def test_count_and_size_are_checked(tmp_path, clip):
@@ -139,6 +143,13 @@ def test_onnx_refusals(tmp_path, clip):
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(InputError, match="cannot be run"):
         segmentation.segment(clip.frames, f"onnx:{tmp_path}/bad.onnx")
+
+
+@pytest.mark.parametrize("method", ["motion", "kmeans"])
+def test_labels_of_the_context_do_not_see_its_future(method):
+    frames, _ = panned_scene(num_frames=20)
+    whole = segmentation.segment(frames, method)[:16]
+    np.testing.assert_array_equal(whole, segmentation.segment(frames[:16], method))
 
 
 def test_unknown_method(clip):

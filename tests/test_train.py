@@ -131,6 +131,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, data_dir):
     ("fields", "message"),
     [
         (dict(data__num_frames=18), r"data.num_frames \(18\) must be at least 24 for this config"),
+        (dict(log_every=0), r"log_every \(0\) must be 1 or more"),
+        (dict(evaluation__horizon=0), r"evaluation.horizon \(0\) must be 1 or more"),
+        (dict(data__height=8), r"data.height \(8\) must be 11 or more"),
+        (dict(ema_decay=2.0), r"ema_decay \(2.0\) must be 0 to 1"),
         (dict(batch_size=6), r"batch_size \(6\) must be a multiple of 4 devices"),
         (dict(loss__gan="x"), r"loss.gan \('x'\) must be one of"),
         (dict(loss__l2=1), "unexpected keyword argument 'l2'"),

@@ -33,9 +33,15 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
             _stop("interrupted", 130)
         except OSError as error:
             _stop(f"{error.filename or 'a file'}: {error.strerror or error}", UserError.exit_code)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0]
+            _stop(f"{type(error).__name__}: {reason} (--debug shows where)", UserError.exit_code)
 
     if before:
-        before()
+        try:
+            before()
+        except InputError as error:
+            _stop(str(error), error.exit_code)
     app.run(guarded, flags_parser=_parse)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -32,7 +33,14 @@ class Experiment:
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
     """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
+    _check_ranges(config)
     data, stage = config["data"], config["stage"]
+    # One process makes what is missing; then all find it.
+    builder = parallel.main_process_first(
+        lambda: registry.open_builder(
+            data["name"], data_dir=data["data_dir"], config=data["config"], log=log
+        )
+    )
     size = data["height"], data["width"]
     generator = build.make_generator(stage, config["model"], *size, axis_name)
     num_frames = data["num_frames"]
@@ -76,9 +84,6 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         predict = make_fusion_predict(generator, horizon, config["evaluation"]["snap_labels"])
     else:
         predict = make_translator_predict(generator, predictor, horizon, snap)
-    builder = registry.open_builder(
-        data["name"], data_dir=data["data_dir"], config=data["config"], log=log
-    )
     return Experiment(
         state=first,
         step=step,
@@ -88,6 +93,30 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         validation=functools.partial(_validation, config, log),
         fingerprint=registry.fingerprint(builder),
     )
+
+
+def _check_ranges(config: dict) -> None:
+    least = {
+        "batch_size": 1,
+        "num_steps": 1,
+        "log_every": 1,
+        "save_every": 1,
+        "evaluation.every": 1,
+        "evaluation.clips": 0,
+        "evaluation.horizon": 1,
+        "data.height": 11,  # SSIM's window.
+        "data.width": 11,
+        "self_fed": 0,
+        "targets": 1,
+    }
+    for field, lowest in least.items():
+        part, _, name = field.rpartition(".")
+        value = (config[part] if part else config).get(name, lowest)
+        if value < lowest:
+            raise InputError(f"{field} ({value}) must be {lowest} or more")
+    for field in ("predicted_fraction", "ema_decay"):
+        if not 0 <= config.get(field, 0) <= 1:
+            raise InputError(f"{field} ({config[field]}) must be 0 to 1")
 
 
 def _load_predictor(config, size):
@@ -158,6 +187,7 @@ def _train_batches(config, log):
         cache_bytes=data["cache_bytes"],
         process_index=jax.process_index(),
         process_count=processes,
+        log=log,
     )
 
 
@@ -175,7 +205,9 @@ def _validation(config, log):
         height=data["height"],
         width=data["width"],
     )
-    return [window for window, _ in zip(windows, range(options["clips"]), strict=False)]
+    found = list(itertools.islice(windows, options["clips"]))
+    log(f"validation: {len(found)} clips of {CONTEXT + options['horizon']} frames")
+    return found
 
 
 def make_fusion_predict(model, horizon: int, snap_labels: int = 0):

@@ -1,10 +1,14 @@
 """The only file that says pmap: data parallelism over all devices of all processes."""
 
 import functools
+import importlib.util
 import os
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
+
+from vidpred_jax.types import InputError
 
 AXIS = "device"
 
@@ -16,6 +20,11 @@ def initialize() -> None:
     with several tasks, Open MPI or on a TPU pod JAX finds them itself.
     """
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+            if not os.environ.get(name, "").isdigit():
+                raise InputError(
+                    f"{name} ({os.environ.get(name)!r}) must be a number where JAX_COORDINATOR_ADDRESS is set"
+                )
         jax.distributed.initialize(
             coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
             num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
@@ -32,10 +41,36 @@ def initialize() -> None:
 
 
 def has_accelerator() -> bool:
-    """Whether a GPU or TPU is at hand, told without starting JAX's backends."""
+    """Whether a GPU or TPU that JAX can use is at hand, told without starting JAX's backends."""
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         return False
-    return any(os.path.exists(f) for f in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0"))
+    devices = {
+        "/dev/nvidia0": ("jax_cuda12_plugin", "jax_cuda13_plugin"),
+        "/dev/accel0": ("libtpu",),
+        "/dev/vfio/0": ("libtpu",),
+    }
+    return any(
+        os.path.exists(device) and any(importlib.util.find_spec(p) for p in plugins)
+        for device, plugins in devices.items()
+    )
+
+
+def main_process_first(function):
+    """Runs `function` in process 0, then in the others; each one's own result."""
+    if jax.process_index() != 0:
+        multihost_utils.sync_global_devices("main_process_first")
+        return function()
+    result = function()
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("main_process_first")
+    return result
+
+
+def from_main_process(value: float) -> float:
+    """Process 0's number, in every process."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
 def parallelize(step, devices=None):

@@ -55,26 +55,23 @@ def to_batch_element(clip: Clip, height: int, width: int) -> dict:
 class ClipCache:
     """Decoded and prepared clips of a split, the most recently used up to `max_bytes`.
 
-    prepare: clip -> dict of arrays (t, ...), what is kept. Safe for threads.
+    Its entries are the clips with at least `min_frames` frames. prepare: clip -> dict of arrays
+    (t, ...), what is kept. Safe for threads.
     """
 
-    def __init__(self, source, prepare: Callable[[Clip], dict], max_bytes: int):
+    def __init__(self, source, prepare: Callable[[Clip], dict], max_bytes: int, min_frames: int):
         self._source, self._prepare, self._max_bytes = source, prepare, max_bytes
+        self.num_frames = [int(source[i]["num_frames"]) for i in range(len(source))]
+        self._places = [i for i, n in enumerate(self.num_frames) if n >= min_frames]
         self._clips: collections.OrderedDict[int, dict] = collections.OrderedDict()
         self._bytes, self._lock = 0, threading.Lock()
 
     def __len__(self):
-        return len(self._source)
+        return len(self._places)
 
     def __getitem__(self, index):
         """The place and how to get there: decoding waits until the window is known."""
-        return int(index), self
-
-    def num_frames(self, index: int) -> int:
-        with self._lock:
-            if index in self._clips:
-                return len(self._clips[index]["frames"])
-        return int(self._source[index]["num_frames"])
+        return self._places[int(index)], self
 
     def window(self, index: int, frames: np.ndarray) -> dict:
         with self._lock:
@@ -111,12 +108,8 @@ class RandomWindow(grain.transforms.RandomMap):
 
     def random_map(self, element, rng: np.random.Generator):
         index, cache = element
-        total, options = cache.num_frames(index), self._augmentation
+        total, options = cache.num_frames[index], self._augmentation
         fitting = [s for s in options.speeds if (self._num_frames - 1) * s < total]
-        if not fitting:
-            raise InputError(
-                f"clip {index} has {total} frames; data.num_frames ({self._num_frames}) asks for more"
-            )
         speed = int(rng.choice(fitting))
         start = int(rng.integers(total - (self._num_frames - 1) * speed))
         frames = start + speed * np.arange(self._num_frames)
@@ -165,22 +158,26 @@ def train_batches(
     num_threads: int = 1,
     process_index: int = 0,
     process_count: int = 1,
+    log: Callable[[str], None] = print,
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share of shuffled windows.
 
     batch_size is this process's. `get_state()` and `set_state()` carry the position.
     """
-    if not len(source):
-        raise InputError("the training split holds 0 clips")
-    if len(source) < process_count:
-        raise InputError(
-            f"the training split holds {len(source)} clips, fewer than {process_count} processes"
-        )
     if augmentation.crop < 1:  # Crops are cut from the native resolution.
         prepare, finish = _native, lambda window: _finish_native(window, height, width)
     else:
         prepare, finish = lambda clip: to_batch_element(clip, height, width), dict
-    cache = ClipCache(source, prepare, cache_bytes)
+    needed = (num_frames - 1) * min(augmentation.speeds) + 1
+    cache = ClipCache(source, prepare, cache_bytes, needed)
+    if len(cache) < max(process_count, 1):
+        raise InputError(
+            f"the training split holds {len(cache)} clips of {needed} frames or more (data.num_frames is "
+            f"{num_frames}) for {process_count} processes; its longest has "
+            f"{max(cache.num_frames, default=0)} frames"
+        )
+    if len(cache) < len(source):
+        log(f"{len(source) - len(cache)} clips are shorter than {needed} frames and left out")
     dataset = grain.MapDataset.source(cache).seed(seed).shuffle()
     dataset = dataset[process_index::process_count].repeat()
     dataset = dataset.random_map(RandomWindow(num_frames, augmentation, finish))

@@ -8,7 +8,15 @@ from vidpred_jax import checkpoint
 from vidpred_jax.types import InputError
 
 # What may change between two starts of one run; the rest would make another run of it.
-_FREE = ("num_steps", "log_every", "save_every", "evaluation", "fusion_run")
+_FREE = (
+    "num_steps",
+    "log_every",
+    "save_every",
+    "evaluation",
+    "optimizer.learning_rate",
+    "data.data_dir",
+    "data.cache_bytes",
+)
 
 
 def newest(stage: str, folder: str | os.PathLike = "runs") -> str | None:
@@ -26,9 +34,15 @@ def newest(stage: str, folder: str | os.PathLike = "runs") -> str | None:
     return max(found)[1] if found else None
 
 
-def fill_in(config: dict, folder: str | os.PathLike) -> dict:
-    """Names the stage-1 run that stage 2 trains on where the config leaves it open."""
+def fill_in(config: dict, workdir: pathlib.Path) -> dict:
+    """Names the stage-1 run that stage 2 trains on where the config leaves it open.
+
+    A run that resumes keeps the one it began with; a new one takes the newest beside it.
+    """
     if config.get("predicted_fraction") and not config.get("fusion_run"):
+        if checkpoint.steps(workdir):
+            return {**config, "fusion_run": checkpoint.read_meta(workdir)["config"]["fusion_run"]}
+        folder = workdir.parent
         run = newest("fusion", folder)
         if run is None:
             raise InputError(
@@ -48,13 +62,17 @@ def check_resumable(config: dict, workdir: pathlib.Path) -> None:
     changed = [
         f"{field} was {before.get(field)!r}, is {now.get(field)!r}"
         for field in sorted(before.keys() | now.keys())
-        if before.get(field) != now.get(field) and field.split(".")[0] not in _FREE
+        if before.get(field) != now.get(field) and not _is_free(field)
     ]
     if changed:
         raise InputError(
             f"workdir {str(workdir)!r} holds a run of another config: {'; '.join(changed)}; "
             "choose another --workdir or the same config"
         )
+
+
+def _is_free(field: str) -> bool:
+    return any(field == free or field.startswith(f"{free}.") for free in _FREE)
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vidpred_jax import video_io
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.types import CONTEXT, InputError
 
 METHODS = ("motion", "kmeans", "onnx:MODEL")
 MAX_MODEL_BYTES = 2 << 30
@@ -29,12 +29,17 @@ def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
 
 
 def read_masks(
-    folder: str | os.PathLike, num_frames: int, size: tuple[int, int], limits: Limits = Limits()
+    folder: str | os.PathLike,
+    num_frames: int,
+    size: tuple[int, int],
+    start: int = 0,
+    stop: int | None = None,
 ) -> np.ndarray:
-    """Mask images of a folder, one per frame, in DAVIS's convention.
+    """Mask images `start` to `stop` of a folder with one per frame, in DAVIS's convention.
 
-    Palette PNGs hold ids; grey ones hold ids too, or 0 and 255 for one object. Raises InputError
-    when the count or a size differs from the frames'.
+    Palette PNGs hold ids; grey ones hold ids too, or 0 and 255 for one object. Beside ids, 255 is
+    void and read as background. Raises InputError when the count or a size differs from the
+    video's.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -43,14 +48,16 @@ def read_masks(
     if len(files) != num_frames:
         raise InputError(f"{folder} holds {len(files)} masks; the video has {num_frames} frames")
     masks = []
-    for file in files:
-        found = video_io.image_size(file, limits)
+    for file in files[start:stop]:
+        found = video_io.image_size(file)
         if found != size:
             raise InputError(
                 f"{file} is {found[1]} x {found[0]}; masks must be {size[1]} x {size[0]}, as the frames"
             )
         masks.append(_read_mask(file))
-    return np.stack(masks)
+    masks = np.stack(masks)
+    binary = set(np.unique(masks)) <= {0, 255}
+    return np.where(masks == 255, np.uint8(binary), masks).astype(np.uint8)
 
 
 def _read_mask(file) -> np.ndarray:
@@ -65,13 +72,7 @@ def _read_mask(file) -> np.ndarray:
         raise InputError(f"{file} cannot be decoded as a mask; it is damaged") from error
     if mask.dtype != np.uint8:
         raise InputError(f"{file} has {mask.dtype} pixels; a mask has 8 bits")
-    return (
-        np.where(mask == 255, 1, mask).astype(np.uint8)
-        if set(np.unique(mask)) <= {0, 255}
-        else (
-            np.where(mask == 255, 0, mask).astype(np.uint8)  # 255 beside ids is DAVIS's 'void'.
-        )
-    )
+    return mask
 
 
 def motion(
@@ -93,7 +94,8 @@ def motion(
         for f in frames
     ]
     residual = np.stack([_residual(grey[t], grey[t + 1]) for t in range(num_frames - 1)])
-    residual = np.concatenate([residual[:1], (residual[:-1] + residual[1:]) / 2, residual[-1:]])
+    # A frame's label looks back: the future of a context must not show in it.
+    residual = np.concatenate([residual[:1], residual])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     labels, previous = [], np.zeros(size[::-1], np.uint8)
     for magnitude in residual:
@@ -149,7 +151,10 @@ def _track(moving, previous, min_area, max_objects) -> np.ndarray:
 
 
 def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
-    """Colour and position clusters shared by the clip; 0 is the one that covers most of the border."""
+    """Colour and position clusters; 0 is the one that covers most of the border.
+
+    The clusters are fitted to the first 16 frames: what is predicted later must not show in them.
+    """
     num_frames, height, width, _ = frames.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     place = 40 * np.stack([y / height, x / width], -1)
@@ -159,7 +164,7 @@ def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
         return np.concatenate([lab, place], -1).reshape(-1, 5)
 
     rng = np.random.default_rng(seed)
-    chosen = np.linspace(0, num_frames - 1, min(num_frames, 8)).astype(int)
+    chosen = np.linspace(0, min(num_frames, CONTEXT) - 1, min(num_frames, 8)).astype(int)
     sample = np.concatenate([features(frames[t]) for t in chosen])
     sample = sample[rng.permutation(len(sample))[:20_000]]
     cv2.setRNGSeed(seed)
@@ -169,7 +174,10 @@ def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
     labels = np.stack(
         [_nearest(features(frame), centers).reshape(height, width) for frame in frames]
     )
-    border = np.concatenate([labels[:, 0], labels[:, -1]], 1).ravel()
+    observed = labels[:CONTEXT]
+    border = np.concatenate(
+        [observed[:, 0], observed[:, -1], observed[:, :, 0], observed[:, :, -1]], 1
+    ).ravel()
     order = np.argsort(-np.bincount(border, minlength=clusters), kind="stable")
     return np.argsort(order).astype(np.uint8)[labels]
 

@@ -28,7 +28,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
     """
     workdir = pathlib.Path(workdir)
     is_main = jax.process_index() == 0
-    config = runs.fill_in(config, workdir.parent)
+    config = runs.fill_in(config, workdir)
     runs.check_resumable(config, workdir)
     made = experiment.make(config, axis_name=parallel.AXIS, log=log)
     state, batches = made.state, made.batches
@@ -56,7 +56,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
     }
     step_fn = parallel.parallelize(made.step)
     windows = made.validation() if is_main else []
-    writer = _MetricsWriter(workdir) if is_main else None
+    writer = _MetricsWriter(workdir, int(state.step)) if is_main else None
     summary, progress = {}, _Progress(int(state.step), config["num_steps"])
     for step in range(int(state.step) + 1, config["num_steps"] + 1):
         batch = {k: v for k, v in next(batches).items() if k != "index"}
@@ -79,9 +79,10 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
                 log(_describe(step, summary))
                 _write_sample(workdir / "samples" / f"step_{step:07d}.png", made, state, windows)
         if save_now:
-            quality = (
-                {"psnr": summary["ours"]["psnr"]["mean"]} if evaluate_now and summary else None
-            )
+            quality = None
+            if evaluate_now:
+                psnr = summary["ours"]["psnr"]["mean"] if summary else 0.0
+                quality = {"psnr": parallel.from_main_process(psnr)}
             saver.save(state, {**meta, "data_state": batches.get_state()}, quality)
             progress.pause()
     saver.close()
@@ -115,8 +116,7 @@ class _Progress:
             if bad:
                 raise UserError(
                     f"{bad[0]} is not finite at step {number}; nothing was saved since, run again to "
-                    "resume from the last checkpoint, with a lower optimizer.learning_rate or with "
-                    "optimizer.clip"
+                    "resume from the last checkpoint with a lower optimizer.learning_rate"
                 )
         self._values += found
         self._on_device, self._checked = [], step
@@ -165,8 +165,14 @@ def _write_sample(path, made, state, windows) -> None:
 class _MetricsWriter:
     """metrics.jsonl, one line an event, and the same numbers for TensorBoard."""
 
-    def __init__(self, workdir):
-        self._file = (workdir / "metrics.jsonl").open("a")
+    def __init__(self, workdir, step: int):
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            # Steps after the checkpoint that is resumed will be done, and told, again.
+            lines = path.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            video_io.write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(os.fspath(workdir / "tensorboard"))
 
     def write(self, step, values):

@@ -86,9 +86,11 @@ def read(
     start: int = 0,
     num_frames: int | None = None,
     limits: Limits = Limits(),
+    at_most: bool = False,
 ) -> np.ndarray:
     """Frames `start` to `start + num_frames` (None: to the end) as uint8 (t, h, w, 3), RGB.
 
+    at_most: fewer than num_frames are no error, if the video ends there.
     Raises InputError for a missing, unreadable, truncated, empty or oversized video, and for a
     folder whose frames differ in size.
     """
@@ -105,7 +107,7 @@ def read(
         frames = _read_folder(list_images(path)[start : start + wanted], (info.height, info.width))
     else:
         frames = _read_file(path, start, wanted, info, limits)
-    if num_frames is not None and len(frames) < num_frames:
+    if num_frames is not None and not at_most and len(frames) < num_frames:
         raise InputError(
             f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for"
         )
@@ -116,7 +118,7 @@ def read(
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """One image as uint8 (h, w, 3), RGB."""
-    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR)
+    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise InputError(f"{path} cannot be decoded as an image; it is damaged or not an image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

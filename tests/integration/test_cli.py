@@ -175,7 +175,7 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
         ((*TRAIN, smoke, "--config.nothing=1"), 2, "nothing"),
         ((*TRAIN, smoke, f"--workdir={tmp_path / 'w'}", "--config.data.name=moon"), 2, "'moon'"),
         ((*prepare, "--input=nowhere"), 2, "input folder 'nowhere' does not exist"),
-        ((*prepare,), 2, "give either --input=FOLDER or --catalogue=NAME"),
+        ((*prepare,), 2, "give one of --input=FOLDER"),
         ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),
     ]
     with concurrent.futures.ThreadPoolExecutor(3) as pool:

@@ -47,7 +47,6 @@ ADAPTERS = {
     "ucf101": _ucf101,
     "bair_robot_pushing_small": _bair,
 }
-_SPLITS = {"train": "train", "validation": "test", "test": "test"}
 
 
 def to_clip(
@@ -69,29 +68,43 @@ class CatalogueConfig(tfds.core.BuilderConfig):
 
 
 class Catalogue(clips.ClipBuilder, skip_registration=True):
-    """Clips converted from a set of the TFDS catalogue; its train split's last tenth validates."""
+    """Clips converted from a set of the TFDS catalogue."""
 
     JPEG_QUALITY = 95
 
     def _clips(self):
-        config = self.builder_config
-        source = _open(config)
-        splits: dict[str, dict] = {}
-        for split, data in source.items():
-            entries = {
-                f"{split}_{i:06d}": functools.partial(self._convert, data, i, f"{split}_{i:06d}")
-                for i in range(len(data))
+        clips_of = {}
+        for split, data in _open(self.builder_config).items():
+            names = [f"{split}_{i:06d}" for i in range(len(data))]
+            clips_of[split] = {
+                name: functools.partial(self._convert, data, i, name)
+                for i, name in enumerate(names)
             }
-            if split == "train" and len(entries) > 1:
-                names = list(entries)
-                held_out = names[-max(len(names) // 10, 1) :]
-                splits["validation"] = {name: entries.pop(name) for name in held_out}
-            splits[_SPLITS.get(split, split) if split != "train" else "train"] = entries
-        return splits
+        return _three_splits(clips_of)
 
     def _convert(self, data, i, name):
         config = self.builder_config
         return to_clip(config.set_name, data[i], name, config.segmentation)
+
+
+def _three_splits(found: dict) -> dict:
+    """train, validation and test of what a set brings; missing ones are cut from the end of another.
+
+    TFDS calls DAVIS's val split `validation`: without a `test` it is the test split. A set of one
+    split (moving_mnist) gives a tenth to test; validation is the last tenth of train.
+    """
+    found = dict(found)
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    if "train" not in found:
+        (name,) = found
+        found["train"] = found.pop(name)
+    for split in ("test", "validation"):
+        if split not in found:
+            names = list(found["train"])
+            cut = names[len(names) - max(len(names) // 10, 1) :]
+            found[split] = {name: found["train"].pop(name) for name in cut}
+    return found
 
 
 def _open(config: CatalogueConfig) -> dict:

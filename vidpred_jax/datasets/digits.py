@@ -22,7 +22,7 @@ class DigitsConfig(tfds.core.BuilderConfig):
 
     idx: str = ""
     size: int = 64
-    num_frames: int = 20
+    num_frames: int = 48
     num_train: int = 2000
     num_validation: int = 100
     num_test: int = 200
@@ -33,8 +33,8 @@ class Digits(clips.ClipBuilder, skip_registration=True):
     """Two digits bounce over black, after Moving MNIST (Srivastava et al. 2015)."""
 
     BUILDER_CONFIGS = [
-        DigitsConfig(name="20"),
-        DigitsConfig(name="48", num_frames=48),
+        DigitsConfig(name="48"),
+        DigitsConfig(name="20", num_frames=20),  # Moving MNIST's length: 10 -> 10.
         DigitsConfig(name="tiny", num_train=12, num_validation=4, num_test=4),
     ]
 
@@ -67,7 +67,8 @@ def load_sklearn_digits(side: int = 28) -> np.ndarray:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise InputError(
-            "data set 'digits' needs scikit-learn (pip install scikit-learn) or config.data.idx=FILE"
+            "data set 'digits' needs scikit-learn (pip install scikit-learn), or an idx file by "
+            "scripts/prepare.py --idx=FILE"
         ) from error
     images = (load_digits().images * 15.9375).astype(np.uint8)
     return np.stack([cv2.resize(i, (side, side), interpolation=cv2.INTER_CUBIC) for i in images])

@@ -46,6 +46,10 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
         folder = pathlib.Path(config.input)
         if not folder.is_dir():
             raise InputError(f"input folder {config.input!r} does not exist")
+        if is_davis(folder) and config.masks:
+            raise InputError(
+                f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {DAVIS_MASKS}"
+            )
         splits = davis_splits(folder) if is_davis(folder) else folder_splits(config)
         return {
             split: {
@@ -116,14 +120,13 @@ def folder_splits(config: FolderConfig) -> dict:
         )
     found = {}
     for video in videos:
-        masks = pathlib.Path(config.masks) / video.stem if config.masks else None
+        name = video.name if video.is_dir() else video.stem
+        masks = pathlib.Path(config.masks) / name if config.masks else None
         if masks is not None and not masks.is_dir():
-            raise InputError(f"masks of clip {video.stem!r} are missing: {masks} is not a folder")
-        if video.stem in found:
-            raise InputError(
-                f"{config.input} holds two clips named {video.stem!r}; names must differ"
-            )
-        found[video.stem] = (video, masks)
+            raise InputError(f"masks of clip {name!r} are missing: {masks} is not a folder")
+        if name in found:
+            raise InputError(f"{config.input} holds two clips named {name!r}; names must differ")
+        found[name] = (video, masks)
     names, splits = list(found), {}
     cuts = {
         "test": config.num_test,

@@ -27,9 +27,15 @@ def make_generator(stage: str, fields: dict, height: int, width: int, axis_name=
 
 
 def make_discriminator(fields: dict, axis_name=None) -> PatchDiscriminator:
-    return PatchDiscriminator(
+    """Raises InputError naming the field."""
+    module = PatchDiscriminator(
         **_clean(PatchDiscriminator, fields, "discriminator"), axis_name=axis_name
     )
+    try:
+        module.check()
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return module
 
 
 def _clean(module, fields, prefix) -> dict:

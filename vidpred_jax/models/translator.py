@@ -43,8 +43,9 @@ class Generator(nn.Module):
             raise ValueError(f"model.norm ({self.norm!r}) must be one of {NORMS}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout ({self.dropout}) must be at least 0 and below 1")
-        if self.reference_frames < 0 or self.flows < 0:
-            raise ValueError("model.reference_frames and model.flows must be 0 or more")
+        for field in ("reference_frames", "flows", "label_colors", "detail"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"model.{field} ({getattr(self, field)}) must be 0 or more")
         if self.flows and not self.reference_frames:
             raise ValueError(
                 f"model.flows ({self.flows}) needs model.reference_frames of 1 or more"
@@ -140,6 +141,11 @@ class PatchDiscriminator(nn.Module):
     norm: str = "batch"
     axis_name: str | None = None
     dtype: Any = jnp.float32
+
+    def check(self) -> None:
+        """Raises ValueError if a field has no meaning."""
+        if self.norm not in NORMS:
+            raise ValueError(f"discriminator.norm ({self.norm!r}) must be one of {NORMS}")
 
     @nn.compact
     def __call__(

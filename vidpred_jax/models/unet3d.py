@@ -44,6 +44,8 @@ class UNet3d(nn.Module):
                 self.shift <= self.outputs <= self.context,
                 f"must be shift ({self.shift}) to {self.context}",
             ),
+            "patch": (self.patch, self.patch >= 1, "must be 1 or more"),
+            "time_patch": (self.time_patch, self.time_patch >= 1, "must be 1 or more"),
             "flows": (self.flows, self.flows >= 0, "must be 0 or more"),
             "norm": (self.norm, self.norm in FUSION_NORMS, f"must be one of {FUSION_NORMS}"),
             "time_strides": (
