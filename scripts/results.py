@@ -2,6 +2,7 @@
 
 python scripts/results.py            # writes README.md
 python scripts/results.py --check    # fails if README.md does not match
+python scripts/results.py --add=rollout/metrics.json --name=1_demo --title=... --note=...
 """
 
 import json
@@ -11,9 +12,13 @@ from absl import flags
 
 from vidpred_jax import cli, video_io
 from vidpred_jax.evaluate import SHOWN_STEPS
-from vidpred_jax.types import UserError
+from vidpred_jax.types import InputError, UserError
 
 _CHECK = flags.DEFINE_bool("check", False, "Only compare; exit code 1 if README.md is stale.")
+_ADD = flags.DEFINE_string("add", None, "A metrics.json of rollout.py to keep in results/.")
+_NAME = flags.DEFINE_string("name", None, "Its name; tables stand in the order of their names.")
+_TITLE = flags.DEFINE_string("title", None, "Its heading.")
+_NOTE = flags.DEFINE_string("note", None, "How the runs were made: commands, data, time.")
 _ROOT = pathlib.Path(__file__).parents[1]
 _BEGIN, _END = "<!-- results -->\n", "<!-- /results -->"
 
@@ -46,17 +51,22 @@ def table(report: dict) -> str:
     lines += [
         "",
         f"{report['windows']} windows at {report['width']} x {report['height']}; seed {report['seed']}; "
-        f"{machine['devices']}, {machine['cpus']} CPU cores, JAX {machine['jax']}; {report['seconds']}.",
+        f"{machine['devices']}, {machine['cpus']} CPU cores, JAX {machine['jax']}.",
         "",
     ]
     return "\n".join(lines)
 
 
 def main(_):
-    reports = [
-        json.loads(f.read_text()) for f in sorted((_ROOT / "results").glob("rollout_*.json"))
-    ]
-    reports.sort(key=lambda r: r["order"])
+    if _ADD.value:
+        if not (_NAME.value and _TITLE.value and _NOTE.value):
+            raise InputError("--add needs --name, --title and --note")
+        report = json.loads(pathlib.Path(_ADD.value).read_text())
+        report = {"title": _TITLE.value, "note": _NOTE.value, **report}
+        kept = _ROOT / "results" / f"rollout_{_NAME.value}.json"
+        video_io.write_text(kept, json.dumps(report, indent=1) + "\n")
+    files = sorted((_ROOT / "results").glob("rollout_*.json"))
+    reports = [json.loads(file.read_text()) for file in files]
     readme = _ROOT / "README.md"
     text = readme.read_text()
     before, rest = text.split(_BEGIN)
