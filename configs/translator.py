@@ -52,7 +52,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
     config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group", dtype="float32")
     config.optimizer = dict(
-        learning_rate=2e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=0.0
+        learning_rate=1e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=0.0
     )
     config.evaluation = dict(every=500, clips=16, horizon=32, snap_labels=0)
     if preset == "smoke":

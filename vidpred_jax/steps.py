@@ -99,7 +99,7 @@ def translator_forward(
         b, t = frames.shape[:2]
         keys = _example_keys(key, b, axis_name)
         # Near steps more often: their errors are small, and so would be their say.
-        nearness = 1 / (jnp.arange(t - context) + 4.0)
+        nearness = 1 / (jnp.arange(t - context) + 1.0)
         if predictor is not None and predicted_fraction:
             predict = rollout.make_rollout(predictor, t - context, snap_labels=snap_labels)
             predicted = jnp.concatenate(

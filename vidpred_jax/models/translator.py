@@ -50,6 +50,10 @@ class Generator(nn.Module):
             raise ValueError(
                 f"model.flows ({self.flows}) needs model.reference_frames of 1 or more"
             )
+        if self.label_colors and not self.flows:
+            raise ValueError(
+                f"model.label_colors ({self.label_colors}) needs model.flows of 1 or more"
+            )
         space = 2 ** len(self.widths)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
@@ -111,7 +115,9 @@ class Generator(nn.Module):
         unit = jnp.array([h, w] * self.flows) / 64 * ahead[:, None, None, None]
         motion = motion.astype(jnp.float32) * unit
         newest = references[:, -1, ..., :3].astype(jnp.float32)
-        return composite(newest, jnp.stack([picture, *layers], -2), x[..., 3:], motion)
+        # Training starts near the best guess there is without it: the newest reference.
+        gates = x[..., 3:] + 3.0 * jax.nn.one_hot(0, num_layers)
+        return composite(newest, jnp.stack([picture, *layers], -2), gates, motion)
 
 
 def label_colors(
