@@ -18,6 +18,9 @@ from PIL import Image
 
 from vidpred_jax.types import InputError, Limits, UserError
 
+# A file that cannot be read is told in our one line, without OpenCV's warnings beside it.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 _CODECS = {".webm": "VP90", ".avi": "MJPG"}
