@@ -174,7 +174,11 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
         ((*TRAIN, smoke, "--config.num_steps=many"), 2, "num_steps"),
         ((*TRAIN, smoke, "--config.nothing=1"), 2, "nothing"),
         ((*TRAIN, smoke, f"--workdir={tmp_path / 'w'}", "--config.data.name=moon"), 2, "'moon'"),
-        ((*prepare, "--input=nowhere"), 2, "input folder 'nowhere' does not exist"),
+        (
+            (*prepare, "--input=nowhere", f"--data_dir={tmp_path / 'd'}"),
+            2,
+            "input folder 'nowhere' does not exist",
+        ),
         ((*prepare,), 2, "give one of --input=FOLDER"),
         ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),
     ]
