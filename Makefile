@@ -1,4 +1,4 @@
-# make demo: install, train both stages on the embedded data, predict 32 frames. About 12 minutes.
+# make demo: install, train both stages on the embedded data, predict 32 frames. Under 15 minutes.
 # make test: install, lint and run every test on the CPU.
 PYTHON ?= python3
 VENV := .venv

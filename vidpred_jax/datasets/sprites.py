@@ -29,20 +29,21 @@ class Sprites(clips.ClipBuilder, skip_registration=True):
 
     def _clips(self):
         config = self.builder_config
-        sizes = {
-            "train": config.num_train,
-            "validation": config.num_validation,
-            "test": config.num_test,
+        # Each split draws from streams of its own: (first number of the stream, clips).
+        splits = {
+            "train": (0, config.num_train),
+            "validation": (1, config.num_validation),
+            "test": (3, config.num_test),
         }
         return {
             split: {
-                f"{split}_{i:05d}": functools.partial(self._draw, split, number, i)
+                f"{split}_{i:05d}": functools.partial(self._draw, split, stream, i)
                 for i in range(size)
             }
-            for number, (split, size) in enumerate(sizes.items())
+            for split, (stream, size) in splits.items()
         }
 
-    def _draw(self, split, number, i):
+    def _draw(self, split, stream, i):
         config = self.builder_config
-        rng = np.random.default_rng([config.seed, number, i])
+        rng = np.random.default_rng([config.seed, stream, i])
         return synthesis.sprite_clip(rng, f"{split}_{i:05d}", config.num_frames, config.size)
