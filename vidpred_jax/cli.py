@@ -52,6 +52,8 @@ def _parse(argv):
         # config_flags lets through what a config raised, or wraps a whole traceback around it,
         # whose last line tells.
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        if isinstance(error, (AttributeError, KeyError)):
+            lines = [f"--config has no field {error}"]
         _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
 
 

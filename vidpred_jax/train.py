@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 import vidpred_jax
 from vidpred_jax import checkpoint, cli, experiment, parallel, runs, strip, video_io
-from vidpred_jax.types import CONTEXT, UserError
+from vidpred_jax.types import CONTEXT, InputError, UserError
 
 
 def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
@@ -191,7 +191,10 @@ class _MetricsWriter:
 
 
 def main(_):
-    config = json.loads(_CONFIG.value.to_json())
+    try:
+        config = json.loads(_CONFIG.value.to_json())
+    except OSError as error:  # config_flags opens the file only now.
+        raise InputError(f"--config: {str(error).splitlines()[-1].strip()}") from error
     workdir = _WORKDIR.value or pathlib.Path("runs", config["stage"])
     log = print if jax.process_index() == 0 else lambda line: None
     train(config, workdir, log=lambda line: log(line, flush=True))

@@ -172,7 +172,7 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
         ((*TRAIN, "--config=configs/none.py"), 2, "none.py"),
         ((*TRAIN,), 2, "--config must have a value"),
         ((*TRAIN, smoke, "--config.num_steps=many"), 2, "num_steps"),
-        ((*TRAIN, smoke, "--config.nothing=1"), 2, "nothing"),
+        ((*TRAIN, smoke, "--config.nothing=1"), 2, "--config has no field 'nothing'"),
         ((*TRAIN, smoke, f"--workdir={tmp_path / 'w'}", "--config.data.name=moon"), 2, "'moon'"),
         (
             (*prepare, "--input=nowhere", f"--data_dir={tmp_path / 'd'}"),
