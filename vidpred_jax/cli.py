@@ -53,7 +53,8 @@ def _parse(argv):
         # whose last line tells.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if isinstance(error, (AttributeError, KeyError)):
-            lines = [f"--config has no field {error}"]
+            name = str(error).strip("\"'")
+            lines = [f"--config has no field {name!r}"]
         _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
 
 
