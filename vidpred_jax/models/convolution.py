@@ -1,6 +1,6 @@
 """Convolutions as functions: native on GPU and TPU, equal but faster forms on CPU.
 
-XLA:CPU's own gradients of convolutions and its 3-D convolution are 4 to 14 times slower than the
+XLA:CPU's own gradients of convolutions and its 3-D convolution are much slower than the
 forms here, which compute the same values (tests/test_convolution.py). The choice is made when the
 program is lowered, so parameters and checkpoints know nothing of it.
 """
