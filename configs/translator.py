@@ -19,7 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.seed = 0
     config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
-    config.num_steps = 1150
+    config.num_steps = 1000
     config.targets = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
     config.predicted_fraction = 0.9
@@ -45,6 +45,7 @@ def get_config(preset: str = "") -> ConfigDict:
         norm="group",
         reference_frames=2,
         flows=3,
+        match=3,
         label_colors=4,
         detail=16,
         dtype="float32",
@@ -59,14 +60,14 @@ def get_config(preset: str = "") -> ConfigDict:
         config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
         config.update(batch_size=4)
         config.data.update(config="tiny", height=32, width=32)
-        config.model.update(widths=(8, 8), flows=1)
+        config.model.update(widths=(8, 8), flows=1, match=2)
         config.discriminator.update(widths=(8, 8), last_width=8)
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
         config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
         config.data.update(height=128, width=128)
         config.model.update(
-            widths=(64, 128, 256, 512, 512), norm="batch", dropout=0.0, dtype="bfloat16"
+            widths=(64, 128, 256, 512, 512), norm="batch", match=4, dtype="bfloat16"
         )
         config.loss.update(adversarial=1.0)
         config.discriminator.update(
@@ -85,6 +86,7 @@ def get_config(preset: str = "") -> ConfigDict:
             norm="batch",
             reference_frames=0,
             flows=0,
+            match=0,
             detail=0,
             label_colors=0,
         )

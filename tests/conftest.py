@@ -1,11 +1,21 @@
 """Four fake CPU devices for every test, and data sets made once for the whole run."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ["PJRT_NPROC"] = "16"  # Fake devices deadlock on two cores otherwise.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# Most of the suite's time is compilation: little optimised, and each program once for all processes.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vidpred_jax_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax import fusion
-from vidpred_jax.models import build, layers
+from vidpred_jax.models import build
 from vidpred_jax.models.translator import Generator, PatchDiscriminator, label_colors
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
@@ -16,14 +16,20 @@ SMALL = dict(widths=(8, 8), time_strides=(2,))
 UNETS = {
     "paper": UNet3d(**SMALL),
     "block": UNet3d(**SMALL, shift=16),
-    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, flows=2, outputs=4),
-    "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, flows=1, norm="none"),
+    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, flows=2, match=2, outputs=4),
+    "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, flows=1, match=1, norm="none"),
     "bfloat16": UNet3d(**SMALL, flows=1, dtype=jnp.bfloat16),
 }
 GENERATORS = {
     "paper": Generator(widths=(8, 8, 8), dropout=0.5),
     "reference": Generator(
-        widths=(8, 8), norm="group", reference_frames=2, flows=2, detail=4, label_colors=3
+        widths=(8, 8),
+        norm="group",
+        reference_frames=2,
+        flows=2,
+        match=2,
+        detail=4,
+        label_colors=3,
     ),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
 }
@@ -54,10 +60,11 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generator_and_discriminator(name):
     model = GENERATORS[name]
-    picture, seen, ahead = uniform(0, 2, 16, 16, 3), references(model, 2, 16), jnp.array([1.0, 9.0])
+    picture, seen = uniform(0, 2, 2, 16, 16, 3), references(model, 2, 16)
+    ahead = jnp.array([[1.0, 9.0], [4.0, 2.0]])
     variables = jax.jit(model.init)(jax.random.key(1), picture, seen, ahead)
     rngs = {"dropout": jax.random.key(5)}
-    target = uniform(4, 2, 16, 16, 3)
+    target = uniform(4, *picture.shape)
 
     def loss(params):
         pred, _ = model.apply(
@@ -69,7 +76,7 @@ def test_generator_and_discriminator(name):
             mutable=["batch_stats"],
             rngs=rngs,
         )
-        chex.assert_shape(pred, (2, 16, 16, 3))
+        chex.assert_shape(pred, (2, 2, 16, 16, 3))
         return jnp.square(pred - target).mean()
 
     grads = jax.jit(jax.grad(loss))(variables["params"])
@@ -110,8 +117,8 @@ def test_shift_one_moves_each_frame_and_block_moves_the_last():
 def test_flow_of_the_translator_grows_with_the_distance():
     """A constant flow of one unit moves the newest reference by as many pixels as frames ahead."""
     model = Generator(widths=(4, 4), norm="none", dropout=0.0, reference_frames=2, flows=1)
-    picture, seen = uniform(0, 2, 64, 64, 3), uniform(1, 2, 2, 64, 64, 6)
-    ahead = jnp.array([1.0, 5.0])
+    picture, seen = uniform(0, 1, 2, 64, 64, 3), uniform(1, 1, 2, 64, 64, 6)
+    ahead = jnp.array([[1.0, 5.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
     variables = jax.tree.map(jnp.zeros_like, variables)
     variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
@@ -119,7 +126,9 @@ def test_flow_of_the_translator_grows_with_the_distance():
     pred = jax.jit(model.apply)(variables, picture, seen, ahead)
     for i, pixels in enumerate((1, 5)):
         columns = np.minimum(np.arange(64) + pixels, 63)
-        chex.assert_trees_all_close(pred[i], seen[i, -1, :, columns, :3].swapaxes(0, 1), atol=1e-5)
+        chex.assert_trees_all_close(
+            pred[0, i], seen[0, -1, :, columns, :3].swapaxes(0, 1), atol=1e-5
+        )
 
 
 def test_label_colors_by_hand():
@@ -128,27 +137,11 @@ def test_label_colors_by_hand():
     pictures = np.full((1, 1, 4, 6, 3), -1.0, np.float32)
     pictures[0, 0, :, :3] = red
     frames[0, 0, :, 0], frames[0, 0, :, 1:3] = 0.9, 0.3
-    now = np.full((1, 4, 6, 3), -1.0, np.float32)
-    now[0, :, 4:], now[0, :, :2] = red, green
+    now = np.full((1, 1, 4, 6, 3), -1.0, np.float32)
+    now[0, 0, :, 4:], now[0, 0, :, :2] = red, green
     found = label_colors(jnp.asarray(now), jnp.concatenate([frames, pictures], -1), 3)
-    chex.assert_trees_all_close(found[0, 0, :, 0], jnp.array([0.0, 0, 0, 0, 0.5, 0.5]), atol=1e-6)
-
-
-def test_warp_by_hand():
-    picture = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    still = layers.warp(picture, jnp.zeros((1, 4, 4, 2)))
-    chex.assert_trees_all_close(still, picture)
-    half = layers.warp(picture, jnp.full((1, 4, 4, 2), 0.5))
-    assert float(half[0, 0, 0, 0]) == 2.5  # Mean of 0, 1, 4, 5.
-    far = layers.warp(picture, jnp.full((1, 4, 4, 2), -9.0))
-    chex.assert_trees_all_close(far, jnp.zeros_like(picture))
-
-
-def test_composite_blends_by_softmax():
-    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 1, 3))
-    gates, motion = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 2, 2, 2))
     chex.assert_trees_all_close(
-        layers.composite(source, picture, gates, motion), jnp.zeros((1, 4, 4, 3))
+        found[0, 0, 0, :, 0], jnp.array([0.0, 0, 0, 0, 0.5, 0.5]), atol=1e-6
     )
 
 
@@ -169,6 +162,9 @@ def test_refused_discriminator():
         ("fusion", dict(time_patch=8), r"context \(16\) must be a multiple of 32"),
         ("fusion", dict(patch=0), r"model.patch \(0\) must be 1 or more"),
         ("translator", dict(detail=-1), r"model.detail \(-1\) must be 0 or more"),
+        ("fusion", dict(match=2), r"model.match \(2\) needs model.flows of 1 or more"),
+        ("fusion", dict(match=7, flows=1), r"model.match \(7\) must be 0 or more, .* of 64"),
+        ("translator", dict(match=-1), r"model.match \(-1\) needs model.reference_frames of 2"),
         ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be at least 0 and below 1"),

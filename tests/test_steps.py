@@ -1,5 +1,7 @@
 """The train step: many devices equal one, a batch is overfitted, gradients go where they should."""
 
+import logging
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -43,7 +45,7 @@ def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fra
     discriminator = PatchDiscriminator((4,), 4, norm=norm, axis_name=axis_name)
     frame = jnp.zeros((1, 16, 16, 3))
     frozen = jax.jit(UNET.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 16, 3)))["params"]
-    inputs = (frame, jnp.zeros((1, 1, 16, 16, 6)), jnp.ones(1))
+    inputs = (frame[None], jnp.zeros((1, 1, 16, 16, 6)), jnp.ones((1, 1)))
     first = state.create(
         jax.random.key(0), model, discriminator, inputs, (frame, frame), tx, frozen
     )
@@ -54,15 +56,17 @@ def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fra
 
 
 @pytest.mark.parametrize("make", [make_fusion, make_translator])
-def test_four_devices_equal_one(make, batch):  # With SGD: Adam amplifies float noise.
+def test_four_devices_equal_one(make, batch, caplog):  # With SGD: Adam amplifies float noise.
     tx = optax.sgd(0.01)
     first, step = make(tx)
     expected, expected_metrics = jax.jit(step)(first, batch)
     expected, _ = jax.jit(step)(expected, batch)
     first, step = make(tx, axis_name=parallel.AXIS)
     parallelized = parallel.parallelize(step)
-    actual, metrics = parallelized(first, parallel.split(batch, 4))
-    actual, _ = parallelized(actual, parallel.split(batch, 4))
+    actual, metrics = parallelized(parallel.replicate(first), parallel.split(batch, 4))
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        actual, _ = parallelized(actual, parallel.split(batch, 4))
+    assert "Compiling" not in caplog.text
     chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-5)
     assert int(actual.step) == 2
@@ -83,7 +87,7 @@ def test_translator_overfits_one_batch(batch):
     model = Generator((16, 32), 0.0, "group")
     discriminator = PatchDiscriminator((4,), 4, norm="none")
     frame = jnp.zeros((1, 16, 16, 3))
-    inputs = (frame, jnp.zeros((1, 0, 16, 16, 6)), jnp.ones(1))
+    inputs = (frame[None], jnp.zeros((1, 0, 16, 16, 6)), jnp.ones((1, 1)))
     tx = optax.adam(5e-3)
     current = state.create(jax.random.key(0), model, discriminator, inputs, (frame, frame), tx)
     forward = steps.translator_forward(model, targets=2)
@@ -172,7 +176,10 @@ def test_translator_pairs_picture_and_frame(batch):
     """Conditions are the true pictures of the very frames they are compared with, all ahead."""
     model = Generator((8,), 0.0, "none")
     variables = model.init(
-        jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 0, 16, 16, 6)), jnp.ones(1)
+        jax.random.key(0),
+        jnp.zeros((1, 1, 16, 16, 3)),
+        jnp.zeros((1, 0, 16, 16, 6)),
+        jnp.ones((1, 1)),
     )
     first, _ = make_translator(optax.sgd(0.1))
     first = first.replace(batch_stats={"g": {}, "d": {}})
@@ -183,10 +190,9 @@ def test_translator_pairs_picture_and_frame(batch):
     for i in range(8):
         steps_found = set()
         for j in range(4):
-            n = 4 * i + j
-            places = [t for t in range(28) if (out.target[n] == frames[i, t]).all()]
+            places = [t for t in range(28) if (out.target[i, j] == frames[i, t]).all()]
             assert len(places) == 1 and places[0] >= 16
-            chex.assert_trees_all_equal(out.condition[n], pictures[i, places[0]])
+            chex.assert_trees_all_equal(out.condition[i, j], pictures[i, places[0]])
             steps_found.add(places[0])
         assert len(steps_found) == 4
 

@@ -156,8 +156,8 @@ def load_generator(run: str, step: int | None = None):
 
 
 def _translator_inputs(model, size):
-    frame, references = (1, *size, 3), (1, model.reference_frames, *size, 6)
-    return jnp.zeros(frame), jnp.zeros(references), jnp.ones(1)
+    pictures, references = (1, 1, *size, 3), (1, model.reference_frames, *size, 6)
+    return jnp.zeros(pictures), jnp.zeros(references), jnp.ones((1, 1))
 
 
 def _train_batches(config, log):
@@ -238,8 +238,8 @@ def make_translator_predict(model, predictor=None, horizon: int = 0, snap_labels
             return roll(frozen, observed, variables, seen)[1]
 
         def translate_step(step):
-            ahead = jnp.full(len(frames), step + 1.0)
-            return model.apply(variables, pictures[:, CONTEXT + step], seen, ahead)
+            ahead = jnp.full((len(frames), 1), step + 1.0)
+            return model.apply(variables, pictures[:, CONTEXT + step][:, None], seen, ahead)[:, 0]
 
         later = jax.lax.map(translate_step, jnp.arange(pictures.shape[1] - CONTEXT))
         return jnp.moveaxis(later, 0, 1)

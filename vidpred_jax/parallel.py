@@ -83,6 +83,18 @@ def parallelize(step, devices=None):
     return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
 
+def replicate(state, devices=None):
+    """The state as `parallelize` gives it back; without this its second step compiles again."""
+    mesh = jax.sharding.Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def place(x):
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, whole, lambda index: x[index])
+
+    return jax.tree.map(place, state)
+
+
 def split(batch: dict, num_devices: int | None = None) -> dict:
     """(b, ...) leaves -> (devices, b / devices, ...)."""
     num_devices = num_devices or jax.local_device_count()

@@ -25,7 +25,7 @@ def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
     model: a UNet3d. context: (b, 16, h, w, 3) fusion pictures in [-1, 1]. pictures: (b, horizon,
     h, w, 3). Memory beyond the output does not grow with the horizon.
 
-    With `translate(variables, pictures (n, h, w, 3), references, ahead (n,)) -> frames`, a
+    With `translate(variables, pictures (b, t, h, w, 3), references, ahead (b, t)) -> frames`, a
     Generator's `apply`, the function is `(params, context, variables, references) -> (pictures,
     frames)`: each call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
     """
@@ -43,14 +43,11 @@ def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
 
     def rollout_and_translate(params, context, translator_variables, references):
         apply = functools.partial(model.apply, {"params": params})
-        repeated = jnp.repeat(references, shift, 0)
 
         def feed(window, call):
             window, new = advance(apply, window, shift, snap_labels)
-            ahead = jnp.tile(call * shift + jnp.arange(1.0, shift + 1), len(context))
-            flat = new.reshape(-1, *new.shape[2:])
-            frames = translate(translator_variables, flat, repeated, ahead)
-            return window, (new, frames.reshape(new.shape))
+            ahead = jnp.tile(call * shift + jnp.arange(1.0, shift + 1), (len(context), 1))
+            return window, (new, translate(translator_variables, new, references, ahead))
 
         pictures, frames = jax.lax.scan(feed, context, jnp.arange(calls))[1]
         return join(pictures), join(frames)

@@ -117,16 +117,14 @@ def translator_forward(
         )(keys)
         steps += context
         pick = jax.vmap(lambda video, i: video[i])
-        fold = lambda x: x.reshape(-1, *x.shape[2:])
-        condition, target = fold(pick(shown, steps)), fold(pick(frames, steps))
+        condition, target = pick(shown, steps), pick(frames, steps)
         seen = references(frames[:, :context], pictures[:, :context], model.reference_frames)
-        seen = jnp.repeat(seen, targets, 0)
         dropout_key = jax.random.fold_in(key, parallel.first_example(b, axis_name))
         pred, updated = model.apply(
             {"params": g_params, "batch_stats": state.batch_stats["g"]},
             condition,
             seen,
-            (steps - context + 1.0).reshape(-1),
+            steps - context + 1.0,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},

@@ -54,7 +54,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
         "fingerprint": made.fingerprint,
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }
-    step_fn = parallel.parallelize(made.step)
+    state, step_fn = parallel.replicate(state), parallel.parallelize(made.step)
     windows = made.validation() if is_main else []
     writer = _MetricsWriter(workdir, int(state.step)) if is_main else None
     summary, progress = {}, _Progress(int(state.step), config["num_steps"])

@@ -1,8 +1,7 @@
-"""Linen layers shared by the networks: convolution, normalisation and the warp head."""
+"""Linen layers shared by the networks: convolution and normalisation."""
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -83,44 +82,3 @@ class ConvBlock(nn.Module):
 def _num_groups(channels: int) -> int:
     """The most groups up to 8 that divide `channels`."""
     return next(n for n in range(min(8, channels), 0, -1) if channels % n == 0)
-
-
-def composite(
-    source: Float[Array, "b h w c"],
-    painted: Float[Array, "b h w p c"],
-    gates: Float[Array, "b h w k"],
-    motion: Float[Array, "b hm wm _"],
-) -> Float[Array, "b h w c"]:
-    """`source` moved along flows, and `painted` layers, blended by a softmax over `gates`.
-
-    motion holds k - p flows (dy, dx), in pixels of the source, at any resolution. Ours; after the
-    compositing masks of Finn et al. 2016.
-    """
-    b, h, w, _ = source.shape
-    motion = jax.image.resize(motion, (b, h, w, motion.shape[-1]), "linear")
-    moved = [warp(source, motion[..., i : i + 2]) for i in range(0, motion.shape[-1], 2)]
-    layers = jnp.concatenate([jnp.stack(moved, -2), painted], -2)
-    return (layers * jax.nn.softmax(gates, -1)[..., None]).sum(-2)
-
-
-def warp(
-    picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]
-) -> Float[Array, "b h w c"]:
-    """Backward warp: out(y, x) = picture((y, x) + flow(y, x)), bilinear, border replicated.
-
-    flow is in pixels, (dy, dx). The gradient reaches the flow and the picture.
-    """
-    _, height, width, _ = picture.shape
-    y = jnp.clip(jnp.arange(height)[:, None] + flow[..., 0], 0, height - 1)
-    x = jnp.clip(jnp.arange(width) + flow[..., 1], 0, width - 1)
-    top = jnp.clip(jnp.floor(y), 0, max(height - 2, 0)).astype(jnp.int32)
-    left = jnp.clip(jnp.floor(x), 0, max(width - 2, 0)).astype(jnp.int32)
-    dy, dx = (y - top)[..., None], (x - left)[..., None]
-
-    def at(rows, columns):
-        gather = jax.vmap(lambda image, r, c: image[r, c])
-        return gather(picture, jnp.minimum(rows, height - 1), jnp.minimum(columns, width - 1))
-
-    upper = at(top, left) * (1 - dx) + at(top, left + 1) * dx
-    lower = at(top + 1, left) * (1 - dx) + at(top + 1, left + 1) * dx
-    return upper * (1 - dy) + lower * dy

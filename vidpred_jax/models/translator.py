@@ -8,7 +8,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.fusion import decode
-from vidpred_jax.models.layers import NORMS, Conv, Norm, composite
+from vidpred_jax.models.layers import NORMS, Conv, Norm
+from vidpred_jax.models.motion import add_to_first, check_levels, composite, match, resize, warp
 
 
 class Generator(nn.Module):
@@ -20,6 +21,9 @@ class Generator(nn.Module):
         pictures, without which the colours of an unknown scene cannot be known.
     flows: with references, the newest one is also moved along this many predicted coarse flows
         and blended with what is painted (ours); 0 paints all.
+    match: with flows and two references, the levels of the optical flow between the last two (see
+        `motion.match`), from which the first predicted flow starts; the net also sees it and the
+        newest reference moved along it (ours); 0 for none.
     label_colors: with references and flows, how many labels (background included) are also painted
         flat in the mean colour they have in the references, as one more layer of the blend (ours,
         after the instance-wise averages of Wang et al. 2018); 0 for none.
@@ -32,6 +36,7 @@ class Generator(nn.Module):
     norm: str = "batch"
     reference_frames: int = 0
     flows: int = 0
+    match: int = 0
     label_colors: int = 0
     detail: int = 0
     axis_name: str | None = None
@@ -54,6 +59,12 @@ class Generator(nn.Module):
             raise ValueError(
                 f"model.label_colors ({self.label_colors}) needs model.flows of 1 or more"
             )
+        if self.match and (self.reference_frames < 2 or not self.flows):
+            raise ValueError(
+                f"model.match ({self.match}) needs model.reference_frames of 2 or more and "
+                "model.flows of 1 or more"
+            )
+        check_levels(self.match, height, width, "model.match")
         space = 2 ** len(self.widths)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
@@ -61,24 +72,29 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(
         self,
-        fusion: Float[Array, "b h w 3"],
+        fusion: Float[Array, "b t h w 3"],
         references: Float[Array, "b {self.reference_frames} h w 6"],
-        ahead: Float[Array, " b"],
+        ahead: Float[Array, "b t"],
         train: bool = False,
-    ) -> Float[Array, "b h w 3"]:
+    ) -> Float[Array, "b t h w 3"]:
         """references: the last observed RGB frames, oldest first, and their fusion pictures.
 
-        ahead: frames from the newest reference to this one; seen only with references.
+        ahead: frames from the newest reference to each fusion picture; seen only with references.
         """
-        b, h, w, _ = fusion.shape
+        b, t, h, w, _ = fusion.shape
         self.check(h, w)
-        given = [fusion]
+        every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
+        ahead = ahead.reshape(b * t, 1, 1, 1)
+        given, layers, flow = [fusion.reshape(b * t, h, w, 3)], [], None
         if self.reference_frames:
-            given.append(references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1))
-            given.append(jnp.broadcast_to(ahead[:, None, None, None] / 16 - 1, (b, h, w, 1)))
-        layers = []
+            newest = every(references[:, -1, ..., :3].astype(jnp.float32))
+            given.append(every(references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)))
+            given.append(jnp.broadcast_to(ahead / 16 - 1, (b * t, h, w, 1)))
+        if self.match:
+            flow = every(match(*references[:, -2:, ..., :3].swapaxes(0, 1), self.match))
+            given += [flow / 2**self.match, warp(newest, flow * ahead)]
         if self.label_colors:
-            layers.append(label_colors(fusion, references, self.label_colors))
+            layers.append(label_colors(fusion, references, self.label_colors).reshape(-1, h, w, 3))
             given += layers
         x = given = jnp.concatenate(given, -1).astype(self.dtype)
         skips = []
@@ -107,22 +123,23 @@ class Generator(nn.Module):
         )
         x = x.astype(jnp.float32)
         picture = jnp.tanh(x[..., :3])
-        if not self.flows:
-            return picture
-        # Small at first: moving by random flows would hide the reference frame.
-        motion = Conv(2 * self.flows, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
-        # Per frame ahead, in units of 1/64 of the picture: steady motion is a constant.
-        unit = jnp.array([h, w] * self.flows) / 64 * ahead[:, None, None, None]
-        motion = motion.astype(jnp.float32) * unit
-        newest = references[:, -1, ..., :3].astype(jnp.float32)
-        # Training starts near the best guess there is without it: the newest reference.
-        gates = x[..., 3:] + 3.0 * jax.nn.one_hot(0, num_layers)
-        return composite(newest, jnp.stack([picture, *layers], -2), gates, motion)
+        if self.flows:
+            # Small at first: moving by random flows would hide the reference frame.
+            delta = Conv(2 * self.flows, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
+            # Per frame ahead, in units of 1/64 of the picture: steady motion is a constant.
+            unit = jnp.array([h, w] * self.flows) / 64
+            motion = resize(delta.astype(jnp.float32) * unit, h, w)
+            if flow is not None:
+                motion = add_to_first(motion, flow)
+            # Training starts near the best guess there is without it: the newest reference, moved.
+            gates = x[..., 3:] + 3.0 * jax.nn.one_hot(0, num_layers)
+            picture = composite(newest, jnp.stack([picture, *layers], -2), gates, motion * ahead)
+        return picture.reshape(b, t, h, w, 3)
 
 
 def label_colors(
-    fusion: Float[Array, "b h w 3"], references: Float[Array, "b n h w 6"], num_labels: int
-) -> Float[Array, "b h w 3"]:
+    fusion: Float[Array, "b t h w 3"], references: Float[Array, "b n h w 6"], num_labels: int
+) -> Float[Array, "b t h w 3"]:
     """Each label of a fusion picture in the mean RGB colour that it has in the references.
 
     A label that no reference shows is grey (0). The labels are read from the pictures' colours.
@@ -133,7 +150,7 @@ def label_colors(
     seen = jax.nn.one_hot(seen, num_labels)
     total = jnp.einsum("bnhwk,bnhwc->bkc", seen, frames)
     mean = total / jnp.maximum(seen.sum((1, 2, 3)), 1.0)[..., None]
-    return jnp.einsum("bhwk,bkc->bhwc", jax.nn.one_hot(labels, num_labels), mean)
+    return jnp.einsum("bthwk,bkc->bthwc", jax.nn.one_hot(labels, num_labels), mean)
 
 
 class PatchDiscriminator(nn.Module):

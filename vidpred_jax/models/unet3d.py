@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.models import convolution
-from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock, composite
+from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
+from vidpred_jax.models.motion import add_to_first, check_levels, composite, match, resize, warp
 
 
 class UNet3d(nn.Module):
@@ -19,6 +21,8 @@ class UNet3d(nn.Module):
     patch, time_patch: a stem that folds blocks of the input into channels (1: none).
     flows: 0 paints the output (the paper); k also moves the input picture nearest in time along k
         predicted coarse flows and blends them in (ours: thin edges survive self-feeding).
+    match: with flows, the levels of the optical flow between input pictures (see `motion.match`),
+        from which the first predicted flow starts; the net also sees it and what it moves (ours).
     outputs: how many of the 16 output frames are computed, counted from the last (16: all, the
         paper; `shift`: only those not seen in the input, the cheapest).
     """
@@ -30,6 +34,7 @@ class UNet3d(nn.Module):
     time_strides: tuple[int, ...] = (2, 2)
     shift: int = 1
     flows: int = 0
+    match: int = 0
     outputs: int = 16
     norm: str = "group"
     context: int = 16
@@ -57,6 +62,9 @@ class UNet3d(nn.Module):
         for field, (value, holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"model.{field} ({value!r}) {rule}")
+        if self.match and not self.flows:
+            raise ValueError(f"model.match ({self.match}) needs model.flows of 1 or more")
+        check_levels(self.match, height, width, "model.match")
         space = self.patch * 2 ** (len(self.widths) - 1)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
@@ -72,6 +80,13 @@ class UNet3d(nn.Module):
         clip = x
         x = convolution.space_to_depth(x.astype(self.dtype), self.patch, self.time_patch)
         x = self._conv(self.widths[0], 1, "stem")(x)
+        flow = self._match(clip) if self.match else None
+        if self.match:
+            hint = self._hint(clip, flow)
+            hint = convolution.space_to_depth(hint.astype(self.dtype), self.patch, self.time_patch)
+            hint = self._conv(self.widths[0], 1, "hint")(hint)
+            older = x.shape[1] - hint.shape[1]
+            x = x + jnp.pad(hint, ((0, 0), (older, 0), (0, 0), (0, 0), (0, 0)))
         # Convolutions alone see the time index only through their padding.
         when = self.param("when", nn.initializers.normal(0.1), (x.shape[1], 1, 1, x.shape[-1]))
         x = x + when.astype(self.dtype)[None]
@@ -91,9 +106,9 @@ class UNet3d(nn.Module):
             )
             for i in range(self.blocks):
                 x = self._block(self.widths[level], f"up_{level}_{i}")(x)
-        return self._head(x, clip)
+        return self._head(x, clip, flow)
 
-    def _head(self, x, clip):
+    def _head(self, x, clip, flow):
         channels = clip.shape[-1]
         slots = math.ceil(self.outputs / self.time_patch)
         x = x[:, -slots:]
@@ -105,17 +120,42 @@ class UNet3d(nn.Module):
         motion = self._conv(2 * self.flows * self.time_patch, 1, "motion", scale=0.1)(x)
         motion = self._newest(convolution.depth_to_space(motion, 1, self.time_patch))
         picture, gates = jnp.tanh(picture[..., :channels]), picture[..., channels:]
-        return self._move(clip, picture, gates, motion)
+        return self._move(clip, picture, gates, motion, flow)
 
-    def _move(self, clip, picture, gates, motion):
+    def _move(self, clip, picture, gates, motion, flow):
         """Blends `picture` with the input picture nearest in time, moved along each flow."""
-        output = jnp.arange(self.context - self.outputs, self.context)
-        source = jnp.minimum(output + self.shift - 1, self.context - 1)
-        ahead = (output + self.shift - source).astype(jnp.float32)  # Frames from source to output.
-        motion = motion * ahead[:, None, None, None]  # Flow per frame: steady motion is constant.
-        frames = (clip[:, source].astype(jnp.float32), picture[..., None, :], gates, motion)
-        moved = composite(*(x.reshape(-1, *x.shape[2:]) for x in frames))
-        return moved.reshape(picture.shape)
+        source, ahead = self._sources()
+        flat = lambda x: x.reshape(-1, *x.shape[2:]).astype(jnp.float32)
+        motion = resize(flat(motion), *clip.shape[2:4])
+        if flow is not None:
+            motion = add_to_first(motion, flat(flow))
+        # Flow per frame: steady motion is constant.
+        motion = motion * jnp.tile(ahead, len(clip))[:, None, None, None]
+        frames = flat(clip[:, source]), flat(picture[..., None, :]), flat(gates), motion
+        return composite(*frames).reshape(picture.shape)
+
+    def _sources(self):
+        """For each output frame, the input frame nearest in time and how far ahead of it it is."""
+        output = np.arange(self.context - self.outputs, self.context) + self.shift
+        source = np.minimum(output - 1, self.context - 1)
+        return source, (output - source).astype(np.float32)
+
+    def _match(self, clip):
+        """For each output frame, the flow between its source and the frame before."""
+        used, place = np.unique(self._sources()[0], return_inverse=True)
+        pairs = (clip[:, i].reshape(-1, *clip.shape[2:]) for i in (np.maximum(used - 1, 0), used))
+        flow = match(*(x.astype(jnp.float32) for x in pairs), self.match)
+        return flow.reshape(len(clip), len(used), *flow.shape[1:])[:, place]
+
+    def _hint(self, clip, flow):
+        """What the flow says of each output frame: itself and its source moved along it."""
+        source, ahead = self._sources()
+        flat = lambda x: x.reshape(-1, *x.shape[2:])
+        far = flow * ahead[:, None, None, None]
+        moved = warp(flat(clip[:, source]).astype(jnp.float32), flat(far))
+        hint = jnp.concatenate([flow / 2**self.match, moved.reshape(*flow.shape[:4], -1)], -1)
+        missing = -self.outputs % self.time_patch
+        return jnp.pad(hint, ((0, 0), (missing, 0), (0, 0), (0, 0), (0, 0)))
 
     def _newest(self, x):
         return x[:, -self.outputs :].astype(jnp.float32)

@@ -1,0 +1,79 @@
+"""Matching, moving and blending pictures, by hand and against known motions."""
+
+import chex
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax.models import motion
+
+
+def texture(size, seed=0):
+    """(1, size, size, 3) in [-1, 1]: smooth noise."""
+    noise = np.random.default_rng(seed).uniform(-1, 1, (size // 4, size // 4, 3))
+    picture = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC).clip(-1, 1)
+    return jnp.asarray(picture, jnp.float32)[None]
+
+
+@pytest.mark.parametrize(("levels", "dy", "dx"), [(1, 1, 0), (2, 0, -1), (3, 2, -3), (4, -6, 5)])
+def test_match_finds_a_shift(levels, dy, dx):
+    """Away from the border; `newest` at (y, x) is `previous` at (y + dy, x + dx)."""
+    previous = texture(64)
+    newest = jnp.roll(previous, (-dy, -dx), (1, 2))
+    flow = np.asarray(jax.jit(motion.match, static_argnums=2)(previous, newest, levels))
+    inner = flow[0, 16:-16, 16:-16].reshape(-1, 2)
+    chex.assert_trees_all_close(np.median(inner, 0), np.array([dy, dx], np.float32), atol=0.15)
+
+
+def test_match_of_two_motions_predicts_the_next_picture():
+    """Two halves that slide apart: moved along the flow, the newest picture is the coming one."""
+    left, right = texture(64, 1), texture(64, 2)
+
+    def at(t):
+        return jnp.concatenate(
+            [jnp.roll(left, t, 1)[:, :, :32], jnp.roll(right, -2 * t, 1)[:, :, 32:]], 2
+        )
+
+    flow = motion.match(at(0), at(1), 3)
+    moved = motion.warp(at(1), flow)
+    error, still = (jnp.abs(x - at(2))[0, 8:-8, 8:-8].mean() for x in (moved, at(1)))
+    assert error < 0.2 * still
+
+
+def test_match_of_equal_or_flat_pictures_stands_still():
+    flow = motion.match(texture(32), texture(32), 3)
+    assert float(jnp.abs(flow).max()) < 0.05
+    chex.assert_trees_all_close(
+        motion.match(jnp.ones((1, 32, 32, 3)), jnp.ones((1, 32, 32, 3)), 3),
+        jnp.zeros((1, 32, 32, 2)),
+        atol=1e-5,
+    )
+
+
+def test_match_has_no_gradient_and_refuses_odd_sizes():
+    grad = jax.grad(lambda x: motion.match(x, x + 0.1, 2).sum())(texture(16))
+    assert float(jnp.abs(grad).max()) == 0
+    with pytest.raises(
+        ValueError, match=r"x \(3\) must be 0 or more, .* \(36 x 34\) a multiple of 4"
+    ):
+        motion.check_levels(3, 36, 34, "x")
+
+
+def test_warp_by_hand():
+    picture = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    still = motion.warp(picture, jnp.zeros((1, 4, 4, 2)))
+    chex.assert_trees_all_close(still, picture)
+    half = motion.warp(picture, jnp.full((1, 4, 4, 2), 0.5))
+    assert float(half[0, 0, 0, 0]) == 2.5  # Mean of 0, 1, 4, 5.
+    far = motion.warp(picture, jnp.full((1, 4, 4, 2), -9.0))
+    chex.assert_trees_all_close(far, jnp.zeros_like(picture))
+
+
+def test_composite_blends_by_softmax():
+    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 1, 3))
+    gates, flow = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))
+    chex.assert_trees_all_close(
+        motion.composite(source, picture, gates, flow), jnp.zeros((1, 4, 4, 3))
+    )

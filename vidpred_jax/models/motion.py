@@ -1,0 +1,125 @@
+"""Motion without parameters: pictures matched, moved along flows and blended.
+
+A flow is backward and in pixels, (dy, dx): where in the source a pixel comes from.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_WINDOW = 9  # Pixels, at every level, over which two pictures are compared.
+_SHARPNESS = 50.0  # Of the soft choice between shifts, per unit of mean absolute difference.
+
+
+def match(
+    previous: Float[Array, "b h w c"], newest: Float[Array, "b h w c"], levels: int
+) -> Float[Array, "b h w 2"]:
+    """The optical flow along which `newest` comes from `previous`; steady motion goes on along it.
+
+    Block matching, coarse to fine over `levels` halvings of the pictures: at each level the nine
+    shifts by up to one pixel are weighed by a softmax over their mean absolute differences. Reaches
+    motions of 2**levels - 1 pixels. Pictures in [-1, 1]; no gradient. After the pyramids and cost
+    volumes of Sun et al. 2018, without their network. Raises ValueError if the size cannot be
+    halved so often.
+    """
+    pyramid = [(previous, newest)]
+    for _ in range(levels - 1):
+        pyramid.append(tuple(map(_halve, pyramid[-1])))
+    b, h, w, _ = pyramid[-1][0].shape
+    flow = jnp.zeros((b, h, w, 2))
+    for previous, newest in reversed(pyramid):
+        size = previous.shape[1:3]
+        if flow.shape[1:3] != size:
+            flow = 2 * resize(flow, *size)
+        flow += _match_nearby(warp(previous, flow), newest)
+    return jax.lax.stop_gradient(flow)
+
+
+def check_levels(levels: int, height: int, width: int, field: str) -> None:
+    """Raises ValueError, naming `field`, if pictures of height x width have no such pyramid."""
+    space = 2 ** max(levels - 1, 0)
+    if levels < 0 or height % space or width % space:
+        raise ValueError(
+            f"{field} ({levels}) must be 0 or more, and the picture size ({height} x {width}) a "
+            f"multiple of {space}"
+        )
+
+
+def _halve(x):
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def _match_nearby(previous, newest):
+    _, h, w, _ = newest.shape
+    padded = jnp.pad(previous, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    shifts = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    difference = jnp.stack(
+        [
+            jnp.abs(newest - padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]).mean(-1)
+            for dy, dx in shifts
+        ]
+    )
+    cost = jnp.einsum("yh,sbhw,xw->byxs", _mean_matrix(h), difference, _mean_matrix(w))
+    return jax.nn.softmax(-_SHARPNESS * cost, -1) @ jnp.array(shifts, jnp.float32)
+
+
+@functools.lru_cache(maxsize=64)
+def _mean_matrix(size: int) -> np.ndarray:
+    """(size, size): each row the mean over the window around one place, cut at the border."""
+    places = np.arange(size)
+    near = np.abs(places[:, None] - places) <= _WINDOW // 2
+    return (near / near.sum(1, keepdims=True)).astype(np.float32)
+
+
+def composite(
+    source: Float[Array, "b h w c"],
+    painted: Float[Array, "b h w p c"],
+    gates: Float[Array, "b h w k"],
+    motion: Float[Array, "b h w _"],
+) -> Float[Array, "b h w c"]:
+    """`source` moved along flows, and `painted` layers, blended by a softmax over `gates`.
+
+    motion holds k - p flows. Ours; after the compositing masks of Finn et al. 2016.
+    """
+    moved = [warp(source, motion[..., i : i + 2]) for i in range(0, motion.shape[-1], 2)]
+    layers = jnp.concatenate([jnp.stack(moved, -2), painted], -2)
+    return (layers * jax.nn.softmax(gates, -1)[..., None]).sum(-2)
+
+
+def warp(
+    picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]
+) -> Float[Array, "b h w c"]:
+    """Backward warp: out(y, x) = picture((y, x) + flow(y, x)), bilinear, border replicated.
+
+    The gradient reaches the flow and the picture.
+    """
+    _, height, width, _ = picture.shape
+    y = jnp.clip(jnp.arange(height)[:, None] + flow[..., 0], 0, height - 1)
+    x = jnp.clip(jnp.arange(width) + flow[..., 1], 0, width - 1)
+    top = jnp.clip(jnp.floor(y), 0, max(height - 2, 0)).astype(jnp.int32)
+    left = jnp.clip(jnp.floor(x), 0, max(width - 2, 0)).astype(jnp.int32)
+    dy, dx = (y - top)[..., None], (x - left)[..., None]
+
+    def at(rows, columns):
+        gather = jax.vmap(lambda image, r, c: image[r, c])
+        return gather(picture, jnp.minimum(rows, height - 1), jnp.minimum(columns, width - 1))
+
+    upper = at(top, left) * (1 - dx) + at(top, left + 1) * dx
+    lower = at(top + 1, left) * (1 - dx) + at(top + 1, left + 1) * dx
+    return upper * (1 - dy) + lower * dy
+
+
+def resize(flow: Float[Array, "b _ _ k"], height: int, width: int) -> Float[Array, "b h w k"]:
+    """Flows at another resolution; their unit stays."""
+    return jax.image.resize(flow, (len(flow), height, width, flow.shape[-1]), "linear")
+
+
+def add_to_first(
+    flows: Float[Array, "b h w k"], flow: Float[Array, "b h w 2"]
+) -> Float[Array, "b h w k"]:
+    """`flow` added to the first of several."""
+    return flows + jnp.pad(flow, ((0, 0), (0, 0), (0, 0), (0, flows.shape[-1] - 2)))
