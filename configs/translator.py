@@ -55,7 +55,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.optimizer = dict(
         learning_rate=1e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=0.0
     )
-    config.evaluation = dict(every=500, clips=16, horizon=32, snap_labels=0)
+    config.evaluation = dict(every=500, clips=16, horizon=32)
     if preset == "smoke":
         config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
         config.update(batch_size=4)
@@ -76,8 +76,8 @@ def get_config(preset: str = "") -> ConfigDict:
         config.optimizer.update(learning_rate=2e-4)
         config.evaluation.update(every=5000, clips=64)
     elif preset == "paper":
-        config.update(batch_size=2, num_steps=200_000, log_every=100, save_every=2000)
-        config.update(predicted_fraction=0.0)
+        config.update(batch_size=8, num_steps=200_000, log_every=100, save_every=2000)
+        config.update(predicted_fraction=0.0, targets=2)
         config.data.update(height=256, width=256)
         config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)
         config.model.update(
@@ -92,7 +92,7 @@ def get_config(preset: str = "") -> ConfigDict:
         )
         config.loss.update(adversarial=1.0)
         config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")
-        config.optimizer.update(learning_rate=2e-4, warmup_steps=0, schedule="constant")
+        config.optimizer.update(learning_rate=2e-4, b1=0.5, warmup_steps=0, schedule="constant")
         config.evaluation.update(every=5000, clips=16)
     elif preset != "cpu":
         raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")

@@ -60,7 +60,7 @@ def main(_):
     table = evaluate.compare(
         itertools.chain(first, windows),
         {
-            "ours": lambda seen: ours.predict_batch(seen, _HORIZON.value)[1][:, :known],
+            "ours": lambda seen: {"frames": ours.predict_batch(seen, _HORIZON.value)[1][:, :known]},
             **evaluate.naive_predictors(known),
         },
         context=CONTEXT,
@@ -73,7 +73,7 @@ def main(_):
         "translator_run": ours.translator_run,
         "height": ours.height,
         "width": ours.width,
-        "windows": len(table["ours"]["psnr"]),
+        "windows": len(table.clips),
         "steps": known,
         "seed": ours.config["seed"],
         "command": " ".join(["python", *sys.argv]),
@@ -105,7 +105,11 @@ def _video_windows(ours):
             f"{_VIDEO.value} has {len(frames)} frames from frame {start} on; at least {CONTEXT} are needed"
         )
     if _MASKS.value:
-        count = info.num_frames or start + len(frames)
+        count = info.num_frames
+        if not pathlib.Path(_VIDEO.value).is_dir():
+            # A container may not know how many frames it holds, or be wrong by one.
+            masks = len(video_io.list_images(_MASKS.value)) if os.path.isdir(_MASKS.value) else 0
+            count = masks if not count or abs(masks - count) <= 1 else count
         labels = segmentation.read_masks(
             _MASKS.value, count, frames.shape[1:3], start, start + len(frames)
         )

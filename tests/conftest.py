@@ -1,4 +1,4 @@
-"""Four fake CPU devices for every test, and data sets made once for the whole run."""
+"""Four fake CPU devices for every test, and what several files of tests need."""
 
 import atexit
 import os

@@ -123,6 +123,11 @@ def test_a_stage_2_that_needs_stage_1_says_so(tmp_path):
     write_run(tmp_path / "b", "fusion", 1)
     assert runs.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
     assert runs.fill_in(config, tmp_path / "u")["fusion_run"] == str(tmp_path / "b")
+    # It goes on where stage 1 was moved to; a workdir of the other stage is refused, not resumed.
+    moved = {**runs.fill_in(config, tmp_path / "t"), "fusion_run": "moved"}
+    runs.check_resumable(moved, tmp_path / "t")
+    with pytest.raises(InputError, match="stage was 'fusion', is 'translator'"):
+        runs.check_resumable(runs.fill_in(config, tmp_path / "b"), tmp_path / "b")
 
 
 def test_another_config_is_refused_field_by_field(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax import baselines, evaluate, metrics, pipeline, strip
+from vidpred_jax.types import InputError
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +41,89 @@ def test_compare_by_hand(element):
     perfect = iter(
         [np.stack([e["frames"][16:] for _, _, e in elements[i : i + 3]]) for i in (0, 3)]
     )
-    shown = []
+    shown, observed = [], {}
 
     def cheat(seen):
-        shown.extend(len(e["frames"]) for e in seen)
-        return next(perfect)
+        shown.extend((e["clip"], len(e["frames"]), len(e["fusion"])) for e in seen)
+        return {"frames": next(perfect)}
+
+    def observe(name, frames):
+        observed[name] = observed.get(name, 0) + len(frames)
 
     table = evaluate.compare(
-        elements, {"cheat": cheat, **evaluate.naive_predictors(32)}, context=16, batch_size=3
+        elements,
+        {"cheat": cheat, **evaluate.naive_predictors(32)},
+        context=16,
+        batch_size=3,
+        show=2,
+        observe=observe,
     )
-    assert shown == [16] * 4  # A predictor sees no future.
-    assert (table["cheat"]["psnr"] == metrics.MAX_PSNR).all()
+    assert shown == [("a", 16, 16), ("b", 16, 16)] * 2  # A predictor sees no future.
+    assert observed == dict.fromkeys(["truth", "cheat", *baselines.BASELINES], 4)
+    assert table.clips == ["a", "b", "a", "b"]
+    values = table.values
+    assert (values["cheat"]["psnr"] == metrics.MAX_PSNR).all()
     expected = metrics.psnr(np.repeat(element["frames"][15:16], 32, 0), element["frames"][16:])
-    np.testing.assert_allclose(table["copy_last"]["psnr"][0], expected, atol=1e-4)
-    np.testing.assert_array_equal(table["blur"]["ssim"][0], table["blur"]["ssim"][2])
-    assert set(table) == {"cheat", *baselines.BASELINES}
+    np.testing.assert_allclose(values["copy_last"]["psnr"][0], expected, atol=1e-4)
+    np.testing.assert_array_equal(values["blur"]["ssim"][0], values["blur"]["ssim"][2])
+    assert set(values) == {"cheat", *baselines.BASELINES}
+    assert [entry["clip"] for entry in table.shown] == ["a", "b"]
+    np.testing.assert_array_equal(table.shown[0]["truth"], table.shown[0]["predictions"]["cheat"])
     summary = evaluate.summarize(table)
     assert summary["copy_last"]["psnr"]["mean"] == pytest.approx(
-        table["copy_last"]["psnr"].mean(), abs=1e-3
+        values["copy_last"]["psnr"].mean(), abs=1e-3
     )
     assert len(summary["flow"]["ssim"]["per_step"]) == 32
     assert "copy_last" in evaluate.format_table(summary)
+
+
+def test_stages_are_measured_by_what_they_predict(element):
+    """Fusion metrics where a predictor gives fusion pictures; a future only where it is allowed."""
+    lengths = {}
+
+    def stage(name, *fields):
+        def predict(seen):
+            lengths[name] = {k: len(seen[0][k]) for k in ("frames", "fusion")}
+            return {field: np.stack([element[field][16:]] * len(seen)) for field in fields}
+
+        return predict
+
+    table = evaluate.compare(
+        [("a", 0, element)],
+        {"both": stage("both", "frames", "fusion"), "second": stage("second", "frames")},
+        context=16,
+        metrics={m: evaluate.METRICS[m] for m in ("psnr", "warp_error", "edge_f1", "miou")},
+        sees={"second": ("fusion",)},
+    )
+    assert lengths["both"] == {"frames": 16, "fusion": 16}
+    assert lengths["second"] == {"frames": 16, "fusion": 48}
+    assert set(table.values["both"]) == {"psnr", "warp_error", "edge_f1", "miou"}
+    assert set(table.values["second"]) == {"psnr", "warp_error"}
+    assert table.values["both"]["miou"].min() == 1
+
+
+def test_means_weigh_clips_alike_and_intervals_hold_them():
+    """Clip a has three windows of 10 dB, clip b one of 30: the mean is 20, not 15."""
+    rows = np.float32([[10, 8], [10, 8], [10, 8], [30, 28]])
+    table = evaluate.Table(["a", "a", "a", "b"], {"p": {"psnr": rows}}, [])
+    found = evaluate.summarize(table)["p"]["psnr"]
+    assert found["per_step"] == [20, 18] and found["mean"] == 19
+    assert (found["low"], found["high"]) == (9, 29)  # Of two clips: either alone, or both.
+    one = evaluate.summarize(evaluate.Table(["a"], {"p": {"psnr": rows[:1]}}, []))["p"]["psnr"]
+    assert one["low"] is None and one["per_step_high"] is None and one["mean"] == 9
+    many = np.random.default_rng(0).normal(20, 2, (400, 1)).astype(np.float32)
+    names = [str(i) for i in range(400)]
+    found = evaluate.summarize(evaluate.Table(names, {"p": {"psnr": many}}, []))["p"]["psnr"]
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 2 / 20, rel=0.15)
+
+
+def test_an_error_while_reading_ahead_is_raised_where_it_is_used(element):
+    def windows():
+        yield "a", 0, element
+        raise InputError("clip 'b' is damaged")
+
+    with pytest.raises(InputError, match="clip 'b' is damaged"):
+        evaluate.compare(windows(), evaluate.naive_predictors(32, ["copy_last"]), context=16)
 
 
 def test_strip_shows_each_row_at_each_step(element):

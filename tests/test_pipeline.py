@@ -65,6 +65,22 @@ def test_processes_share_an_epoch(source):
     assert sorted(seen) == list(range(12))
 
 
+def test_processes_draw_windows_of_their_own(source):
+    """Two processes that show the same clip do not agree on where its window starts."""
+
+    class Same:
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            return source[0]
+
+    first, second = (
+        next(batches(Same(), process_index=i, process_count=2))["frames"] for i in range(2)
+    )
+    assert (first != second).any(axis=(1, 2, 3, 4)).all()
+
+
 def test_short_clips_are_left_out(source):
     class Mixed:
         def __len__(self):

@@ -80,8 +80,12 @@ def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir):
 
 def test_a_finished_run_is_left_alone(trained, data_dir):
     before = checkpoint.steps(trained / "fusion")
+    metrics = trained / "fusion" / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole + '{"step": 4, "lo')  # Torn by a full disk, say.
     lines = []
     train.train(get_config("fusion", data_dir), trained / "fusion", log=lines.append)
+    assert metrics.read_text() == whole
     assert checkpoint.steps(trained / "fusion") == before and "resuming" in lines[0]
 
 
@@ -165,5 +169,17 @@ def test_presets_trace(stage, preset, data_dir):
     config = get_config(stage, data_dir, preset)
     config["data"].update(config="tiny")
     config.update(predicted_fraction=0.0, batch_size=4)
-    made = jax.eval_shape(lambda: experiment.make(config, log=lambda line: None).state)
-    assert sum(x.size for x in jax.tree.leaves(made.params["g"])) > 100_000
+    found = {}
+
+    def make():
+        found["step"] = (made := experiment.make(config, log=lambda line: None)).step
+        return made.state
+
+    first = jax.eval_shape(make)
+    assert sum(x.size for x in jax.tree.leaves(first.params["g"])) > 100_000
+    data = config["data"]
+    shape = (config["batch_size"], data["num_frames"], data["height"], data["width"], 3)
+    batch = {field: jax.ShapeDtypeStruct(shape, np.uint8) for field in ("frames", "fusion")}
+    after, metrics = jax.eval_shape(found["step"], first, batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(first, after)
+    assert {"l1", "loss", "grad_norm"} <= set(metrics)

@@ -1,13 +1,76 @@
-"""Clips x predictors -> per-step tables, the same for ours and for every naive baseline."""
+"""Clips x predictors -> one value per predictor, metric, window and step; ours, naive or foreign.
 
+A predictor maps elements (dicts of `clip`, `start` and the context of `frames` and `fusion`) to a
+dict of what it predicts: `frames`, `fusion` or both, (n, horizon, h, w, 3) in [0, 255].
+"""
+
+import collections
+import dataclasses
+import functools
+import queue
+import threading
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from vidpred_jax import baselines, metrics
 
-METRICS = {"psnr": metrics.psnr, "ssim": metrics.ssim}
 SHOWN_STEPS = (1, 4, 8, 16, 32)
+_RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """function: (pred, target, last) -> (n, t); pred and target (n, t, h, w, 3) in [0, 255], last
+    the newest observed picture. field: what is compared.
+    """
+
+    function: Callable
+    field: str = "frames"
+    higher_is_better: bool = True
+    unit: str = ""
+
+
+def _pairwise(function, **fields):
+    return Metric(lambda pred, target, last: function(pred, target), **fields)
+
+
+def miou_metric(num_labels: int) -> Metric:
+    return _pairwise(functools.partial(metrics.miou, num_labels=num_labels), field="fusion")
+
+
+METRICS = {
+    "psnr": _pairwise(metrics.psnr, unit="dB"),
+    "ssim": _pairwise(metrics.ssim),
+    "ssim_paper": _pairwise(metrics.ssim_paper),
+    "ssim_openstl": _pairwise(metrics.ssim_openstl),
+    "mse_openstl": _pairwise(metrics.mse_openstl, higher_is_better=False),
+    "mae_openstl": _pairwise(metrics.mae_openstl, higher_is_better=False),
+    "ms_ssim_running": _pairwise(metrics.ms_ssim_running),
+    "warp_error": Metric(metrics.warp_error, higher_is_better=False),
+    "lpips": _pairwise(metrics.lpips, higher_is_better=False),
+    "fusion_psnr": _pairwise(metrics.psnr, field="fusion", unit="dB"),
+    "edge_f1": _pairwise(metrics.edge_f1, field="fusion"),
+    "miou": miou_metric(4),
+}
+
+
+def pixel_metrics(field: str) -> dict[str, Metric]:
+    """`psnr` and `ssim` of a field."""
+    return {name: dataclasses.replace(METRICS[name], field=field) for name in ("psnr", "ssim")}
+
+
+@dataclasses.dataclass
+class Table:
+    """clips: the clip of each window. values: {predictor: {metric: float32 (windows, horizon)}}.
+
+    shown: the first windows of as many clips, {"clip", "start", "context", "truth", and
+    "predictions": {predictor: frames}}, for people to look at.
+    """
+
+    clips: list[str]
+    values: dict[str, dict[str, np.ndarray]]
+    shown: list[dict]
 
 
 def compare(
@@ -15,35 +78,73 @@ def compare(
     predictors: dict[str, Callable],
     *,
     context: int,
-    field: str = "frames",
-    hidden: tuple[str, ...] = ("frames", "fusion"),
+    metrics: dict[str, Metric] | None = None,
+    sees: dict[str, tuple[str, ...]] | None = None,
     batch_size: int = 16,
+    show: int = 0,
+    observe: Callable = lambda name, frames: None,
     log: Callable = lambda line: None,
-) -> dict:
-    """{predictor: {metric: float array (windows, horizon)}}.
+) -> Table:
+    """Predicts every window by every predictor and measures it; only one batch is ever held.
 
-    windows: (name, start, element) with element[field] of context + horizon frames. A predictor
-    maps a list of elements, whose `hidden` fields are cut to the context, to pictures (n, horizon,
-    h, w, 3) in [0, 255]. Nothing but one batch of predictions is ever held.
+    windows: (clip, start, element), element[field] of context + horizon pictures. metrics: None is
+    PSNR and SSIM of the frames. sees: fields whose future a predictor is given, e.g. {"translator":
+    ("fusion",)}. observe: called with each predictor's frames, and with "truth" and the true ones.
     """
-    table = {name: {metric: [] for metric in METRICS} for name in predictors}
-    done = 0
-    for batch in _batches(windows, batch_size):
-        target = np.stack([element[field][context:] for _, _, element in batch])
-        seen = [
-            {k: v[:context] if k in hidden else v for k, v in element.items()}
-            for _, _, element in batch
+    metrics = pixel_metrics("frames") if metrics is None else metrics
+    sees = sees or {}
+    clips, shown = [], []
+    rows = {name: collections.defaultdict(list) for name in predictors}
+    for batch in _ahead(_batches(windows, batch_size)):
+        names = [clip for clip, _, _ in batch]
+        whole = {
+            field: np.stack([element[field] for _, _, element in batch])
+            for field in ("frames", "fusion")
+        }
+        # One picture a clip, of its first window.
+        chosen = [i for i, clip in enumerate(names) if clip not in {*clips, *names[:i]}]
+        chosen = chosen[: show - len(shown)]
+        entries = [
+            {
+                "clip": names[i],
+                "start": batch[i][1],
+                "context": whole["frames"][i, :context],
+                "truth": whole["frames"][i, context:],
+                "predictions": {},
+            }
+            for i in chosen
         ]
+        observe("truth", whole["frames"][:, context:])
         for name, predict in predictors.items():
-            pred = predict(seen)
-            for metric, function in METRICS.items():
-                table[name][metric].append(np.asarray(function(pred, target)))
-        done += len(batch)
-        log(f"evaluated {done} windows")
-    return {
-        name: {metric: np.concatenate(rows) for metric, rows in found.items()}
-        for name, found in table.items()
+            future = sees.get(name, ())
+            seen = [
+                {
+                    "clip": clip,
+                    "start": start,
+                    **{f: element[f] if f in future else element[f][:context] for f in whole},
+                }
+                for clip, start, element in batch
+            ]
+            found = predict(seen)
+            for label, metric in metrics.items():
+                if metric.field in found:
+                    pictures = whole[metric.field]
+                    value = metric.function(
+                        found[metric.field], pictures[:, context:], pictures[:, context - 1]
+                    )
+                    rows[name][label].append(np.asarray(value, np.float32))
+            if "frames" in found:
+                observe(name, found["frames"])
+                for i, entry in zip(chosen, entries, strict=True):
+                    entry["predictions"][name] = found["frames"][i]
+        clips += names
+        shown += entries
+        log(f"evaluated {len(clips)} windows")
+    values = {
+        name: {label: np.concatenate(parts) for label, parts in found.items()}
+        for name, found in rows.items()
     }
+    return Table(clips, values, shown)
 
 
 def _batches(items, size):
@@ -57,45 +158,106 @@ def _batches(items, size):
         yield batch
 
 
+def _ahead(items):
+    """The same items, the next one made by a thread while this one is used."""
+    made, done, stop = queue.Queue(maxsize=1), object(), threading.Event()
+
+    def put(item):
+        while not stop.is_set():
+            try:
+                return made.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def make():
+        try:
+            for item in items:
+                put((item, None))
+                if stop.is_set():
+                    return
+            put((done, None))
+        except BaseException as error:  # Raised where the items are used.
+            put((done, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is done:
+                return
+            yield item
+    finally:
+        stop.set()
+
+
 def naive_predictors(
     horizon: int, names: Iterable[str] = tuple(baselines.BASELINES), field: str = "frames"
 ) -> dict:
-    """The naive baselines with the interface of `compare`."""
+    """The naive baselines as predictors of one field."""
 
     def batched(function):
-        return lambda seen: np.stack([function(element[field], horizon) for element in seen])
+        return lambda seen: {field: np.stack([function(e[field], horizon) for e in seen])}
 
     return {name: batched(baselines.BASELINES[name]) for name in names}
 
 
-def summarize(table: dict) -> dict:
-    """{predictor: {metric: {"mean": over steps, "per_step": [...]}}}, means over windows."""
-    return {
-        name: {
-            metric: {
-                "mean": round(float(rows.mean()), 4),
-                "per_step": [round(float(v), 4) for v in rows.mean(0)],
+def summarize(table: Table, seed: int = 0) -> dict:
+    """{predictor: {metric: {"mean", "low", "high", "per_step", "per_step_low", "per_step_high"}}}.
+
+    Means over a clip's windows, then over clips; "mean" is over steps as well. low and high:
+    bootstrap 95 % interval over clips (Efron's percentiles, 2,000 resamples), None for one clip.
+    """
+    clips = np.array(table.clips)
+    names = list(dict.fromkeys(table.clips))
+    draws = np.random.default_rng(seed).integers(len(names), size=(_RESAMPLES, len(names)))
+    # How often each resample holds each clip: its mean is then one matrix product.
+    weights = np.stack([(draws == i).mean(1) for i in range(len(names))], 1)
+    summary = {}
+    for name, found in table.values.items():
+        summary[name] = {}
+        for metric, rows in found.items():
+            rows = rows.astype(np.float64)
+            by_clip = np.stack([rows[clips == clip].mean(0) for clip in names])
+            overall = _interval(by_clip.mean(1, keepdims=True), weights)
+            mean, low, high = (None if values is None else values[0] for values in overall)
+            steps = _interval(by_clip, weights)
+            summary[name][metric] = {
+                **{"mean": mean, "low": low, "high": high},
+                **dict(zip(("per_step", "per_step_low", "per_step_high"), steps, strict=True)),
             }
-            for metric, rows in found.items()
-        }
-        for name, found in table.items()
-    }
+    return summary
+
+
+def _interval(by_clip, weights):
+    """Mean, low and high of (clips, k), as lists of k; low and high None for one clip."""
+    rounded = lambda values: [round(float(v), 5) for v in values]
+    if len(by_clip) < 2:
+        return rounded(by_clip.mean(0)), None, None
+    low, high = np.percentile(weights @ by_clip, (2.5, 97.5), axis=0)
+    return rounded(by_clip.mean(0)), rounded(low), rounded(high)
 
 
 def format_table(summary: dict) -> str:
-    """A text table: PSNR at a few steps, its mean, and the mean SSIM."""
-    horizon = len(next(iter(summary.values()))["psnr"]["per_step"])
+    """A text table: PSNR at a few steps, its mean, and the mean of every other metric."""
+    others = list(dict.fromkeys(m for found in summary.values() for m in found if m != "psnr"))
+    horizon = max(len(x["per_step"]) for found in summary.values() for x in found.values())
     shown = [s for s in SHOWN_STEPS if s <= horizon]
-    head = [
-        f"{'predictor':<14}",
-        *(f"{f't+{s}':>7}" for s in shown),
-        f"{'PSNR':>8}",
-        f"{'SSIM':>7}",
-    ]
-    lines = ["".join(head)]
+    width = max(map(len, summary)) + 2
+    head = f"{'predictor':<{width}}" + "".join(f"{f't+{s}':>7}" for s in shown) + f"{'psnr':>8}"
+    lines = [head + "".join(f"{m:>{max(len(m), 6) + 2}}" for m in others)]
     for name, found in summary.items():
-        steps = (f"{found['psnr']['per_step'][s - 1]:7.2f}" for s in shown)
-        means = f"{found['psnr']['mean']:8.2f}{found['ssim']['mean']:7.3f}"
-        lines.append(f"{name:<14}{''.join(steps)}{means}")
-    lines.append(f"PSNR in dB at steps, its mean and the mean SSIM over steps 1-{horizon}")
+        line = f"{name:<{width}}"
+        if "psnr" in found:
+            line += "".join(f"{found['psnr']['per_step'][s - 1]:7.2f}" for s in shown)
+            line += f"{found['psnr']['mean']:8.2f}"
+        else:
+            line += " " * (7 * len(shown) + 8)
+        for metric in others:
+            value = f"{found[metric]['mean']:.3f}" if metric in found else ""
+            line += f"{value:>{max(len(metric), 6) + 2}}"
+        lines.append(line.rstrip())
+    lines.append(f"psnr (dB) at steps; then means over steps 1-{horizon}")
     return "\n".join(lines)

@@ -236,13 +236,7 @@ def make_translator_predict(model, predictor=None, horizon: int = 0, snap_labels
                 predictor, horizon, snap_labels=snap_labels, translate=model.apply
             )
             return roll(frozen, observed, variables, seen)[1]
-
-        def translate_step(step):
-            ahead = jnp.full((len(frames), 1), step + 1.0)
-            return model.apply(variables, pictures[:, CONTEXT + step][:, None], seen, ahead)[:, 0]
-
-        later = jax.lax.map(translate_step, jnp.arange(pictures.shape[1] - CONTEXT))
-        return jnp.moveaxis(later, 0, 1)
+        return rollout.translate_pictures(model.apply, variables, pictures[:, CONTEXT:], seen)
 
     def predict(current, seen):
         variables = {"params": current.ema, "batch_stats": current.batch_stats["g"]}
@@ -258,17 +252,16 @@ def validate(experiment: Experiment, current, windows) -> dict:
     if not windows:
         return {}
     current = parallel.to_host(current)
-    horizon = len(windows[0][2]["frames"]) - CONTEXT
-    # The translator alone is given the true fusion pictures of the future.
-    hidden = ("frames", "fusion") if experiment.field == "fusion" else ("frames",)
+    horizon, field = len(windows[0][2]["frames"]) - CONTEXT, experiment.field
     table = evaluate.compare(
         windows,
         {
-            "ours": functools.partial(experiment.predict, current),
-            **evaluate.naive_predictors(horizon, ["copy_last"], experiment.field),
+            "ours": lambda seen: {field: experiment.predict(current, seen)},
+            **evaluate.naive_predictors(horizon, ["copy_last"], field),
         },
         context=CONTEXT,
-        field=experiment.field,
-        hidden=hidden,
+        metrics=evaluate.pixel_metrics(field),
+        # The translator alone is given the true fusion pictures of the future.
+        sees={} if field == "fusion" else {"ours": ("fusion",)},
     )
     return evaluate.summarize(table)

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-_WINDOW, _SIGMA = 11, 1.5  # Wang et al. 2004.
+
+def _gaussian(side: int, sigma: float) -> tuple[float, ...]:
+    window = np.exp(-0.5 * (np.arange(side) - side // 2) ** 2 / sigma**2)
+    return tuple((window / window.sum()).tolist())
+
+
+GAUSSIAN = _gaussian(11, 1.5)  # Of Wang et al. 2004.
 
 
 def l1(pred: Float[Array, " b *thwc"], target: Float[Array, " b *thwc"]) -> Float[Array, " b"]:
@@ -30,12 +36,27 @@ def ssim(
     Wang et al. 2004; equals scikit-image with `gaussian_weights=True,
     use_sample_covariance=False`. Differentiable. Raises ValueError under 11 x 11 pixels.
     """
+    luminance, structure = ssim_terms(pred, target, data_range)
+    return (luminance * structure).mean(axis=(-3, -2, -1))
+
+
+def ssim_terms(
+    pred: Float[Array, "*b h w c"],
+    target: Float[Array, "*b h w c"],
+    data_range: float,
+    window: tuple[float, ...] = GAUSSIAN,
+    sample_covariance: bool = False,
+) -> tuple[Float[Array, "*b y x c"], Float[Array, "*b y x c"]]:
+    """SSIM's two factors, luminance and contrast-structure, wherever the window fits.
+
+    window: weights along one side, which sum to 1. sample_covariance: variances over n - 1, not n.
+    Raises ValueError for pictures smaller than the window.
+    """
     height, width = pred.shape[-3:-1]
-    if min(height, width) < _WINDOW:
-        raise ValueError(
-            f"SSIM needs pictures of {_WINDOW} x {_WINDOW} or more, not {height} x {width}"
-        )
-    rows, columns = _blur_matrix(height), _blur_matrix(width)
+    side = len(window)
+    if min(height, width) < side:
+        raise ValueError(f"SSIM needs pictures of {side} x {side} or more, not {height} x {width}")
+    rows, columns = _blur_matrix(height, window), _blur_matrix(width, window)
 
     def blur(x):
         # Two matmuls: on CPU far faster than a depthwise convolution and its gradient.
@@ -44,23 +65,21 @@ def ssim(
         )
 
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    scale = side**2 / (side**2 - 1) if sample_covariance else 1.0
     mean_p, mean_t = blur(pred), blur(target)
-    var_p = blur(pred * pred) - mean_p**2
-    var_t = blur(target * target) - mean_t**2
-    covariance = blur(pred * target) - mean_p * mean_t
+    var_p = scale * (blur(pred * pred) - mean_p**2)
+    var_t = scale * (blur(target * target) - mean_t**2)
+    covariance = scale * (blur(pred * target) - mean_p * mean_t)
     luminance = (2 * mean_p * mean_t + c1) / (mean_p**2 + mean_t**2 + c1)
-    structure = (2 * covariance + c2) / (var_p + var_t + c2)
-    return (luminance * structure).mean(axis=(-3, -2, -1))
+    return luminance, (2 * covariance + c2) / (var_p + var_t + c2)
 
 
 @functools.lru_cache(maxsize=64)
-def _blur_matrix(size: int) -> np.ndarray:
-    """(size - 10, size): each row the Gaussian window at one valid position."""
-    window = np.exp(-0.5 * (np.arange(_WINDOW) - _WINDOW // 2) ** 2 / _SIGMA**2)
-    window /= window.sum()
-    matrix = np.zeros((size - _WINDOW + 1, size), np.float32)
+def _blur_matrix(size: int, window: tuple[float, ...]) -> np.ndarray:
+    """(size - side + 1, size): each row the window at one valid position."""
+    matrix = np.zeros((size - len(window) + 1, size), np.float32)
     for row in range(len(matrix)):
-        matrix[row, row : row + _WINDOW] = window
+        matrix[row, row : row + len(window)] = window
     return matrix
 
 

@@ -1,6 +1,7 @@
 """The only file that says pmap: data parallelism over all devices of all processes."""
 
 import functools
+import glob
 import importlib.util
 import os
 
@@ -17,8 +18,20 @@ def initialize() -> None:
     """Joins the other processes where the environment names them; before JAX is first used.
 
     Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID on plain hosts; under SLURM
-    with several tasks, Open MPI or on a TPU pod JAX finds them itself.
+    (srun with several tasks), Open MPI or on a TPU pod JAX finds them itself. Raises InputError.
     """
+    try:
+        _initialize()
+    except (ValueError, IndexError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(
+            f"the processes that the environment names cannot be joined: {reason}"
+        ) from error
+
+
+def _initialize():
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
             if not os.environ.get(name, "").isdigit():
@@ -32,8 +45,9 @@ def initialize() -> None:
         )
     elif any(
         (
-            int(os.environ.get("SLURM_NTASKS", 1)) > 1,
-            int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1,
+            # Within srun; the number alone is also set for a batch script that runs once.
+            "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS") or 1) > 1,
+            int(os.environ.get("OMPI_COMM_WORLD_SIZE") or 1) > 1,
             len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1,
         )
     ):
@@ -44,13 +58,15 @@ def has_accelerator() -> bool:
     """Whether a GPU or TPU that JAX can use is at hand, told without starting JAX's backends."""
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         return False
-    devices = {
-        "/dev/nvidia0": ("jax_cuda12_plugin", "jax_cuda13_plugin"),
-        "/dev/accel0": ("libtpu",),
-        "/dev/vfio/0": ("libtpu",),
+    cuda = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        cuda = ()
+    devices = {  # /dev/dxg: a GPU under WSL.
+        **{"/dev/nvidia[0-9]*": cuda, "/dev/dxg": cuda},
+        **{"/dev/accel[0-9]*": ("libtpu",), "/dev/vfio/[0-9]*": ("libtpu",)},
     }
     return any(
-        os.path.exists(device) and any(importlib.util.find_spec(p) for p in plugins)
+        glob.glob(device) and any(importlib.util.find_spec(p) for p in plugins)
         for device, plugins in devices.items()
     )
 

@@ -179,8 +179,9 @@ def train_batches(
     if len(cache) < len(source):
         log(f"{len(source) - len(cache)} clips are shorter than {needed} frames and left out")
     dataset = grain.MapDataset.source(cache).seed(seed).shuffle()
-    dataset = dataset[process_index::process_count].repeat()
-    dataset = dataset.random_map(RandomWindow(num_frames, augmentation, finish))
+    # Drawn before the split, for random_map knows an element by its place: no two processes agree.
+    dataset = dataset.repeat().random_map(RandomWindow(num_frames, augmentation, finish))
+    dataset = dataset[process_index::process_count]
     dataset = dataset.batch(batch_size, drop_remainder=True)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
     return iter(dataset.to_iter_dataset(options))
@@ -194,14 +195,43 @@ def _finish_native(window: dict, height: int, width: int) -> dict:
     return to_batch_element(Clip("window", **window), height, width)
 
 
+def window_places(source, num_frames: int, stride: int | None = None) -> list[tuple[str, int]]:
+    """(clip, first frame) of every window that `evaluation_windows` yields, in its order."""
+    return [
+        (clips.name(example), start)
+        for example in (source[i] for i in range(len(source)))
+        for start in _starts(example, num_frames, stride)
+    ]
+
+
 def evaluation_windows(
-    source, *, num_frames: int, height: int, width: int, stride: int | None = None
+    source,
+    *,
+    num_frames: int,
+    height: int,
+    width: int,
+    stride: int | None = None,
+    only: set[str] | None = None,
 ):
-    """Yields (clip name, start, element) for windows every `stride` frames (None: one a clip)."""
+    """Yields (clip, first frame, element) for windows every `stride` frames (None: one a clip).
+
+    only: the clips wanted. A clip is decoded once, and held at the model's size.
+    """
     for i in range(len(source)):
         example = source[i]
-        total = int(example["num_frames"])
-        starts = range(0, max(total - num_frames + 1, 0), stride or total)
+        starts = _starts(example, num_frames, stride)
+        if not starts or (only is not None and clips.name(example) not in only):
+            continue
+        parts = [
+            to_batch_element(clips.decode(example, frames), height, width)
+            for frames in np.array_split(np.arange(starts[-1] + num_frames), starts[-1] // 64 + 1)
+        ]
+        whole = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
         for start in starts:
-            clip = clips.decode(example, np.arange(start, start + num_frames))
-            yield clip.name, start, to_batch_element(clip, height, width)
+            window = slice(start, start + num_frames)
+            yield clips.name(example), start, {k: v[window] for k, v in whole.items()}
+
+
+def _starts(example, num_frames, stride):
+    total = int(example["num_frames"])
+    return range(0, max(total - num_frames + 1, 0), stride or total)

@@ -122,6 +122,29 @@ class Predictor:
         )
         return np.asarray(pictures), np.asarray(frames)
 
+    def translate_batch(self, elements: list[dict]) -> np.ndarray:
+        """Frames, uint8 (n, horizon, h, w, 3), by the translator alone, from true fusion pictures.
+
+        elements: as for `predict_batch`, but `fusion` goes on for `horizon` more pictures.
+        """
+        frames, pictures = (
+            np.stack([e[field] for e in elements]) for field in ("frames", "fusion")
+        )
+        return np.asarray(self._translate(self._translator_variables, frames, pictures))
+
+    @functools.cached_property
+    def _translate(self):
+        def translate(variables, frames, pictures):
+            frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
+            observed = pictures[:, :CONTEXT]
+            seen = steps.references(frames, observed, self._translator.reference_frames)
+            found = rollout.translate_pictures(
+                self._translator.apply, variables, pictures[:, CONTEXT:], seen
+            )
+            return fusion.to_uint8(found)
+
+        return jax.jit(translate)
+
     def _compile(self, horizon):
         roll = rollout.make_rollout(
             self._fusion, horizon, snap_labels=self.snap_labels, translate=self._translator.apply

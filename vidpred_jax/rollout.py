@@ -53,3 +53,17 @@ def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
         return join(pictures), join(frames)
 
     return rollout if translate is None else rollout_and_translate
+
+
+def translate_pictures(translate, variables, pictures, references):
+    """RGB frames of known fusion pictures (b, t, h, w, 3), the steps 1 to t after the references.
+
+    One step at a time: memory beyond the output does not grow with t.
+    """
+
+    def step(i):
+        ahead = jnp.full((len(pictures), 1), i + 1.0)
+        picture = jax.lax.dynamic_slice_in_dim(pictures, i, 1, axis=1)
+        return translate(variables, picture, references, ahead)[:, 0]
+
+    return jnp.moveaxis(jax.lax.map(step, jnp.arange(pictures.shape[1])), 0, 1)

@@ -16,6 +16,7 @@ _FREE = (
     "optimizer.learning_rate",
     "data.data_dir",
     "data.cache_bytes",
+    "fusion_run",  # Only where it is now: its weights are in stage 2's checkpoint.
 )
 
 
@@ -41,7 +42,8 @@ def fill_in(config: dict, workdir: pathlib.Path) -> dict:
     """
     if config.get("predicted_fraction") and not config.get("fusion_run"):
         if checkpoint.steps(workdir):
-            return {**config, "fusion_run": checkpoint.read_meta(workdir)["config"]["fusion_run"]}
+            saved = checkpoint.read_meta(workdir)["config"]
+            return {**config, "fusion_run": saved.get("fusion_run", "")}
         folder = workdir.parent
         run = newest("fusion", folder)
         if run is None:

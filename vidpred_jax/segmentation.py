@@ -47,6 +47,8 @@ def read_masks(
     files = video_io.list_images(folder)
     if len(files) != num_frames:
         raise InputError(f"{folder} holds {len(files)} masks; the video has {num_frames} frames")
+    if stop is not None and len(files) < stop:
+        raise InputError(f"{folder} holds {len(files)} masks; frame {stop - 1} needs one too")
     masks = []
     for file in files[start:stop]:
         found = video_io.image_size(file)

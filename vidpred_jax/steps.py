@@ -1,7 +1,8 @@
 """One-device train steps. Both stages are the same step around another forward pass.
 
 A forward pass is `forward(g_params, state, batch, key, axis_name) -> Forward`. Random choices are
-drawn per example from its global number, so the number of devices does not change them.
+drawn per example from its global number, so the number of devices does not change them; dropout
+alone draws per device.
 """
 
 import dataclasses

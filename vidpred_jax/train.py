@@ -162,6 +162,14 @@ def _write_sample(path, made, state, windows) -> None:
     video_io.write_image(path, strip.draw(rows))
 
 
+def _step_of(line: str) -> int | float:
+    """The step of a line of metrics.jsonl; a torn line belongs to none."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
 class _MetricsWriter:
     """metrics.jsonl, one line an event, and the same numbers for TensorBoard."""
 
@@ -170,7 +178,7 @@ class _MetricsWriter:
         if path.exists():
             # Steps after the checkpoint that is resumed will be done, and told, again.
             lines = path.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            kept = [line for line in lines if _step_of(line) <= step]
             video_io.write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(os.fspath(workdir / "tensorboard"))

@@ -106,6 +106,48 @@ def test_rollout_of_a_video(runs, video, tmp_path):
     assert "truth is unknown" in out and not (tmp_path / "b" / "metrics.json").exists()
 
 
+def test_evaluation_of_runs_baselines_and_another_system(runs, data_dir, tmp_path):
+    data = (f"--data_dir={data_dir}", "--data_config=tiny")
+    windows, theirs, output = (tmp_path / name for name in ("windows", "theirs", "out"))
+    out = succeed(
+        "scripts/evaluate.py", *data, "--runs=none", "--resolution=32", f"--export={windows}"
+    )
+    assert "wrote 4 windows" in out
+    theirs.mkdir()
+    for path in windows.iterdir():  # A system that knows the truth, but for the sign of its noise.
+        truth = np.load(path)["truth"]
+        assert truth.shape == (32, 32, 32, 3) and len(np.load(path)["context"]) == 16
+        np.savez(theirs / path.name, frames=truth / 255 + 0.1)
+    pair = f"--runs=ours={runs / 'fusion'},{runs / 'translator'}"
+    out = succeed(
+        "scripts/evaluate.py",
+        *data,
+        pair,
+        f"--predictions=theirs={theirs}",
+        f"--output={output}",
+        "--snap_labels=4",
+        "--batch_size=3",
+        "--metrics=psnr,ssim,fusion_psnr,edge_f1,miou",
+    )
+    assert "4 windows of 4 clips at 32 x 32" in out and "wrote" in out
+    summary = json.loads((output / "summary.json").read_text())
+    stages = {"ours", "ours, snapped", "ours, true fusion"}
+    naive = {"copy_last", "mean_context", "blur", "flow", "flow_blur"}
+    assert set(summary["predictors"]) == {*stages, "theirs", *naive}
+    assert summary["predictors"]["theirs"]["psnr"]["mean"] == pytest.approx(20, abs=0.01)
+    assert set(summary["predictors"]["ours"]) == {"psnr", "ssim", "fusion_psnr", "edge_f1", "miou"}
+    assert set(summary["predictors"]["ours, true fusion"]) == {"psnr", "ssim"}
+    assert "miou" in summary["predictors"]["copy_last"]
+    assert (output / "index.html").exists() and (output / "blame.png").exists()
+    # Ours is the same predictor that the rollout measures.
+    rolled = tmp_path / "rolled"
+    succeed("scripts/rollout.py", *named(runs), *data, f"--output={rolled}")
+    report = json.loads((rolled / "metrics.json").read_text())
+    for metric in ("psnr", "ssim"):
+        values = (r["predictors"]["ours"][metric]["per_step"] for r in (report, summary))
+        np.testing.assert_allclose(*values, atol=2e-4)
+
+
 def test_own_data_from_folder_to_training(video, tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -134,6 +176,8 @@ def test_own_data_from_folder_to_training(video, tmp_path):
 def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path):
     rollout, prepare = ("scripts/rollout.py", *named(runs)), ("scripts/prepare.py",)
     output = f"--output={tmp_path / 'out'}"
+    evaluate = ("scripts/evaluate.py", f"--data_dir={data_dir}", "--data_config=tiny", output)
+    pair = f"--runs=ours={runs / 'fusion'},{runs / 'translator'}"
     clip_file = f"--video={video / 'clip.avi'}"
     broken, short, few = tmp_path / "broken.avi", tmp_path / "short.avi", tmp_path / "few"
     frames = video_io.read(video / "clip.avi")
@@ -178,6 +222,37 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
             (*prepare, "--input=nowhere", f"--data_dir={tmp_path / 'd'}"),
             2,
             "input folder 'nowhere' does not exist",
+        ),
+        ((*evaluate, "--runs=a=b"), 2, "--runs=a=b must be NAME=FUSION_RUN,TRANSLATOR_RUN"),
+        (
+            (*evaluate, "--runs=none", "--resolution=axb"),
+            2,
+            "--resolution=axb must be HEIGHTxWIDTH",
+        ),
+        ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, not 64 x 64"),
+        ((*evaluate, pair, "--context=8"), 2, "--context=8: runs need 16"),
+        ((*evaluate, "--runs=none", "--metrics=magic"), 2, "--metrics: 'magic' is not one of psnr"),
+        (
+            (*evaluate, "--runs=none", "--metrics=ms_ssim_running", "--resolution=64"),
+            2,
+            "ms_ssim_running needs frames of 176 x 176 or more, not 64 x 64",
+        ),
+        (
+            (*evaluate, "--runs=none", "--baselines=best"),
+            2,
+            "--baselines: best not among copy_last",
+        ),
+        ((*evaluate, "--runs=none", "--split=dev"), 2, "has no split 'dev', but test"),
+        ((*evaluate, "--runs=none", "--horizon=40"), 2, "no clip of sprites test has 56 frames"),
+        (
+            (*evaluate, "--runs=none", f"--predictions=a={tmp_path / 'empty'}"),
+            2,
+            "has no prediction of clip 'test_",
+        ),
+        (
+            (*evaluate, "--runs=none", "--reference=no.csv"),
+            2,
+            "--reference ('no.csv') cannot be read",
         ),
         ((*prepare,), 2, "give one of --input=FOLDER"),
         ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),

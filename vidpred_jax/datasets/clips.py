@@ -40,15 +40,19 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
     }
 
 
+def name(example: dict) -> str:
+    text = example["name"]
+    return text.decode() if isinstance(text, bytes) else text
+
+
 def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> Clip:
     """The frames at `indices` (None: all) of an example."""
     indices = range(int(example["num_frames"])) if indices is None else indices
-    name = example["name"].decode() if isinstance(example["name"], bytes) else example["name"]
     decoded = {
-        stream: np.stack([_image(example[stream][i], stream, name) for i in indices])
+        stream: np.stack([_image(example[stream][i], stream, name(example)) for i in indices])
         for stream in _STREAMS
     }
-    return Clip(name=name, **decoded)
+    return Clip(name=name(example), **decoded)
 
 
 def _image(data: bytes, stream: str, name: str) -> np.ndarray:

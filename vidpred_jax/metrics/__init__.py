@@ -1,5 +1,36 @@
-"""Named metric variants: pure, one value per frame."""
+"""Named metric variants: pure, one value per frame (FVD: one per set of videos)."""
 
-from vidpred_jax.metrics.frames import MAX_PSNR, psnr, ssim
+from vidpred_jax.metrics.frames import (
+    MAX_PSNR,
+    mae_openstl,
+    ms_ssim_running,
+    mse_openstl,
+    psnr,
+    ssim,
+    ssim_openstl,
+    ssim_paper,
+)
+from vidpred_jax.metrics.perceptual import Fvd, frechet_distance, fvd, i3d_logits, lpips
+from vidpred_jax.metrics.perceptual import available as perceptual_available
+from vidpred_jax.metrics.structure import edge_f1, miou
+from vidpred_jax.metrics.temporal import warp_error
 
-__all__ = ["MAX_PSNR", "psnr", "ssim"]
+__all__ = [
+    "MAX_PSNR",
+    "Fvd",
+    "edge_f1",
+    "frechet_distance",
+    "fvd",
+    "i3d_logits",
+    "lpips",
+    "mae_openstl",
+    "miou",
+    "ms_ssim_running",
+    "mse_openstl",
+    "perceptual_available",
+    "psnr",
+    "ssim",
+    "ssim_openstl",
+    "ssim_paper",
+    "warp_error",
+]

@@ -22,8 +22,7 @@ def match(
     Block matching, coarse to fine over `levels` halvings of the pictures: at each level the nine
     shifts by up to one pixel are weighed by a softmax over their mean absolute differences. Reaches
     motions of 2**levels - 1 pixels. Pictures in [-1, 1]; no gradient. After the pyramids and cost
-    volumes of Sun et al. 2018, without their network. Raises ValueError if the size cannot be
-    halved so often.
+    volumes of Sun et al. 2018, without their network. The size must pass `check_levels`.
     """
     pyramid = [(previous, newest)]
     for _ in range(levels - 1):

@@ -1,0 +1,303 @@
+"""Measures trained runs, naive baselines and predictions of other systems on the same windows.
+
+python scripts/evaluate.py --data=sprites --split=test --output=evaluation
+python scripts/evaluate.py --data=davis --runs=none --resolution=128 --stride=8
+python scripts/evaluate.py --data=mine --export=windows           # what another system must predict
+python scripts/evaluate.py --data=mine --predictions=theirs=DIR   # and how it fares
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import resource
+import sys
+import time
+
+import jax
+import numpy as np
+from absl import flags
+
+import vidpred_jax
+from vidpred_jax import (
+    baselines,
+    cli,
+    evaluate,
+    external,
+    metrics,
+    pipeline,
+    predictor,
+    report,
+    runs,
+    video_io,
+)
+from vidpred_jax.datasets import registry
+from vidpred_jax.types import CONTEXT, HORIZON, InputError
+
+_DATA = flags.DEFINE_string("data", "sprites", "Prepared data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
+_CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; its first.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
+_RUNS = flags.DEFINE_multi_string(
+    "runs",
+    "newest",
+    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN; again for another. `newest`: the newest runs under "
+    "runs/, called ours, if there are any; `none`: no run.",
+)
+_PREDICTIONS = flags.DEFINE_multi_string(
+    "predictions", [], "Another system's predictions, NAME=FOLDER; again for another."
+)
+_BASELINES = flags.DEFINE_list("baselines", list(baselines.BASELINES), "Naive predictors.")
+_METRICS = flags.DEFINE_list(
+    "metrics", [], f"Of {', '.join(evaluate.METRICS)}; `all`; default those of a report."
+)
+_FVD = flags.DEFINE_bool("fvd", False, "Fréchet video distance as well (slow on a CPU).")
+_BLAME = flags.DEFINE_bool(
+    "blame", True, "Also the translator alone, on true fusion pictures, and stage 1 alone."
+)
+_SNAP = flags.DEFINE_integer(
+    "snap_labels", None, "Also each run with its pictures snapped to so many labels.", 1
+)
+_LABELS = flags.DEFINE_integer(
+    "labels", 4, "Labels, background included, that miou tells apart.", 2
+)
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol",
+    "block",
+    ["block", "paper"],
+    "block: windows side by side; paper: a window at every frame. Only unseen frames count.",
+)
+_HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames to predict.", 1)
+_CONTEXT = flags.DEFINE_integer("context", CONTEXT, "Observed frames; runs need 16.", 2)
+_RESOLUTION = flags.DEFINE_string("resolution", None, "HEIGHTxWIDTH or SIDE; the runs', else 128.")
+_STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the protocol's.", 1)
+_CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
+_BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once.", 1)
+_SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page.", 0)
+_REFERENCE = flags.DEFINE_string("reference", None, "CSV of published curves to draw beside ours.")
+_SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this sequence.")
+_EXPORT = flags.DEFINE_string("export", None, "Only write each window's frames as npz, here.")
+_OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
+
+
+def main(_):
+    start = time.perf_counter()
+    output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
+    video_io.check_writable(output)
+    reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
+    loaded = _load_runs()
+    height, width = _resolution(loaded)
+    chosen = _metrics(height, width)
+    source = registry.open_split(
+        _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
+    )
+    length = _CONTEXT.value + _HORIZON.value
+    stride = _STRIDE.value or (1 if _PROTOCOL.value == "paper" else length)
+    places = pipeline.window_places(source, length, stride)
+    kept = list(dict.fromkeys(clip for clip, _ in places))[: _CLIPS.value or None]
+    places = [(clip, begin) for clip, begin in places if clip in set(kept)]
+    if not places:
+        raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {length} frames")
+    _log(f"{len(places)} windows of {len(kept)} clips at {width} x {height}, stride {stride}")
+    windows = pipeline.evaluation_windows(
+        source, num_frames=length, height=height, width=width, stride=stride, only=set(kept)
+    )
+    if _EXPORT.value:
+        return _export(windows, output)
+    predictors, sees, blame = _predictors(loaded, places, height, width)
+    features = {}
+    began = time.perf_counter()
+    table = evaluate.compare(
+        windows,
+        predictors,
+        context=_CONTEXT.value,
+        metrics=chosen,
+        sees=sees,
+        batch_size=_BATCH.value,
+        show=_SHOW.value,
+        observe=functools.partial(_collect, features) if _FVD.value else lambda *_: None,
+        log=_log,
+    )
+    seconds = time.perf_counter() - began
+    about = {
+        "data": f"{_DATA.value} {_SPLIT.value}",
+        "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen, {_HORIZON.value} predicted, "
+        f"windows every {stride} frames; means over a clip's windows, then over clips",
+        "height": height,
+        "width": width,
+        "steps": _HORIZON.value,
+        "runs": {name: [run.fusion_run, run.translator_run] for name, run in loaded.items()},
+        "seed": {name: run.config["seed"] for name, run in loaded.items()},
+        "command": " ".join(["python", *sys.argv]),
+        "machine": {
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "cpus": os.cpu_count(),
+            "jax": jax.__version__,
+            "vidpred_jax": vidpred_jax.__version__,
+        },
+        "seconds": round(time.perf_counter() - start, 1),
+        "windows_per_second": round(len(places) / seconds, 2),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    summary = report.write(
+        output,
+        table,
+        about,
+        naive=tuple(_BASELINES.value),
+        blame=blame,
+        fvd=_fvd(features) if _FVD.value else None,
+        reference=reference,
+    )
+    print(evaluate.format_table(summary["predictors"]))
+    for name, found in summary.get("fvd", {}).items():
+        print(
+            f"FVD {name} {found['value']:.1f} ({found['num_real']} real, "
+            f"{found['num_predicted']} predicted videos of {found['num_frames']} frames, no context)"
+        )
+    print(f"wrote {output / 'index.html'}, per_step.csv, summary.json and curves")
+
+
+def _log(line):
+    print(line, flush=True)
+
+
+def _load_runs() -> dict:
+    loaded = {}
+    for text in _RUNS.value:
+        if text == "none":
+            continue
+        if text == "newest":
+            if all(runs.newest(stage, "runs") for stage in ("fusion", "translator")):
+                loaded["ours"] = predictor.load()
+            else:
+                _log("no runs of both stages under runs/: naive predictors alone")
+            continue
+        name, equals, pair = text.partition("=")
+        fusion, comma, translator = pair.partition(",")
+        if not (equals and comma and name):
+            raise InputError(
+                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN, newest or none"
+            )
+        loaded[name] = predictor.load(fusion, translator)
+    if loaded and _CONTEXT.value != CONTEXT:
+        raise InputError(f"--context={_CONTEXT.value}: runs need {CONTEXT}; add --runs=none")
+    return loaded
+
+
+def _resolution(loaded) -> tuple[int, int]:
+    sizes = {name: (run.height, run.width) for name, run in loaded.items()}
+    asked = None
+    if _RESOLUTION.value:
+        sides = _RESOLUTION.value.split("x")
+        if len(sides) > 2 or not all(s.isdigit() and int(s) >= 11 for s in sides):
+            raise InputError(
+                f"--resolution={_RESOLUTION.value} must be HEIGHTxWIDTH or SIDE, 11 or more"
+            )
+        asked = int(sides[0]), int(sides[-1])
+    size = asked or next(iter(sizes.values()), (128, 128))
+    for name, found in sizes.items():
+        if found != size:
+            raise InputError(
+                f"run {name!r} predicts {found[0]} x {found[1]}, not {size[0]} x {size[1]}; change "
+                "--resolution or --runs"
+            )
+    return size
+
+
+def _metrics(height, width) -> dict:
+    names = _METRICS.value or ["psnr", "ssim", "warp_error", "fusion_psnr", "edge_f1", "miou"]
+    if names == ["all"]:
+        names = list(evaluate.METRICS)
+    if not _METRICS.value and metrics.perceptual_available() and min(height, width) >= 32:
+        names.append("lpips")
+    for name in names:
+        if name not in evaluate.METRICS:
+            raise InputError(f"--metrics: {name!r} is not one of {', '.join(evaluate.METRICS)}")
+    least = {"ms_ssim_running": 176, "lpips": 32}
+    for name, side in least.items():
+        if name in names and min(height, width) < side:
+            if _METRICS.value != ["all"]:
+                raise InputError(
+                    f"--metrics: {name} needs frames of {side} x {side} or more, not {height} x {width}"
+                )
+            names.remove(name)
+    found = {name: evaluate.METRICS[name] for name in names}
+    if "miou" in found:
+        found["miou"] = evaluate.miou_metric(_LABELS.value)
+    return found
+
+
+def _predictors(loaded, places, height, width):
+    """(predictors, the futures they may see, the names of the figure of blame)."""
+    found, sees, blame = {}, {}, []
+    for name, run in loaded.items():
+        found[name] = functools.partial(_predict, run)
+        if _SNAP.value:
+            snapped = predictor.load(run.fusion_run, run.translator_run, snap_labels=_SNAP.value)
+            found[f"{name}, snapped"] = functools.partial(_predict, snapped)
+        if _BLAME.value:
+            truth = f"{name}, true fusion"
+            found[truth] = lambda seen, run=run: {"frames": run.translate_batch(seen)}
+            sees[truth] = ("fusion",)
+            blame += [name, *([f"{name}, snapped"] if _SNAP.value else []), truth]
+    for text in _PREDICTIONS.value:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise InputError(f"--predictions={text} must be NAME=FOLDER")
+        if name in found:
+            raise InputError(f"two predictors are called {name!r}")
+        found[name] = external.Folder(folder, places, _HORIZON.value, height, width)
+    unknown = set(_BASELINES.value) - set(baselines.BASELINES)
+    if unknown:
+        raise InputError(
+            f"--baselines: {', '.join(sorted(unknown))} not among {', '.join(baselines.BASELINES)}"
+        )
+    naive = evaluate.naive_predictors(_HORIZON.value, _BASELINES.value)
+    clash = set(naive) & set(found)
+    if clash:
+        raise InputError(f"two predictors are called {clash.pop()!r}")
+    if loaded and "copy_last" in naive:  # In fusion pictures as well, beside stage 1.
+        still = evaluate.naive_predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
+        frames = naive["copy_last"]
+        naive["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
+    found |= naive
+    if not found:
+        raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
+    return found, sees, tuple(blame + ["copy_last"] * bool(blame and "copy_last" in naive))
+
+
+def _predict(run, seen):
+    pictures, frames = run.predict_batch(seen, _HORIZON.value)
+    return {"frames": frames, "fusion": pictures}
+
+
+def _collect(features, name, frames):
+    features.setdefault(name, []).append(np.asarray(metrics.i3d_logits(frames)))
+
+
+def _fvd(features) -> dict:
+    sets = {name: np.concatenate(parts) for name, parts in features.items()}
+    real = sets.pop("truth")
+    if len(real) < 2:
+        raise InputError(f"--fvd needs 2 windows or more, not {len(real)}")
+    return {
+        name: dataclasses.asdict(metrics.fvd(real, found, _HORIZON.value))
+        for name, found in sets.items()
+    }
+
+
+def _export(windows, output):
+    count = 0
+    for clip, begin, element in windows:
+        path = output / f"{external.window_name(clip, begin)}.npz"
+        with video_io.atomic(path) as temporary, open(temporary, "wb") as stream:
+            frames = element["frames"]
+            np.savez_compressed(
+                stream, context=frames[: _CONTEXT.value], truth=frames[_CONTEXT.value :]
+            )
+        count += 1
+    print(f"wrote {count} windows of `context` and `truth`, uint8 (t, h, w, 3), into {output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

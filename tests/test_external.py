@@ -1,0 +1,80 @@
+"""Predictions of other systems: scored as ours are, or refused in one line."""
+
+import numpy as np
+import pytest
+
+from vidpred_jax import evaluate, external, pipeline, video_io
+from vidpred_jax.types import InputError
+
+SIZE = (8, 32, 32, 3)  # Horizon, height, width.
+
+
+@pytest.fixture
+def windows(clip):
+    whole = pipeline.to_batch_element(clip, 32, 32)
+    cut = lambda start: {k: v[start : start + 24] for k, v in whole.items()}
+    return [("a", 0, cut(0)), ("a", 24, cut(24)), ("b", 3, cut(3))]
+
+
+def make(folder, windows):
+    return external.Folder(folder, [(clip, start) for clip, start, _ in windows], *SIZE[:3])
+
+
+def score(folder, windows):
+    return evaluate.compare(windows, {"theirs": make(folder, windows)}, context=16).values["theirs"]
+
+
+def test_every_format_is_scored_as_what_it_holds(tmp_path, windows):
+    truth = [element["frames"][16:] for _, _, element in windows]
+    np.savez(tmp_path / "a_00000.npz", frames=truth[0])
+    np.savez(tmp_path / "a_00024.npz", frames=np.float64(truth[1]) / 255)
+    for i, frame in enumerate(truth[2]):  # One window of the clip: its name is enough.
+        video_io.write_image(tmp_path / "b" / f"{i}.png", frame)
+    (tmp_path / "notes.txt").write_text("not a prediction")
+    assert (score(tmp_path, windows)["psnr"] > 99).all()
+    (tmp_path / "a_00000.npz").unlink()
+    video_io.write_video(tmp_path / "a_00000.avi", truth[0])
+    assert 20 < score(tmp_path, windows)["psnr"][0].mean() < 60  # Lossy, but these frames.
+
+
+def test_floats_are_not_clipped(tmp_path, windows):
+    np.savez(tmp_path / "b.npz", frames=np.full(SIZE, 1.5, np.float32))
+    assert make(tmp_path, windows[2:])([{"clip": "b", "start": 3}])["frames"].max() == 1.5 * 255
+
+
+def refused(folder, windows):
+    with pytest.raises(InputError) as error:
+        score(folder, windows)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_refusals(tmp_path, windows):
+    one, good = windows[2:], np.zeros(SIZE, np.uint8)
+    assert "is not a folder" in refused(tmp_path / "none", one)
+    assert "has no prediction of clip 'b' from frame 3: b_00003 or b (.npz" in refused(
+        tmp_path, one
+    )
+    np.savez(tmp_path / "a.npz", frames=good)
+    assert "of clip 'a' from frame 0: a_00000 (.npz" in refused(tmp_path, windows)  # Two windows.
+    cases = [
+        (dict(frames=good[:7]), r"shape (7, 32, 32, 3); (8, 32, 32, 3) is needed"),
+        (dict(frames=good[:, :16]), r"shape (8, 16, 32, 3); (8, 32, 32, 3) is needed"),
+        (dict(video=good), "has no array 'frames', but video"),
+        (dict(frames=np.float32(good) + 200), "floats must be in [0, 1], not 0 to 255"),
+        (dict(frames=np.full(SIZE, np.nan)), "floats up to nan"),
+        (dict(frames=np.full(SIZE, 300)), "holds integers outside 0 to 255"),
+        (dict(frames=good > 1), "holds bool"),
+        (dict(frames=np.array([{}])), "cannot be read"),  # A pickle.
+    ]
+    for arrays, text in cases:
+        np.savez(tmp_path / "b.npz", **arrays)
+        assert text in refused(tmp_path, one), arrays
+    (tmp_path / "b.npz").write_bytes(b"nothing of the kind")
+    assert "cannot be read" in refused(tmp_path, one)
+    np.savez(tmp_path / "b.npz", frames=good)
+    video_io.write_video(tmp_path / "b.avi", good)
+    assert "holds both" in refused(tmp_path, one)
+    (tmp_path / "b.npz").unlink()
+    video_io.write_video(tmp_path / "b.avi", np.zeros((9, 32, 32, 3), np.uint8))
+    assert "shape (9, 32, 32, 3); (8, 32, 32, 3) is needed" in refused(tmp_path, one)

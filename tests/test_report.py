@@ -1,0 +1,114 @@
+"""An evaluation's files; the page opens in a real browser with every figure and clip loaded."""
+
+import csv
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from vidpred_jax import evaluate, pipeline, report
+from vidpred_jax.types import InputError
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+NAIVE = ("copy_last", "blur")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, clip):
+    """A folder with the report of two clips."""
+    whole = pipeline.to_batch_element(clip, 64, 64)
+    windows = [(name, 0, {k: v[:24] for k, v in whole.items()}) for name in ("a <b>", "c")]
+    ours = lambda seen: {k: np.stack([whole[k][16:24]] * len(seen)) for k in ("frames", "fusion")}
+    table = evaluate.compare(
+        windows,
+        {"ours": ours, **evaluate.naive_predictors(8, NAIVE)},
+        context=16,
+        metrics={m: evaluate.METRICS[m] for m in ("psnr", "ssim", "ssim_paper", "edge_f1")},
+        show=2,
+    )
+    folder = tmp_path_factory.mktemp("report")
+    curve = {"metric": "ssim_paper", "label": "dance", "steps": [1, 2], "values": [0.9, 0.8]}
+    fvd = {"ours": {"value": 12.5, "num_real": 2, "num_predicted": 2, "num_frames": 8}}
+    about = {"data": "sprites", "command": "a & b"}
+    report.write(folder, table, about, naive=NAIVE, blame=("ours",), fvd=fvd, reference=[curve])
+    return folder
+
+
+def test_files(written):
+    names = {path.name for path in written.iterdir()}
+    curves = {f"{m}.png" for m in ("psnr", "ssim", "ssim_paper", "edge_f1", "blame")}
+    assert names == {"per_step.csv", "summary.json", "index.html", *curves}
+    rows = list(csv.DictReader((written / "per_step.csv").open()))
+    assert tuple(rows[0]) == report.CSV_COLUMNS
+    assert len(rows) == 8 * (3 * 3 + 1)  # Fusion metrics for ours alone.
+    assert {(row["n_clips"], row["n_windows"]) for row in rows} == {("2", "2")}
+    summary = json.loads((written / "summary.json").read_text())
+    assert summary["clips"] == 2 and summary["fvd"]["ours"]["value"] == 12.5
+    blur = [row for row in rows if row["predictor"] == "blur" and row["metric"] == "ssim"]
+    steps = [float(row["mean"]) for row in blur]
+    assert steps == summary["predictors"]["blur"]["ssim"]["per_step"]
+    assert all(float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in blur)
+
+
+def test_page_needs_no_network_and_escapes_what_it_shows(written):
+    page = (written / "index.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
+    assert "http" not in re.sub(r"base64,[\w+/=]+", "", page)
+    assert "a &lt;b&gt;" in page and "a <b>" not in page and "a &amp; b" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: chromium)")
+def test_page_in_a_browser(written, tmp_path):
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+        "--disable-background-networking --disable-component-update --enable-logging=stderr "
+        "--virtual-time-budget=20000 --dump-dom"
+    )
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            *flags.split(),
+            f"--user-data-dir={tmp_path}",
+            (written / "index.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    body = re.search(r"<body[^>]*>", done.stdout)
+    assert body, done.stderr[-2000:]
+    # Two clips of context, truth and three predictors; five figures.
+    assert 'data-videos="10/10"' in html.unescape(body[0]), body[0]
+    assert 'data-images="5/5"' in body[0], body[0]
+    assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
+
+
+def test_reference_curves(tmp_path):
+    path = tmp_path / "curves.csv"
+    path.write_text(
+        "sequence,metric,curve,time_step,value\n"
+        "dance,PSNR,ours,16,26.0\ndance,PSNR,ours,17,24.5\ndance,SSIM,ours,16,.9\nship,PSNR,x,16,29\n"
+    )
+    found = report.read_reference(path, "dance")
+    assert [(c["metric"], c["steps"], c["values"]) for c in found] == [
+        ("psnr", [1, 2], [26.0, 24.5]),
+        ("ssim_paper", [1], [0.9]),
+    ]
+    assert found[0]["label"] == "dance ours (published, in-sample)"
+    assert len(report.read_reference(path)) == 3
+    with pytest.raises(InputError, match="holds no curve of sequence 'bike'"):
+        report.read_reference(path, "bike")
+    path.write_text("metric,curve,step,value\nPSNR,a,1,2\nPSNR,a,two,3\n")
+    with pytest.raises(InputError, match="line 3: columns metric .* are needed .ValueError"):
+        report.read_reference(path)
+    path.write_text("metric,curve,step,value\nLPIPS,a,1,2\n")
+    with pytest.raises(InputError, match="line 2: .*KeyError: 'LPIPS'"):
+        report.read_reference(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        report.read_reference(tmp_path / "none.csv")

@@ -1,0 +1,95 @@
+"""Predictions of another system, read from files: they are scored as ours are.
+
+A folder holds one entry a window, named `CLIP_START` (start: the window's first context frame, five
+digits) or, where a clip has one window, `CLIP`: a `.npz` with one array `frames`, a video file, or
+a sub-folder of images. Each holds the `horizon` frames after the context and nothing else.
+"""
+
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from vidpred_jax import video_io
+from vidpred_jax.types import InputError, Limits
+
+
+class Folder:
+    """A predictor over files. Raises InputError at once if a window's file is missing."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        windows: list[tuple[str, int]],
+        horizon: int,
+        height: int,
+        width: int,
+    ):
+        """windows: (clip, start) of all that will be asked for."""
+        self._shape = horizon, height, width, 3
+        folder = pathlib.Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"predictions {str(folder)!r} is not a folder")
+        entries = {}
+        for path in folder.iterdir():
+            name = path.name if path.is_dir() else path.stem
+            if path.is_dir() or path.suffix.lower() in (".npz", *video_io.VIDEO_SUFFIXES):
+                if name in entries:
+                    raise InputError(f"{folder} holds both {entries[name].name} and {path.name}")
+                entries[name] = path
+        single = {clip for clip, _ in windows if sum(clip == c for c, _ in windows) == 1}
+        self._paths = {}
+        for clip, start in windows:
+            names = [window_name(clip, start)] + [clip] * (clip in single)
+            found = [entries[name] for name in names if name in entries]
+            if not found:
+                raise InputError(
+                    f"{folder} has no prediction of clip {clip!r} from frame {start}: "
+                    f"{' or '.join(names)} (.npz, a video file or a folder of images) is needed"
+                )
+            self._paths[clip, start] = found[0]
+
+    def __call__(self, seen: list[dict]) -> dict:
+        return {"frames": np.stack([self._read(self._paths[e["clip"], e["start"]]) for e in seen])}
+
+    def _read(self, path):
+        frames = _read_npz(path) if path.suffix == ".npz" else _read_video(path, self._shape[0])
+        if frames.shape != self._shape:
+            raise InputError(
+                f"{path} holds frames of shape {frames.shape}; {self._shape} is needed "
+                "(horizon, height, width, 3)"
+            )
+        return frames
+
+
+def window_name(clip: str, start: int) -> str:
+    return f"{clip}_{start:05d}"
+
+
+def _read_video(path, horizon):
+    return video_io.read(path, limits=Limits(max_frames=4 * horizon + 16))
+
+
+def _read_npz(path):
+    """Integers are 0..255, floats 0..1 and may leave that range a little: they are not clipped."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "frames" not in arrays.files:
+                raise InputError(f"{path} has no array 'frames', but {', '.join(arrays.files)}")
+            frames = arrays["frames"]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if np.issubdtype(frames.dtype, np.integer):
+        if frames.size and not 0 <= frames.min() <= frames.max() <= 255:
+            raise InputError(f"{path} holds integers outside 0 to 255")
+        return frames.astype(np.uint8)
+    if not np.issubdtype(frames.dtype, np.floating):
+        raise InputError(f"{path} holds {frames.dtype}; integers or floats are needed")
+    if frames.size and not np.abs(frames).max() <= 2:
+        raise InputError(
+            f"{path} holds floats up to {np.abs(frames).max():g}; floats must be in [0, 1], not 0 to 255"
+        )
+    return np.float32(frames) * 255
