@@ -19,7 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "fusion"
     config.seed = 0
     config.batch_size = 4  # Over all devices.
-    config.num_steps = 2600
+    config.num_steps = 2200
     config.self_fed = 2  # Up to this many steps on its own output before each trained step.
     config.ema_decay = 0.995
     config.log_every = 250
@@ -44,6 +44,7 @@ def get_config(preset: str = "") -> ConfigDict:
         time_strides=(2, 2),
         shift=4,
         flows=3,
+        labels=4,
         outputs=4,
         norm="group",
         dtype="float32",
@@ -54,11 +55,11 @@ def get_config(preset: str = "") -> ConfigDict:
         learning_rate=3e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=1.0
     )
     # snap_labels: 0, or the number of labels (background included) predictions are snapped to.
-    config.evaluation = dict(every=1300, clips=16, horizon=32, snap_labels=0)
+    config.evaluation = dict(every=1100, clips=16, horizon=32, snap_labels=0)
     if preset == "smoke":
         config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, self_fed=1)
         config.data.update(config="tiny", height=32, width=32, num_frames=24)
-        config.model.update(widths=(8, 8), time_strides=(2,), flows=1)
+        config.model.update(widths=(8, 8), time_strides=(2,), flows=1, labels=4)
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
         config.update(batch_size=64, num_steps=100_000, log_every=100, save_every=2000)
@@ -83,6 +84,7 @@ def get_config(preset: str = "") -> ConfigDict:
             time_strides=(2, 2, 2),
             shift=1,
             flows=0,
+            labels=0,
             outputs=16,
         )
         config.loss.update(ssim=0.1)

@@ -137,6 +137,7 @@ def main(_):
         },
         "seconds": round(time.perf_counter() - start, 1),
         "windows_per_second": round(len(places) / seconds, 2),
+        "seconds_spent": {name: round(value, 1) for name, value in table.seconds.items()},
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     summary = report.write(
@@ -210,6 +211,8 @@ def _metrics(height, width) -> dict:
         names = list(evaluate.METRICS)
     if not _METRICS.value and metrics.perceptual_available() and min(height, width) >= 32:
         names.append("lpips")
+    if not _METRICS.value and _REFERENCE.value:
+        names.insert(2, "ssim_paper")  # What published SSIM curves are drawn beside.
     for name in names:
         if name not in evaluate.METRICS:
             raise InputError(f"--metrics: {name!r} is not one of {', '.join(evaluate.METRICS)}")

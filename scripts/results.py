@@ -11,21 +11,35 @@ import pathlib
 from absl import flags
 
 from vidpred_jax import cli, video_io
-from vidpred_jax.evaluate import SHOWN_STEPS
+from vidpred_jax.evaluate import METRICS, SHOWN_STEPS
 from vidpred_jax.types import InputError, UserError
 
 _CHECK = flags.DEFINE_bool("check", False, "Only compare; exit code 1 if README.md is stale.")
-_ADD = flags.DEFINE_string("add", None, "A metrics.json of rollout.py to keep in results/.")
+_ADD = flags.DEFINE_string(
+    "add", None, "A metrics.json of rollout.py or summary.json of evaluate.py to keep in results/."
+)
 _NAME = flags.DEFINE_string("name", None, "Its name; tables stand in the order of their names.")
 _TITLE = flags.DEFINE_string("title", None, "Its heading.")
 _NOTE = flags.DEFINE_string("note", None, "How the runs were made: commands, data, time.")
 _ROOT = pathlib.Path(__file__).parents[1]
+_KINDS = ("rollout", "evaluation")
 _BEGIN, _END = "<!-- results -->\n", "<!-- /results -->"
 
 
 def table(report: dict) -> str:
     """Markdown of one results file: what it is, how it was made, one row a predictor."""
+    predictors = report["predictors"]
     shown = [s for s in SHOWN_STEPS if s <= report["steps"]]
+    metrics = list(dict.fromkeys(m for found in predictors.values() for m in found))
+    best = {}
+    for metric in metrics:
+        means = [found[metric]["mean"] for found in predictors.values() if metric in found]
+        best[metric] = (max if METRICS[metric].higher_is_better else min)(means)
+    fvd = report.get("fvd", {})
+    head = [f"PSNR t+{s}" for s in shown] + [
+        {"psnr": "PSNR", "ssim": "SSIM"}.get(m, m) for m in metrics
+    ]
+    head += ["FVD"] * bool(fvd)
     lines = [
         f"### {report['title']}",
         "",
@@ -33,28 +47,32 @@ def table(report: dict) -> str:
         "",
         f"`{report['command']}`",
         "",
-        "| predictor | " + " | ".join(f"t+{s}" for s in shown) + " | PSNR | SSIM |",
-        "|---" * (len(shown) + 3) + "|",
+        "| predictor | " + " | ".join(head) + " |",
+        "|---" * (len(head) + 1) + "|",
     ]
-    best = {
-        metric: max(found[metric]["mean"] for found in report["predictors"].values())
-        for metric in ("psnr", "ssim")
-    }
-    for name, found in report["predictors"].items():
-        steps = [f"{found['psnr']['per_step'][s - 1]:.2f}" for s in shown]
-        means = []
-        for metric, digits in (("psnr", 2), ("ssim", 3)):
-            text = f"{found[metric]['mean']:.{digits}f}"
-            means.append(f"**{text}**" if found[metric]["mean"] == best[metric] else text)
-        lines.append(f"| {name} | " + " | ".join(steps + means) + " |")
-    machine = report["machine"]
-    lines += [
-        "",
-        f"{report['windows']} windows at {report['width']} x {report['height']}; seed {report['seed']}; "
-        f"{machine['devices']}, {machine['cpus']} CPU cores, JAX {machine['jax']}.",
-        "",
+    for name, found in predictors.items():
+        cells = [f"{found['psnr']['per_step'][s - 1]:.2f}" for s in shown]
+        for metric in metrics:
+            mean = found[metric]["mean"] if metric in found else None
+            text = "" if mean is None else f"{mean:.{2 if 'psnr' in metric else 3}f}"
+            cells.append(f"**{text}**" if mean is not None and mean == best[metric] else text)
+        cells += [f"{fvd[name]['value']:.0f}" if name in fvd else ""] * bool(fvd)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _conditions(report), ""])
+
+
+def _conditions(report) -> str:
+    machine, seed = report["machine"], report["seed"]
+    seeds = sorted(set(seed.values())) if isinstance(seed, dict) else [seed]
+    parts = [f"{report['windows']} windows at {report['width']} x {report['height']}"]
+    parts += [f"seed {', '.join(map(str, seeds))}"] * bool(seeds)
+    parts += [
+        f"FVD on {v['num_real']} real and {v['num_predicted']} predicted videos of "
+        f"{v['num_frames']} frames, no context"
+        for v in list(report.get("fvd", {}).values())[:1]
     ]
-    return "\n".join(lines)
+    parts.append(f"{machine['devices']}, {machine['cpus']} CPU cores, JAX {machine['jax']}")
+    return "; ".join(parts) + "."
 
 
 def main(_):
@@ -63,9 +81,11 @@ def main(_):
             raise InputError("--add needs --name, --title and --note")
         report = json.loads(pathlib.Path(_ADD.value).read_text())
         report = {"title": _TITLE.value, "note": _NOTE.value, **report}
-        kept = _ROOT / "results" / f"rollout_{_NAME.value}.json"
+        kind = "evaluation" if "clips" in report else "rollout"
+        kept = _ROOT / "results" / f"{kind}_{_NAME.value}.json"
         video_io.write_text(kept, json.dumps(report, indent=1) + "\n")
-    files = sorted((_ROOT / "results").glob("rollout_*.json"))
+    files = [f for kind in _KINDS for f in (_ROOT / "results").glob(f"{kind}_*.json")]
+    files = sorted(files, key=lambda file: file.stem.partition("_")[2])
     reports = [json.loads(file.read_text()) for file in files]
     readme = _ROOT / "README.md"
     text = readme.read_text()

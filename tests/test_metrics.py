@@ -144,13 +144,15 @@ def test_warp_error_forgives_motion_and_sees_flicker(clip):
     scene = cv2.resize(rng.uniform(40, 200, (16, 32, 3)).astype(np.float32), (160, 64))
     frames = np.stack([scene[:, 2 * t : 2 * t + 64] for t in range(6)])[None]
     last, target = frames[:, 0].round().astype(np.uint8), frames[:, 1:].round().astype(np.uint8)
-    steady = metrics.warp_error(target, target, last)
+    flow = metrics.true_flow(target, last)
+    assert flow.shape == (1, 5, 64, 64, 2)
+    steady = metrics.warp_error(target, flow, last)
     assert steady.shape == (1, 5) and steady.max() < 0.02
     flicker = target + np.float32([10, -10, 10, -10, 10]).reshape(1, 5, 1, 1, 1)
-    found = metrics.warp_error(flicker, target, last)
+    found = metrics.warp_error(flicker, flow, last)
     np.testing.assert_allclose(found[0, 1:], 20 / 255, atol=0.02)
     still = np.repeat(last[:, None], 5, 1)
-    assert metrics.warp_error(still, target, last).mean() > 2 * steady.mean()
+    assert metrics.warp_error(still, flow, last).mean() > 2 * steady.mean()
 
 
 def test_metrics_keep_leading_axes(clip):

@@ -16,7 +16,7 @@ SMALL = dict(widths=(8, 8), time_strides=(2,))
 UNETS = {
     "paper": UNet3d(**SMALL),
     "block": UNet3d(**SMALL, shift=16),
-    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, flows=2, match=2, outputs=4),
+    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, flows=2, match=2, labels=3, outputs=4),
     "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, flows=1, match=1, norm="none"),
     "bfloat16": UNet3d(**SMALL, flows=1, dtype=jnp.bfloat16),
 }
@@ -165,6 +165,7 @@ def test_refused_discriminator():
         ("fusion", dict(match=2), r"model.match \(2\) needs model.flows of 1 or more"),
         ("fusion", dict(match=7, flows=1), r"model.match \(7\) must be 0 or more, .* of 64"),
         ("translator", dict(match=-1), r"model.match \(-1\) needs model.reference_frames of 2"),
+        ("fusion", dict(labels=3, flows=1), r"model.labels \(3\) must be 0, or 2 or more with"),
         ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be at least 0 and below 1"),

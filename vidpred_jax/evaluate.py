@@ -5,10 +5,12 @@ dict of what it predicts: `frames`, `fusion` or both, (n, horizon, h, w, 3) in [
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import functools
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -21,18 +23,21 @@ _RESAMPLES = 2000
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """function: (pred, target, last) -> (n, t); pred and target (n, t, h, w, 3) in [0, 255], last
-    the newest observed picture. field: what is compared.
+    """function: (pred, target, prepared) -> (n, t); pred and target (n, t, h, w, 3) in [0, 255].
+
+    field: what is compared. prepare: (target, newest observed picture) -> prepared, once for all
+    predictors.
     """
 
     function: Callable
+    prepare: Callable = lambda target, last: None
     field: str = "frames"
     higher_is_better: bool = True
     unit: str = ""
 
 
 def _pairwise(function, **fields):
-    return Metric(lambda pred, target, last: function(pred, target), **fields)
+    return Metric(lambda pred, target, prepared: function(pred, target), **fields)
 
 
 def miou_metric(num_labels: int) -> Metric:
@@ -47,7 +52,11 @@ METRICS = {
     "mse_openstl": _pairwise(metrics.mse_openstl, higher_is_better=False),
     "mae_openstl": _pairwise(metrics.mae_openstl, higher_is_better=False),
     "ms_ssim_running": _pairwise(metrics.ms_ssim_running),
-    "warp_error": Metric(metrics.warp_error, higher_is_better=False),
+    "warp_error": Metric(
+        lambda pred, target, prepared: metrics.warp_error(pred, *prepared),
+        lambda target, last: (metrics.true_flow(target, last), last),
+        higher_is_better=False,
+    ),
     "lpips": _pairwise(metrics.lpips, higher_is_better=False),
     "fusion_psnr": _pairwise(metrics.psnr, field="fusion", unit="dB"),
     "edge_f1": _pairwise(metrics.edge_f1, field="fusion"),
@@ -65,12 +74,13 @@ class Table:
     """clips: the clip of each window. values: {predictor: {metric: float32 (windows, horizon)}}.
 
     shown: the first windows of as many clips, {"clip", "start", "context", "truth", and
-    "predictions": {predictor: frames}}, for people to look at.
+    "predictions": {predictor: frames}}, for people to look at. seconds: where the time went.
     """
 
     clips: list[str]
     values: dict[str, dict[str, np.ndarray]]
     shown: list[dict]
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def compare(
@@ -92,59 +102,72 @@ def compare(
     ("fusion",)}. observe: called with each predictor's frames, and with "truth" and the true ones.
     """
     metrics = pixel_metrics("frames") if metrics is None else metrics
-    sees = sees or {}
-    clips, shown = [], []
+    clips, shown, clock = [], [], _Clock()
     rows = {name: collections.defaultdict(list) for name in predictors}
     for batch in _ahead(_batches(windows, batch_size)):
-        names = [clip for clip, _, _ in batch]
-        whole = {
-            field: np.stack([element[field] for _, _, element in batch])
-            for field in ("frames", "fusion")
+        whole = {f: np.stack([e[f] for _, _, e in batch]) for f in ("frames", "fusion")}
+        # The first window of a clip may be shown.
+        new = {clip: i for i, (clip, _, _) in reversed(list(enumerate(batch))) if clip not in clips}
+        entries = {i: _entry(*batch[i], context) for i in sorted(new.values())[: show - len(shown)]}
+        clock.lap("reading")
+        prepared = {
+            label: m.prepare(whole[m.field][:, context:], whole[m.field][:, context - 1])
+            for label, m in metrics.items()
         }
-        # One picture a clip, of its first window.
-        chosen = [i for i, clip in enumerate(names) if clip not in {*clips, *names[:i]}]
-        chosen = chosen[: show - len(shown)]
-        entries = [
-            {
-                "clip": names[i],
-                "start": batch[i][1],
-                "context": whole["frames"][i, :context],
-                "truth": whole["frames"][i, context:],
-                "predictions": {},
-            }
-            for i in chosen
-        ]
         observe("truth", whole["frames"][:, context:])
+        clock.lap("measuring")
         for name, predict in predictors.items():
-            future = sees.get(name, ())
-            seen = [
-                {
-                    "clip": clip,
-                    "start": start,
-                    **{f: element[f] if f in future else element[f][:context] for f in whole},
-                }
-                for clip, start, element in batch
-            ]
-            found = predict(seen)
+            found = predict(_seen(batch, context, (sees or {}).get(name, ())))
+            clock.lap("predicting")
             for label, metric in metrics.items():
                 if metric.field in found:
-                    pictures = whole[metric.field]
-                    value = metric.function(
-                        found[metric.field], pictures[:, context:], pictures[:, context - 1]
-                    )
+                    target = whole[metric.field][:, context:]
+                    value = metric.function(found[metric.field], target, prepared[label])
                     rows[name][label].append(np.asarray(value, np.float32))
             if "frames" in found:
                 observe(name, found["frames"])
-                for i, entry in zip(chosen, entries, strict=True):
-                    entry["predictions"][name] = found["frames"][i]
-        clips += names
-        shown += entries
+                for i, entry in entries.items():
+                    # A copy: a view would hold the whole batch.
+                    entry["predictions"][name] = np.array(found["frames"][i])
+            clock.lap("measuring")
+        clips += [clip for clip, _, _ in batch]
+        shown += entries.values()
         log(f"evaluated {len(clips)} windows")
     values = {
         name: {label: np.concatenate(parts) for label, parts in found.items()}
         for name, found in rows.items()
     }
-    return Table(clips, values, shown)
+    return Table(clips, values, shown, dict(clock.seconds))
+
+
+def _entry(clip, start, element, context):
+    frames = element["frames"]
+    pictures = {"context": np.array(frames[:context]), "truth": np.array(frames[context:])}
+    return {"clip": clip, "start": start, **pictures, "predictions": {}}
+
+
+def _seen(batch, context, future):
+    """Elements cut to the context, but for the fields of `future`."""
+    return [
+        {
+            "clip": clip,
+            "start": start,
+            **{f: x if f in future else x[:context] for f, x in element.items()},
+        }
+        for clip, start, element in batch
+    ]
+
+
+class _Clock:
+    """Seconds since the last lap, added up by what they were spent on."""
+
+    def __init__(self):
+        self.seconds, self._last = collections.defaultdict(float), time.perf_counter()
+
+    def lap(self, name):
+        now = time.perf_counter()
+        self.seconds[name] += now - self._last
+        self._last = now
 
 
 def _batches(items, size):
@@ -199,7 +222,12 @@ def naive_predictors(
     """The naive baselines as predictors of one field."""
 
     def batched(function):
-        return lambda seen: {field: np.stack([function(e[field], horizon) for e in seen])}
+        def predict(seen):
+            with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV works without the GIL.
+                found = pool.map(lambda e: function(e[field], horizon), seen)
+                return {field: np.stack(list(found))}
+
+        return predict
 
     return {name: batched(baselines.BASELINES[name]) for name in names}
 

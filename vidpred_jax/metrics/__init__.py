@@ -13,7 +13,7 @@ from vidpred_jax.metrics.frames import (
 from vidpred_jax.metrics.perceptual import Fvd, frechet_distance, fvd, i3d_logits, lpips
 from vidpred_jax.metrics.perceptual import available as perceptual_available
 from vidpred_jax.metrics.structure import edge_f1, miou
-from vidpred_jax.metrics.temporal import warp_error
+from vidpred_jax.metrics.temporal import true_flow, warp_error
 
 __all__ = [
     "MAX_PSNR",
@@ -32,5 +32,6 @@ __all__ = [
     "ssim",
     "ssim_openstl",
     "ssim_paper",
+    "true_flow",
     "warp_error",
 ]

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 from vidpred_jax.models import convolution
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
 from vidpred_jax.models.motion import add_to_first, check_levels, composite, match, resize, warp
+from vidpred_jax.models.objects import ObjectMotion
 
 
 class UNet3d(nn.Module):
@@ -23,6 +25,8 @@ class UNet3d(nn.Module):
         predicted coarse flows and blends them in (ours: thin edges survive self-feeding).
     match: with flows, the levels of the optical flow between input pictures (see `motion.match`),
         from which the first predicted flow starts; the net also sees it and what it moves (ours).
+    labels: with flows and outputs equal to shift, how many labels (background included) are told
+        apart, whose objects are also carried whole (see `ObjectMotion`; ours); 0 for none.
     outputs: how many of the 16 output frames are computed, counted from the last (16: all, the
         paper; `shift`: only those not seen in the input, the cheapest).
     """
@@ -35,6 +39,7 @@ class UNet3d(nn.Module):
     shift: int = 1
     flows: int = 0
     match: int = 0
+    labels: int = 0
     outputs: int = 16
     norm: str = "group"
     context: int = 16
@@ -64,6 +69,11 @@ class UNet3d(nn.Module):
                 raise ValueError(f"model.{field} ({value!r}) {rule}")
         if self.match and not self.flows:
             raise ValueError(f"model.match ({self.match}) needs model.flows of 1 or more")
+        if self.labels and (self.labels < 2 or not self.flows or self.outputs != self.shift):
+            raise ValueError(
+                f"model.labels ({self.labels}) must be 0, or 2 or more with model.flows of 1 or more "
+                "and model.outputs equal to model.shift"
+            )
         check_levels(self.match, height, width, "model.match")
         space = self.patch * 2 ** (len(self.widths) - 1)
         if height % space or width % space:
@@ -112,7 +122,8 @@ class UNet3d(nn.Module):
         channels = clip.shape[-1]
         slots = math.ceil(self.outputs / self.time_patch)
         x = x[:, -slots:]
-        painted = channels + self.flows + 1 if self.flows else channels
+        num_layers = self.flows + 1 + bool(self.labels) if self.flows else 0
+        painted = channels + num_layers
         picture = self._conv(painted * self.time_patch * self.patch**2, 1, "paint")(x)
         picture = self._newest(convolution.depth_to_space(picture, self.patch, self.time_patch))
         if not self.flows:
@@ -120,10 +131,17 @@ class UNet3d(nn.Module):
         motion = self._conv(2 * self.flows * self.time_patch, 1, "motion", scale=0.1)(x)
         motion = self._newest(convolution.depth_to_space(motion, 1, self.time_patch))
         picture, gates = jnp.tanh(picture[..., :channels]), picture[..., channels:]
-        return self._move(clip, picture, gates, motion, flow)
+        layers = [picture]
+        if self.labels:
+            carry = ObjectMotion(self.labels, self.outputs, name="objects")
+            layers.append(carry(clip, x[:, -1]))
+        # Training starts by moving: what is moved does not fade as what is painted anew does.
+        first = num_layers - 1 if self.labels else 0
+        gates += 3.0 * jax.nn.one_hot(first, num_layers)
+        return self._move(clip, jnp.stack(layers, -2), gates, motion, flow)
 
-    def _move(self, clip, picture, gates, motion, flow):
-        """Blends `picture` with the input picture nearest in time, moved along each flow."""
+    def _move(self, clip, layers, gates, motion, flow):
+        """Blends `layers` with the input picture nearest in time, moved along each flow."""
         source, ahead = self._sources()
         flat = lambda x: x.reshape(-1, *x.shape[2:]).astype(jnp.float32)
         motion = resize(flat(motion), *clip.shape[2:4])
@@ -131,8 +149,8 @@ class UNet3d(nn.Module):
             motion = add_to_first(motion, flat(flow))
         # Flow per frame: steady motion is constant.
         motion = motion * jnp.tile(ahead, len(clip))[:, None, None, None]
-        frames = flat(clip[:, source]), flat(picture[..., None, :]), flat(gates), motion
-        return composite(*frames).reshape(picture.shape)
+        frames = flat(clip[:, source]), flat(layers), flat(gates), motion
+        return composite(*frames).reshape(*layers.shape[:-2], -1)
 
     def _sources(self):
         """For each output frame, the input frame nearest in time and how far ahead of it it is."""

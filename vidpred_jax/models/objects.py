@@ -1,0 +1,98 @@
+"""Objects carried whole: the labels of the newest fusion picture, each moved along a path of its own."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vidpred_jax.fusion import decode, snap
+from vidpred_jax.models import convolution
+
+_SEEN = (-7, -5, -3, -1)  # Input pictures whose labels tell an object's velocity.
+
+
+class ObjectMotion(nn.Module):
+    """Fusion pictures and features -> the newest picture with its objects moved (ours).
+
+    An object's path is its velocity, from the centres of its label in the last pictures, and what a
+    small network adds that sees its place, velocity and size and the features under it: it can turn
+    at a wall. What moves as a whole neither fades nor frays when it is fed back.
+
+    labels: labels told apart, background included; later ones hide earlier ones. outputs: frames.
+    """
+
+    labels: int
+    outputs: int
+    features: int = 64
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, clip: Float[Array, "b t h w 3"], features: Float[Array, "b y x f"]
+    ) -> Float[Array, "b {self.outputs} h w 3"]:
+        """features: at 1/n of the clip's resolution."""
+        b, _, h, w, _ = clip.shape
+        seen = clip[:, jnp.array(_SEEN)].astype(jnp.float32)
+        masks = jax.nn.one_hot(decode(seen, self.labels)[1], self.labels)
+        centers, size = _centers(masks[..., 1:])
+        velocity = _slope(centers, size)
+        masks, center, size = masks[:, -1], centers[:, -1], size[:, -1]
+        n = h // features.shape[1]
+        coarse = convolution.space_to_depth(masks[:, None, ..., 1:], n)[:, 0]
+        coarse = coarse.reshape(*coarse.shape[:3], n * n, -1).mean(3)
+        under = jnp.einsum("byxk,byxf->bkf", coarse, features.astype(jnp.float32))
+        under = under / jnp.maximum(coarse.sum((1, 2)), 1e-3)[..., None]
+        extent = jnp.array([h, w])
+        known = [under, center / extent - 0.5, velocity / extent * 16, size[..., None] / (h * w)]
+        x = nn.silu(nn.Dense(self.features, name="hidden")(jnp.concatenate(known, -1)))
+        init = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+        turn = nn.Dense(2 * self.outputs, kernel_init=init, name="turn")(x)
+        ahead = jnp.arange(1.0, self.outputs + 1)[:, None]
+        turn = turn.reshape(b, self.labels - 1, self.outputs, 2)
+        path = (velocity[:, :, None] + turn * extent / 64) * ahead
+        # Snapped: what is carried keeps its outline, and leaves nothing of it behind.
+        return _carry(snap(seen[:, -1], self.labels), masks, path)
+
+
+def _centers(masks):
+    """Centres (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, h, w, k)."""
+    h, w = masks.shape[2:4]
+    size = masks.sum((2, 3))
+    y = jnp.einsum("bthwk,h->btk", masks, jnp.arange(float(h)))
+    x = jnp.einsum("bthwk,w->btk", masks, jnp.arange(float(w)))
+    return jnp.stack([y, x], -1) / jnp.maximum(size, 1.0)[..., None], size
+
+
+def _slope(centers, size):
+    """Pixels per frame (b, k, 2): least squares over the pictures, weighed by size; 0 if unknown."""
+    time = jnp.array(_SEEN, jnp.float32)[None, :, None]
+    weight = size / jnp.maximum(size.sum(1, keepdims=True), 1.0)
+    late = time - (weight * time).sum(1, keepdims=True)
+    spread = (weight * late**2).sum(1)
+    slope = (weight * late)[..., None] * centers
+    return jnp.where(spread > 1, 1 / jnp.maximum(spread, 1.0), 0.0)[..., None] * slope.sum(1)
+
+
+def _carry(picture, masks, path):
+    """The picture (b, h, w, 3) with objects moved along path (b, k, t, 2): (b, t, h, w, 3).
+
+    masks: (b, h, w, k + 1), background first. Where an object was and none comes, it is black.
+    """
+    light = picture[..., None, :] * masks[..., None] + masks[..., None]  # Above black, per label.
+    layers = jnp.concatenate([light, masks[..., None]], -1)
+    rows = _shift(path[..., 0], picture.shape[1])
+    columns = _shift(path[..., 1], picture.shape[2])
+    moved = jnp.einsum("bktyh,bhwkc,bktxw->bktyxc", rows, layers[..., 1:, :], columns)
+    shown = light[..., 0, :][:, None]
+    for label in range(path.shape[1]):
+        shown = shown * (1 - moved[:, label, ..., 3:]) + moved[:, label, ..., :3]
+    return shown - 1
+
+
+def _shift(offset, size):
+    """(..., size, size): a matrix that moves a row by `offset` pixels, bilinear, zeros from outside."""
+    places = jnp.arange(float(size))
+    source = places[:, None] - offset[..., None, None]
+    return jnp.maximum(0, 1 - jnp.abs(source - places))
