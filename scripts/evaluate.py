@@ -51,7 +51,9 @@ _BASELINES = flags.DEFINE_list("baselines", list(baselines.BASELINES), "Naive pr
 _METRICS = flags.DEFINE_list(
     "metrics", [], f"Of {', '.join(evaluate.METRICS)}; `all`; default those of a report."
 )
-_FVD = flags.DEFINE_bool("fvd", False, "Fréchet video distance as well (slow on a CPU).")
+_FVD = flags.DEFINE_list(
+    "fvd", [], "Predictors whose Fréchet video distance is measured too, or `all`: slow on a CPU."
+)
 _BLAME = flags.DEFINE_bool(
     "blame", True, "Also the translator alone, on true fusion pictures, and stage 1 alone."
 )
@@ -79,6 +81,10 @@ _SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this
 _EXPORT = flags.DEFINE_string("export", None, "Only write each window's frames as npz, here.")
 _OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
 
+# What a report shows, and the sides below which a metric has no value.
+_REPORTED = ("psnr", "ssim", "lpips", "warp_error", "fusion_psnr", "edge_f1", "miou")
+_LEAST_SIDE = {"ms_ssim_running": 176, "lpips": 32}
+
 
 def main(_):
     start = time.perf_counter()
@@ -105,6 +111,7 @@ def main(_):
     if _EXPORT.value:
         return _export(windows, output)
     predictors, sees, blame = _predictors(loaded, places, height, width)
+    wanted = _fvd_predictors(predictors, len(places))
     features = {}
     began = time.perf_counter()
     table = evaluate.compare(
@@ -115,7 +122,7 @@ def main(_):
         sees=sees,
         batch_size=_BATCH.value,
         show=_SHOW.value,
-        observe=functools.partial(_collect, features) if _FVD.value else lambda *_: None,
+        observe=functools.partial(_collect, features, wanted),
         log=_log,
     )
     seconds = time.perf_counter() - began
@@ -146,7 +153,7 @@ def main(_):
         about,
         naive=tuple(_BASELINES.value),
         blame=blame,
-        fvd=_fvd(features) if _FVD.value else None,
+        fvd=_fvd(features) if wanted else None,
         reference=reference,
     )
     print(evaluate.format_table(summary["predictors"]))
@@ -206,24 +213,25 @@ def _resolution(loaded) -> tuple[int, int]:
 
 
 def _metrics(height, width) -> dict:
-    names = _METRICS.value or ["psnr", "ssim", "warp_error", "fusion_psnr", "edge_f1", "miou"]
-    if names == ["all"]:
-        names = list(evaluate.METRICS)
-    if not _METRICS.value and metrics.perceptual_available() and min(height, width) >= 32:
-        names.append("lpips")
-    if not _METRICS.value and _REFERENCE.value:
-        names.insert(2, "ssim_paper")  # What published SSIM curves are drawn beside.
+    possible = {
+        name: min(height, width) >= _LEAST_SIDE.get(name, 11)
+        and (name != "lpips" or metrics.perceptual_available())
+        for name in evaluate.METRICS
+    }
+    if not _METRICS.value or _METRICS.value == ["all"]:
+        wanted = _METRICS.value or [*_REPORTED, *["ssim_paper"] * bool(_REFERENCE.value)]
+        names = [n for n, fits in possible.items() if fits and (wanted == ["all"] or n in wanted)]
+    else:
+        names = _METRICS.value
     for name in names:
-        if name not in evaluate.METRICS:
-            raise InputError(f"--metrics: {name!r} is not one of {', '.join(evaluate.METRICS)}")
-    least = {"ms_ssim_running": 176, "lpips": 32}
-    for name, side in least.items():
-        if name in names and min(height, width) < side:
-            if _METRICS.value != ["all"]:
-                raise InputError(
-                    f"--metrics: {name} needs frames of {side} x {side} or more, not {height} x {width}"
-                )
-            names.remove(name)
+        if name not in possible:
+            raise InputError(f"--metrics: {name!r} is not one of {', '.join(possible)}")
+        if min(height, width) < (side := _LEAST_SIDE.get(name, 11)):
+            raise InputError(
+                f"--metrics: {name} needs frames of {side} x {side} or more, not {height} x {width}"
+            )
+        if not possible[name]:
+            raise InputError(f"--metrics: {name} needs: pip install 'vidpred_jax[perceptual]'")
     found = {name: evaluate.METRICS[name] for name in names}
     if "miou" in found:
         found["miou"] = evaluate.miou_metric(_LABELS.value)
@@ -274,15 +282,33 @@ def _predict(run, seen):
     return {"frames": frames, "fusion": pictures}
 
 
-def _collect(features, name, frames):
+def _fvd_predictors(predictors, num_windows) -> set[str]:
+    """What FVD is measured of, the truth included."""
+    if not _FVD.value:
+        return set()
+    if num_windows < 2 or _HORIZON.value < metrics.MIN_I3D_FRAMES:
+        raise InputError(
+            f"--fvd needs 2 windows and a horizon of {metrics.MIN_I3D_FRAMES} or more, not "
+            f"{num_windows} and {_HORIZON.value}"
+        )
+    names = list(predictors) if _FVD.value == ["all"] else _FVD.value
+    for name in names:
+        if name not in predictors:
+            raise InputError(f"--fvd: {name!r} is not one of {', '.join(predictors)}")
+    if not metrics.perceptual_available():
+        raise InputError("--fvd needs: pip install 'vidpred_jax[perceptual]'")
+    return {"truth", *names}
+
+
+def _collect(features, wanted, name, frames):
+    if name not in wanted:
+        return
     features.setdefault(name, []).append(np.asarray(metrics.i3d_logits(frames)))
 
 
 def _fvd(features) -> dict:
     sets = {name: np.concatenate(parts) for name, parts in features.items()}
     real = sets.pop("truth")
-    if len(real) < 2:
-        raise InputError(f"--fvd needs 2 windows or more, not {len(real)}")
     return {
         name: dataclasses.asdict(metrics.fvd(real, found, _HORIZON.value))
         for name, found in sets.items()

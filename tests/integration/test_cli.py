@@ -242,6 +242,12 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
             2,
             "--baselines: best not among copy_last",
         ),
+        ((*evaluate, "--runs=none", "--fvd=best"), 2, "--fvd: 'best' is not one of copy_last"),
+        (
+            (*evaluate, "--runs=none", "--fvd=all", "--horizon=8"),
+            2,
+            "a horizon of 9 or more, not 4 and 8",
+        ),
         ((*evaluate, "--runs=none", "--split=dev"), 2, "has no split 'dev', but test"),
         ((*evaluate, "--runs=none", "--horizon=40"), 2, "no clip of sprites test has 56 frames"),
         (

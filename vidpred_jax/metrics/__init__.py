@@ -10,13 +10,21 @@ from vidpred_jax.metrics.frames import (
     ssim_openstl,
     ssim_paper,
 )
-from vidpred_jax.metrics.perceptual import Fvd, frechet_distance, fvd, i3d_logits, lpips
+from vidpred_jax.metrics.perceptual import (
+    MIN_I3D_FRAMES,
+    Fvd,
+    frechet_distance,
+    fvd,
+    i3d_logits,
+    lpips,
+)
 from vidpred_jax.metrics.perceptual import available as perceptual_available
 from vidpred_jax.metrics.structure import edge_f1, miou
 from vidpred_jax.metrics.temporal import true_flow, warp_error
 
 __all__ = [
     "MAX_PSNR",
+    "MIN_I3D_FRAMES",
     "Fvd",
     "edge_f1",
     "frechet_distance",

