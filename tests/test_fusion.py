@@ -83,3 +83,17 @@ def test_decode_never_names_an_unknown_label(count):
         np.random.default_rng(1).uniform(-1, 1, (2, 12, 12, 3)).astype(np.float32)
     )
     assert int(fusion.decode(pictures, count)[1].max()) < count
+
+
+def test_a_faint_edge_is_no_label():
+    """Resizing mixes edges with what they are drawn on; grey is nearer to olive than to black."""
+    labels = np.zeros((1, 64, 64), np.uint8)
+    labels[0, 8:40, 8:40] = 3
+    edges = np.zeros_like(labels)
+    edges[0, 48, :], edges[0, 20, 8:40] = 255, 255
+    small = fusion.resize(fusion.render(edges, labels), 32, 32)
+    assert set(np.unique(small[0, 24])) & {127, 128}  # Grey where the edge was.
+    _, found = fusion.decode(fusion.to_float(jnp.asarray(small)), 4)
+    expected = np.zeros((32, 32), int)
+    expected[4:20, 4:20] = 3
+    np.testing.assert_array_equal(found[0], expected)

@@ -72,8 +72,12 @@ def to_uint8(pictures):
 
 
 def _label_scores(pictures: Float[Array, "*b h w 3"], num_labels: int) -> Float[Array, "*b h w k"]:
+    # A resized edge is a mixture of white and its label's colour: the nearest mixture decides.
     colors = to_float(jnp.asarray(PALETTE[:num_labels]))
-    distance = jnp.square(pictures[..., None, :] - colors).sum(-1)
+    white = 1 - colors
+    above = pictures[..., None, :] - colors
+    share = jnp.clip((above * white).sum(-1) / jnp.square(white).sum(-1), 0, 1)
+    distance = jnp.square(above - share[..., None] * white).sum(-1)
     return jax.nn.one_hot(jnp.argmin(distance, -1), num_labels)
 
 
@@ -83,8 +87,8 @@ def decode(
     """Edges and labels of fusion pictures in [-1, 1]: the inverse of `render`.
 
     An edge is white in every channel and hides its label: there the label is the majority of the
-    non-edge pixels in the 5 x 5 neighbourhood. Labels are the nearest of the first `num_labels`
-    palette colours.
+    non-edge pixels in the 5 x 5 neighbourhood. Elsewhere it is the nearest of the first
+    `num_labels` palette colours and their mixtures with white: a faint edge is no label.
     """
     edges = pictures.min(-1) > EDGE_THRESHOLD
     scores = _label_scores(pictures, num_labels) * ~edges[..., None]

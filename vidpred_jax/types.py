@@ -37,13 +37,15 @@ class Clip:
     """A video with its segmentation.
 
     frames: uint8 (t, h, w, 3), RGB. labels: uint8 (t, h, w), 0 is background.
-    edges: uint8 (t, h, w), 0 or 255, at native resolution; None until computed.
+    edges: uint8 (t, h, w), 0 or 255, at native resolution; None until computed. encoded: the frames
+    as the files they came from (JPEG or PNG), which are kept as they are; None to encode them.
     """
 
     name: str
     frames: np.ndarray
     labels: np.ndarray
     edges: np.ndarray | None = None
+    encoded: list[bytes] | None = None
 
     def __post_init__(self):
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:

@@ -14,6 +14,7 @@ from vidpred_jax import fusion
 from vidpred_jax.types import Clip, InputError
 
 FILE_FORMAT = "array_record"
+_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # As video_io reads.
 _STREAMS = ("frames", "labels", "edges")
 
 
@@ -34,7 +35,8 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
         "num_frames": num_frames,
         "height": height,
         "width": width,
-        "frames": [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
+        "frames": clip.encoded
+        or [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
         "labels": [_png(f) for f in clip.labels],
         "edges": [_png(f) for f in edges],
     }
@@ -56,7 +58,7 @@ def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> 
 
 
 def _image(data: bytes, stream: str, name: str) -> np.ndarray:
-    flags = cv2.IMREAD_COLOR if stream == "frames" else cv2.IMREAD_UNCHANGED
+    flags = _COLOR if stream == "frames" else cv2.IMREAD_UNCHANGED
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise InputError(f"{stream} of clip {name!r} cannot be decoded; the data set is damaged")

@@ -66,7 +66,15 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
             labels = segmentation.segment(frames, config.segmentation)
         else:
             labels = segmentation.read_masks(masks, len(frames), frames.shape[1:3])
-        return Clip(name, frames, labels)
+        return Clip(name, frames, labels, encoded=_kept(pathlib.Path(video)))
+
+
+def _kept(video):
+    """The bytes of a folder's frames where they are JPEG or PNG: encoding again would change them."""
+    files = video_io.list_images(video) if video.is_dir() else []
+    if files and all(f.suffix.lower() in (".jpg", ".jpeg", ".png") for f in files):
+        return [f.read_bytes() for f in files]
+    return None
 
 
 def davis_splits(folder: pathlib.Path) -> dict:
