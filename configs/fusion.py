@@ -19,7 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "fusion"
     config.seed = 0
     config.batch_size = 4  # Over all devices.
-    config.num_steps = 2000
+    config.num_steps = 1800
     config.self_fed = 2  # Up to this many steps on its own output before each trained step.
     config.ema_decay = 0.995
     config.log_every = 250
@@ -55,7 +55,7 @@ def get_config(preset: str = "") -> ConfigDict:
         learning_rate=3e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=1.0
     )
     # snap_labels: 0, or the number of labels (background included) predictions are snapped to.
-    config.evaluation = dict(every=1000, clips=16, horizon=32, snap_labels=0)
+    config.evaluation = dict(every=900, clips=16, horizon=32, snap_labels=0)
     if preset == "smoke":
         config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, self_fed=1)
         config.data.update(config="tiny", height=32, width=32, num_frames=24)

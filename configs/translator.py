@@ -19,7 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.seed = 0
     config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
-    config.num_steps = 1000
+    config.num_steps = 900
     config.targets = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
     config.predicted_fraction = 0.9
@@ -55,7 +55,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.optimizer = dict(
         learning_rate=1e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=0.0
     )
-    config.evaluation = dict(every=500, clips=16, horizon=32)
+    config.evaluation = dict(every=450, clips=16, horizon=32)
     if preset == "smoke":
         config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
         config.update(batch_size=4)

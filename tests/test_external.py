@@ -39,7 +39,17 @@ def test_every_format_is_scored_as_what_it_holds(tmp_path, windows):
 
 def test_floats_are_not_clipped(tmp_path, windows):
     np.savez(tmp_path / "b.npz", frames=np.full(SIZE, 1.5, np.float32))
-    assert make(tmp_path, windows[2:])([{"clip": "b", "start": 3}])["frames"].max() == 1.5 * 255
+    found = make(tmp_path, windows[2:])([{"clip": "b", "start": 3}])
+    assert (found["frames"] == 255).all() and (found["unclipped"] == 1.5 * 255).all()
+    wanted = {name: evaluate.METRICS[name] for name in ("psnr", "mse_openstl")}
+    theirs = {"theirs": make(tmp_path, windows[2:])}
+    values = evaluate.compare(windows[2:], theirs, context=16, metrics=wanted).values["theirs"]
+    truth = windows[2][2]["frames"][16:] / 255
+    np.testing.assert_allclose(
+        values["mse_openstl"][0], ((1.5 - truth) ** 2).sum((1, 2, 3)), rtol=1e-4
+    )
+    expected = -10 * np.log10(((1 - truth) ** 2).mean((1, 2, 3)))  # Of 8-bit frames.
+    np.testing.assert_allclose(values["psnr"][0], expected, atol=1e-3)
 
 
 def refused(folder, windows):
@@ -61,8 +71,9 @@ def test_refusals(tmp_path, windows):
         (dict(frames=good[:7]), r"shape (7, 32, 32, 3); (8, 32, 32, 3) is needed"),
         (dict(frames=good[:, :16]), r"shape (8, 16, 32, 3); (8, 32, 32, 3) is needed"),
         (dict(video=good), "has no array 'frames', but video"),
-        (dict(frames=np.float32(good) + 200), "floats must be in [0, 1], not 0 to 255"),
-        (dict(frames=np.full(SIZE, np.nan)), "floats up to nan"),
+        (dict(frames=np.float32(good) + 200), "floats from 200 to 200; floats must be in [0, 1]"),
+        (dict(frames=np.float32(good) - 1), "floats from -1 to -1; floats must be in [0, 1]"),
+        (dict(frames=np.full(SIZE, np.nan)), "floats from nan to nan"),
         (dict(frames=np.full(SIZE, 300)), "holds integers outside 0 to 255"),
         (dict(frames=good > 1), "holds bool"),
         (dict(frames=np.array([{}])), "cannot be read"),  # A pickle.
@@ -71,6 +82,9 @@ def test_refusals(tmp_path, windows):
         np.savez(tmp_path / "b.npz", **arrays)
         assert text in refused(tmp_path, one), arrays
     (tmp_path / "b.npz").write_bytes(b"nothing of the kind")
+    assert "cannot be read" in refused(tmp_path, one)
+    with (tmp_path / "b.npz").open("wb") as stream:
+        np.save(stream, good)  # An array, not an archive.
     assert "cannot be read" in refused(tmp_path, one)
     np.savez(tmp_path / "b.npz", frames=good)
     video_io.write_video(tmp_path / "b.avi", good)

@@ -26,14 +26,24 @@ class Metric:
     """function: (pred, target, prepared) -> (n, t); pred and target (n, t, h, w, 3) in [0, 255].
 
     field: what is compared. prepare: (target, newest observed picture) -> prepared, once for all
-    predictors.
+    predictors. higher_is_better: None where a value should be the truth's. unclipped: takes a
+    predictor's `unclipped` pictures, where it gives them beside the 8-bit ones. of_truth: the truth's
+    own value is told as well, as predictor `truth`.
     """
 
     function: Callable
     prepare: Callable = lambda target, last: None
     field: str = "frames"
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     unit: str = ""
+    unclipped: bool = False
+    of_truth: bool = False
+
+    def best(self, values):
+        """The best of some means; None where only the truth's own is good."""
+        if self.higher_is_better is None:
+            return None
+        return (max if self.higher_is_better else min)(values)
 
 
 def _pairwise(function, **fields):
@@ -49,13 +59,14 @@ METRICS = {
     "ssim": _pairwise(metrics.ssim),
     "ssim_paper": _pairwise(metrics.ssim_paper),
     "ssim_openstl": _pairwise(metrics.ssim_openstl),
-    "mse_openstl": _pairwise(metrics.mse_openstl, higher_is_better=False),
-    "mae_openstl": _pairwise(metrics.mae_openstl, higher_is_better=False),
+    "mse_openstl": _pairwise(metrics.mse_openstl, higher_is_better=False, unclipped=True),
+    "mae_openstl": _pairwise(metrics.mae_openstl, higher_is_better=False, unclipped=True),
     "ms_ssim_running": _pairwise(metrics.ms_ssim_running),
     "warp_error": Metric(
         lambda pred, target, prepared: metrics.warp_error(pred, *prepared),
         lambda target, last: (metrics.true_flow(target, last), last),
-        higher_is_better=False,
+        higher_is_better=None,
+        of_truth=True,
     ),
     "lpips": _pairwise(metrics.lpips, higher_is_better=False),
     "fusion_psnr": _pairwise(metrics.psnr, field="fusion", unit="dB"),
@@ -103,7 +114,7 @@ def compare(
     """
     metrics = pixel_metrics("frames") if metrics is None else metrics
     clips, shown, clock = [], [], _Clock()
-    rows = {name: collections.defaultdict(list) for name in predictors}
+    rows = {name: collections.defaultdict(list) for name in (*predictors, "truth")}
     for batch in _ahead(_batches(windows, batch_size)):
         whole = {f: np.stack([e[f] for _, _, e in batch]) for f in ("frames", "fusion")}
         # The first window of a clip may be shown.
@@ -115,6 +126,10 @@ def compare(
             for label, m in metrics.items()
         }
         observe("truth", whole["frames"][:, context:])
+        for label, metric in metrics.items():
+            if metric.of_truth:
+                target = whole[metric.field][:, context:]
+                rows["truth"][label].append(metric.function(target, target, prepared[label]))
         clock.lap("measuring")
         for name, predict in predictors.items():
             found = predict(_seen(batch, context, (sees or {}).get(name, ())))
@@ -122,7 +137,10 @@ def compare(
             for label, metric in metrics.items():
                 if metric.field in found:
                     target = whole[metric.field][:, context:]
-                    value = metric.function(found[metric.field], target, prepared[label])
+                    pred = found[metric.field]
+                    if metric.unclipped:
+                        pred = found.get("unclipped", pred)
+                    value = metric.function(pred, target, prepared[label])
                     rows[name][label].append(np.asarray(value, np.float32))
             if "frames" in found:
                 observe(name, found["frames"])
@@ -136,6 +154,7 @@ def compare(
     values = {
         name: {label: np.concatenate(parts) for label, parts in found.items()}
         for name, found in rows.items()
+        if found
     }
     return Table(clips, values, shown, dict(clock.seconds))
 
@@ -238,17 +257,22 @@ def summarize(table: Table, seed: int = 0) -> dict:
     Means over a clip's windows, then over clips; "mean" is over steps as well. low and high:
     bootstrap 95 % interval over clips (Efron's percentiles, 2,000 resamples), None for one clip.
     """
-    clips = np.array(table.clips)
     names = list(dict.fromkeys(table.clips))
-    draws = np.random.default_rng(seed).integers(len(names), size=(_RESAMPLES, len(names)))
+    number = {name: i for i, name in enumerate(names)}
+    place = np.array([number[clip] for clip in table.clips])
+    rng, n = np.random.default_rng(seed), len(names)
     # How often each resample holds each clip: its mean is then one matrix product.
-    weights = np.stack([(draws == i).mean(1) for i in range(len(names))], 1)
+    weights = np.empty((_RESAMPLES, n), np.float32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(n, size=n), minlength=n) / n
     summary = {}
     for name, found in table.values.items():
         summary[name] = {}
         for metric, rows in found.items():
             rows = rows.astype(np.float64)
-            by_clip = np.stack([rows[clips == clip].mean(0) for clip in names])
+            by_clip = np.zeros((n, rows.shape[1]))
+            np.add.at(by_clip, place, rows)
+            by_clip /= np.bincount(place)[:, None]
             overall = _interval(by_clip.mean(1, keepdims=True), weights)
             mean, low, high = (None if values is None else values[0] for values in overall)
             steps = _interval(by_clip, weights)

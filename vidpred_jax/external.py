@@ -5,9 +5,11 @@ digits) or, where a clip has one window, `CLIP`: a `.npz` with one array `frames
 a sub-folder of images. Each holds the `horizon` frames after the context and nothing else.
 """
 
+import collections
 import os
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -38,10 +40,10 @@ class Folder:
                 if name in entries:
                     raise InputError(f"{folder} holds both {entries[name].name} and {path.name}")
                 entries[name] = path
-        single = {clip for clip, _ in windows if sum(clip == c for c, _ in windows) == 1}
+        counts = collections.Counter(clip for clip, _ in windows)
         self._paths = {}
         for clip, start in windows:
-            names = [window_name(clip, start)] + [clip] * (clip in single)
+            names = [window_name(clip, start)] + [clip] * (counts[clip] == 1)
             found = [entries[name] for name in names if name in entries]
             if not found:
                 raise InputError(
@@ -51,10 +53,15 @@ class Folder:
             self._paths[clip, start] = found[0]
 
     def __call__(self, seen: list[dict]) -> dict:
-        return {"frames": np.stack([self._read(self._paths[e["clip"], e["start"]]) for e in seen])}
+        frames = np.stack([self._read(self._paths[e["clip"], e["start"]]) for e in seen])
+        if frames.dtype == np.uint8:
+            return {"frames": frames}
+        return {"frames": frames.round().clip(0, 255).astype(np.uint8), "unclipped": frames}
 
     def _read(self, path):
-        frames = _read_npz(path) if path.suffix == ".npz" else _read_video(path, self._shape[0])
+        frames = (
+            _read_npz(path) if path.suffix.lower() == ".npz" else _read_video(path, self._shape[0])
+        )
         if frames.shape != self._shape:
             raise InputError(
                 f"{path} holds frames of shape {frames.shape}; {self._shape} is needed "
@@ -78,7 +85,7 @@ def _read_npz(path):
             if "frames" not in arrays.files:
                 raise InputError(f"{path} has no array 'frames', but {', '.join(arrays.files)}")
             frames = arrays["frames"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
@@ -88,8 +95,10 @@ def _read_npz(path):
         return frames.astype(np.uint8)
     if not np.issubdtype(frames.dtype, np.floating):
         raise InputError(f"{path} holds {frames.dtype}; integers or floats are needed")
-    if frames.size and not np.abs(frames).max() <= 2:
+    low, high = (frames.min(), frames.max()) if frames.size else (0, 0)
+    if not -0.5 <= low <= high <= 2:  # A little outside is left as it is; another range is refused.
         raise InputError(
-            f"{path} holds floats up to {np.abs(frames).max():g}; floats must be in [0, 1], not 0 to 255"
+            f"{path} holds floats from {low:g} to {high:g}; floats must be in [0, 1], not [-1, 1] or "
+            "0 to 255"
         )
     return np.float32(frames) * 255

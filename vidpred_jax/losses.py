@@ -56,7 +56,9 @@ def ssim_terms(
     side = len(window)
     if min(height, width) < side:
         raise ValueError(f"SSIM needs pictures of {side} x {side} or more, not {height} x {width}")
-    rows, columns = _blur_matrix(height, window), _blur_matrix(width, window)
+    rows, columns = (
+        jnp.asarray(_blur_matrix(length, window), pred.dtype) for length in (height, width)
+    )
 
     def blur(x):
         # Two matmuls: on CPU far faster than a depthwise convolution and its gradient.
@@ -77,7 +79,7 @@ def ssim_terms(
 @functools.lru_cache(maxsize=64)
 def _blur_matrix(size: int, window: tuple[float, ...]) -> np.ndarray:
     """(size - side + 1, size): each row the window at one valid position."""
-    matrix = np.zeros((size - len(window) + 1, size), np.float32)
+    matrix = np.zeros((size - len(window) + 1, size))
     for row in range(len(matrix)):
         matrix[row, row : row + len(window)] = window
     return matrix

@@ -121,8 +121,9 @@ def _draw_all(found, naive, blame, reference) -> dict[str, bytes]:
         (m, {n: e[m] for n, e in found.items() if m in e})
         for m in ("fusion_psnr", "edge_f1", "miou")
     ]
-    if blame:
-        figures["blame"] = _draw([part for part in parts if part[1]], naive, [])
+    parts = [part for part in parts if part[1]]
+    if blame and parts:
+        figures["blame"] = _draw(parts, naive, [])
     return figures
 
 
@@ -152,8 +153,13 @@ def _draw(panels, naive, reference) -> bytes:
         for curve in reference:
             axes.plot(curve["steps"], curve["values"], "x-", linewidth=1, label=curve["label"])
         unit = evaluate.METRICS[metric].unit
-        better = "higher" if evaluate.METRICS[metric].higher_is_better else "lower"
-        axes.set(xlabel="step", title=f"{metric}{f' ({unit})' if unit else ''}: {better} is better")
+        better = {
+            True: "higher is better",
+            False: "lower is better",
+            None: "like the truth's is best",
+        }
+        better = better[evaluate.METRICS[metric].higher_is_better]
+        axes.set(xlabel="step", title=f"{metric}{f' ({unit})' if unit else ''}: {better}")
         axes.grid(alpha=0.25)
         axes.legend(fontsize=7)
     png = io.BytesIO()
@@ -189,7 +195,7 @@ def _means(found) -> str:
     best = {}
     for metric in metrics:
         values = [entry[metric]["mean"] for entry in found.values() if metric in entry]
-        best[metric] = (max if evaluate.METRICS[metric].higher_is_better else min)(values)
+        best[metric] = evaluate.METRICS[metric].best(values)
     lines = []
     for name, entry in found.items():
         cells = []

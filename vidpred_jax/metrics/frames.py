@@ -4,8 +4,11 @@ The field's figures do not compare because their definitions differ; each has a 
 All take (..., h, w, c) of any number type and compute in float32: nothing wraps around.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Num
 
 from vidpred_jax import losses
@@ -32,13 +35,19 @@ def ssim(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Ar
     return losses.ssim(_unit(pred), _unit(target), data_range=1.0)
 
 
-@jax.jit
-def ssim_paper(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Array, "*b"]:
+def ssim_paper(pred: Num[Any, "*b h w c"], target: Num[Any, "*b h w c"]) -> np.ndarray:
     """The call of Jing et al.: `ssim` with data range 1 on frames in [0, 255]. Low for smooth frames.
 
-    Only to stand beside the paper's curves.
+    Only to stand beside the paper's curves. In float64: its constants are below float32's rounding.
     """
-    return losses.ssim(255 * _unit(pred), 255 * _unit(target), data_range=1.0)
+    with jax.enable_x64(True):
+        pred, target = (jnp.asarray(np.asarray(x), jnp.float64) for x in (pred, target))
+        return np.asarray(_ssim_unit_range(pred, target), np.float32)
+
+
+@jax.jit
+def _ssim_unit_range(pred, target):
+    return losses.ssim(pred, target, data_range=1.0)
 
 
 @jax.jit
