@@ -100,17 +100,17 @@ def main(_):
     length = _CONTEXT.value + _HORIZON.value
     stride = _STRIDE.value or (1 if _PROTOCOL.value == "paper" else length)
     places = pipeline.window_places(source, length, stride)
-    kept = list(dict.fromkeys(clip for clip, _ in places))[: _CLIPS.value or None]
-    places = [(clip, begin) for clip, begin in places if clip in set(kept)]
+    kept = set(list(dict.fromkeys(clip for clip, _ in places))[: _CLIPS.value or None])
+    places = [(clip, begin) for clip, begin in places if clip in kept]
     if not places:
         raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {length} frames")
     _log(f"{len(places)} windows of {len(kept)} clips at {width} x {height}, stride {stride}")
     windows = pipeline.evaluation_windows(
-        source, num_frames=length, height=height, width=width, stride=stride, only=set(kept)
+        source, num_frames=length, height=height, width=width, stride=stride, only=kept
     )
     if _EXPORT.value:
         return _export(windows, output)
-    predictors, sees, blame = _predictors(loaded, places, height, width)
+    predictors, sees, blame = _predictors(loaded, chosen, places, height, width)
     wanted = _fvd_predictors(predictors, len(places))
     features = {}
     began = time.perf_counter()
@@ -128,6 +128,7 @@ def main(_):
     seconds = time.perf_counter() - began
     about = {
         "data": f"{_DATA.value} {_SPLIT.value}",
+        "table": _table_kind(loaded),
         "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen, {_HORIZON.value} predicted, "
         f"windows every {stride} frames; means over a clip's windows, then over clips",
         "height": height,
@@ -174,13 +175,15 @@ def _load_runs() -> dict:
     for text in _RUNS.value:
         if text == "none":
             continue
+        name, equals, pair = ("ours", "=", "") if text == "newest" else text.partition("=")
+        if name in loaded or name == "truth":
+            raise InputError(f"--runs={text}: a predictor called {name!r} is there already")
         if text == "newest":
             if all(runs.newest(stage, "runs") for stage in ("fusion", "translator")):
                 loaded["ours"] = predictor.load()
             else:
                 _log("no runs of both stages under runs/: naive predictors alone")
             continue
-        name, equals, pair = text.partition("=")
         fusion, comma, translator = pair.partition(",")
         if not (equals and comma and name):
             raise InputError(
@@ -238,7 +241,7 @@ def _metrics(height, width) -> dict:
     return found
 
 
-def _predictors(loaded, places, height, width):
+def _predictors(loaded, chosen, places, height, width):
     """(predictors, the futures they may see, the names of the figure of blame)."""
     found, sees, blame = {}, {}, []
     for name, run in loaded.items():
@@ -255,8 +258,8 @@ def _predictors(loaded, places, height, width):
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
             raise InputError(f"--predictions={text} must be NAME=FOLDER")
-        if name in found:
-            raise InputError(f"two predictors are called {name!r}")
+        if name in found or name == "truth":
+            raise InputError(f"--predictions={text}: a predictor called {name!r} is there already")
         found[name] = external.Folder(folder, places, _HORIZON.value, height, width)
     unknown = set(_BASELINES.value) - set(baselines.BASELINES)
     if unknown:
@@ -274,6 +277,8 @@ def _predictors(loaded, places, height, width):
     found |= naive
     if not found:
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
+    if not loaded and all(metric.field == "fusion" for metric in chosen.values()):
+        raise InputError(f"--metrics: {', '.join(chosen)} of fusion pictures need a run")
     return found, sees, tuple(blame + ["copy_last"] * bool(blame and "copy_last" in naive))
 
 
@@ -298,6 +303,13 @@ def _fvd_predictors(predictors, num_windows) -> set[str]:
     if not metrics.perceptual_available():
         raise InputError("--fvd needs: pip install 'vidpred_jax[perceptual]'")
     return {"truth", *names}
+
+
+def _table_kind(loaded) -> str:
+    """Whether the clips are new to the runs: figures of the two kinds stand in tables of their own."""
+    if any(run.config["data"]["name"] == _DATA.value for run in loaded.values()):
+        return {"train": "in-sample", "validation": "validation"}.get(_SPLIT.value, "held-out")
+    return "held-out"
 
 
 def _collect(features, wanted, name, frames):

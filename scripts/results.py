@@ -34,7 +34,7 @@ def table(report: dict) -> str:
     best = {}
     for metric in metrics:
         means = [found[metric]["mean"] for found in predictors.values() if metric in found]
-        best[metric] = (max if METRICS[metric].higher_is_better else min)(means)
+        best[metric] = METRICS[metric].best(means)
     fvd = report.get("fvd", {})
     head = [f"PSNR t+{s}" for s in shown] + [
         {"psnr": "PSNR", "ssim": "SSIM"}.get(m, m) for m in metrics
@@ -51,7 +51,9 @@ def table(report: dict) -> str:
         "|---" * (len(head) + 1) + "|",
     ]
     for name, found in predictors.items():
-        cells = [f"{found['psnr']['per_step'][s - 1]:.2f}" for s in shown]
+        cells = [
+            f"{found['psnr']['per_step'][s - 1]:.2f}" if "psnr" in found else "" for s in shown
+        ]
         for metric in metrics:
             mean = found[metric]["mean"] if metric in found else None
             text = "" if mean is None else f"{mean:.{2 if 'psnr' in metric else 3}f}"
@@ -64,7 +66,11 @@ def table(report: dict) -> str:
 def _conditions(report) -> str:
     machine, seed = report["machine"], report["seed"]
     seeds = sorted(set(seed.values())) if isinstance(seed, dict) else [seed]
-    parts = [f"{report['windows']} windows at {report['width']} x {report['height']}"]
+    parts = [
+        f"{report['data']}: {report['windows']} windows at {report['width']} x {report['height']}"
+    ]
+    if "clips" in report:
+        parts[0] = f"{report['table']}; {parts[0]} of {report['clips']} clips; {report['protocol']}"
     parts += [f"seed {', '.join(map(str, seeds))}"] * bool(seeds)
     parts += [
         f"FVD on {v['num_real']} real and {v['num_predicted']} predicted videos of "
@@ -79,9 +85,13 @@ def main(_):
     if _ADD.value:
         if not (_NAME.value and _TITLE.value and _NOTE.value):
             raise InputError("--add needs --name, --title and --note")
-        report = json.loads(pathlib.Path(_ADD.value).read_text())
+        try:
+            report = json.loads(pathlib.Path(_ADD.value).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"--add={_ADD.value} cannot be read: {error}") from error
         report = {"title": _TITLE.value, "note": _NOTE.value, **report}
         kind = "evaluation" if "clips" in report else "rollout"
+        table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{kind}_{_NAME.value}.json"
         video_io.write_text(kept, json.dumps(report, indent=1) + "\n")
     files = [f for kind in _KINDS for f in (_ROOT / "results").glob(f"{kind}_*.json")]

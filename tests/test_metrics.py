@@ -43,6 +43,18 @@ def test_ssim_equals_scikit_image(pair):
         np.testing.assert_allclose(metric(*pair), expected, atol=1e-4)
 
 
+def test_ssim_paper_of_smooth_frames_is_exact():
+    """Its constants are far below float32's rounding of squares near 255**2."""
+    ramp = np.broadcast_to(np.linspace(180, 210, 64)[:, None, None], (64, 64, 3))
+    target = np.uint8(ramp)[None]
+    pred = np.uint8(ramp + 3)[None]
+    fields = dict(channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    expected = reference.structural_similarity(
+        target[0] / 1.0, pred[0] / 1.0, data_range=1, **fields
+    )
+    np.testing.assert_allclose(metrics.ssim_paper(pred, target), [expected], atol=1e-4)
+
+
 def test_openstl_equals_its_definition(pair):
     pred, target = (x / 255 for x in pair)
     expected = [

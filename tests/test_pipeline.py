@@ -138,3 +138,18 @@ def test_refusals(source):
         batches([])
     with pytest.raises(InputError, match="holds 12 clips .* for 13 processes"):
         batches(source, process_count=13)
+
+
+@pytest.mark.parametrize("stride", [None, 1, 7, 30])
+def test_evaluation_windows_are_slices_of_their_clips(source, stride):
+    """Overlapping, side by side or with gaps; in the order that `window_places` tells."""
+    windows = list(
+        pipeline.evaluation_windows(source, num_frames=10, height=32, width=32, stride=stride)
+    )
+    assert [w[:2] for w in windows] == pipeline.window_places(source, 10, stride)
+    expected = {None: 1, 1: 39, 7: 6, 30: 2}[stride]
+    assert len(windows) == expected * len(source)
+    whole = pipeline.to_batch_element(clips.decode(source[0]), 32, 32)
+    for _, start, element in windows[:expected]:
+        for field in ("frames", "fusion"):
+            np.testing.assert_array_equal(element[field], whole[field][start : start + 10])

@@ -56,6 +56,16 @@ def test_files(written):
     assert all(float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in blur)
 
 
+def test_metrics_that_no_stage_shares_make_no_figure_of_blame(tmp_path):
+    rows = {"ssim": np.full((1, 8), 0.5, np.float32)}
+    table = evaluate.Table(["a"], {"ours": rows, "truth": {"warp_error": rows["ssim"]}}, [])
+    report.write(tmp_path, table, {"data": "x"}, blame=("ours",))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"per_step.csv", "summary.json", "index.html", "ssim.png", "warp_error.png"}
+    rows = list(csv.DictReader((tmp_path / "per_step.csv").open()))
+    assert {row["low"] for row in rows} == {""}  # One clip has no interval.
+
+
 def test_page_needs_no_network_and_escapes_what_it_shows(written):
     page = (written / "index.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)

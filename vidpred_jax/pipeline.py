@@ -195,6 +195,9 @@ def _finish_native(window: dict, height: int, width: int) -> dict:
     return to_batch_element(Clip("window", **window), height, width)
 
 
+_DECODED_AHEAD = 32  # Frames beyond a window that are decoded with it.
+
+
 def window_places(source, num_frames: int, stride: int | None = None) -> list[tuple[str, int]]:
     """(clip, first frame) of every window that `evaluation_windows` yields, in its order."""
     return [
@@ -215,21 +218,24 @@ def evaluation_windows(
 ):
     """Yields (clip, first frame, element) for windows every `stride` frames (None: one a clip).
 
-    only: the clips wanted. A clip is decoded once, and held at the model's size.
+    only: the clips wanted. Each frame is decoded once; no more than a window and a little is held.
     """
     for i in range(len(source)):
         example = source[i]
         starts = _starts(example, num_frames, stride)
         if not starts or (only is not None and clips.name(example) not in only):
             continue
-        parts = [
-            to_batch_element(clips.decode(example, frames), height, width)
-            for frames in np.array_split(np.arange(starts[-1] + num_frames), starts[-1] // 64 + 1)
-        ]
-        whole = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+        held, first, end = {}, 0, 0
         for start in starts:
-            window = slice(start, start + num_frames)
-            yield clips.name(example), start, {k: v[window] for k, v in whole.items()}
+            if end < start + num_frames:
+                begin, end_of_use = max(end, start), starts[-1] + num_frames
+                end = min(start + num_frames + _DECODED_AHEAD, end_of_use)
+                more = to_batch_element(clips.decode(example, np.arange(begin, end)), height, width)
+                rest = {k: v[start - first :] for k, v in held.items()}
+                held = {k: np.concatenate([rest[k], v]) if rest else v for k, v in more.items()}
+                first = start
+            window = slice(start - first, start - first + num_frames)
+            yield clips.name(example), start, {k: v[window] for k, v in held.items()}
 
 
 def _starts(example, num_frames, stride):
