@@ -246,7 +246,7 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
         (
             (*evaluate, "--runs=none", "--fvd=all", "--horizon=8"),
             2,
-            "a horizon of 9 or more, not 4 and 8",
+            "a horizon of 9 or more, not 8 and 8",
         ),
         (
             (*evaluate, "--runs=none", "--metrics=miou"),
