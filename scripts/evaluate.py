@@ -6,7 +6,6 @@ python scripts/evaluate.py --data=mine --export=windows           # what another
 python scripts/evaluate.py --data=mine --predictions=theirs=DIR   # and how it fares
 """
 
-import dataclasses
 import functools
 import os
 import pathlib
@@ -29,6 +28,7 @@ from vidpred_jax import (
     predictor,
     report,
     runs,
+    summary,
     video_io,
 )
 from vidpred_jax.datasets import registry
@@ -81,10 +81,6 @@ _SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this
 _EXPORT = flags.DEFINE_string("export", None, "Only write each window's frames as npz, here.")
 _OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
 
-# What a report shows, and the sides below which a metric has no value.
-_REPORTED = ("psnr", "ssim", "lpips", "warp_error", "fusion_psnr", "edge_f1", "miou")
-_LEAST_SIDE = {"ms_ssim_running": 176, "lpips": 32}
-
 
 def main(_):
     start = time.perf_counter()
@@ -111,8 +107,7 @@ def main(_):
     if _EXPORT.value:
         return _export(windows, output)
     predictors, sees, blame = _predictors(loaded, chosen, places, height, width)
-    wanted = _fvd_predictors(predictors, len(places))
-    features = {}
+    fvd = _fvd(predictors, len(places))
     began = time.perf_counter()
     table = evaluate.compare(
         windows,
@@ -122,7 +117,7 @@ def main(_):
         sees=sees,
         batch_size=_BATCH.value,
         show=_SHOW.value,
-        observe=functools.partial(_collect, features, wanted),
+        observe=fvd.observe,
         log=_log,
     )
     seconds = time.perf_counter() - began
@@ -148,17 +143,17 @@ def main(_):
         "seconds_spent": {name: round(value, 1) for name, value in table.seconds.items()},
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    summary = report.write(
+    written = report.write(
         output,
         table,
         about,
         naive=tuple(_BASELINES.value),
         blame=blame,
-        fvd=_fvd(features) if wanted else None,
+        fvd=fvd.values(),
         reference=reference,
     )
-    print(evaluate.format_table(summary["predictors"]))
-    for name, found in summary.get("fvd", {}).items():
+    print(summary.format_table(written["predictors"]))
+    for name, found in written.get("fvd", {}).items():
         print(
             f"FVD {name} {found['value']:.1f} ({found['num_real']} real, "
             f"{found['num_predicted']} predicted videos of {found['num_frames']} frames, no context)"
@@ -216,29 +211,12 @@ def _resolution(loaded) -> tuple[int, int]:
 
 
 def _metrics(height, width) -> dict:
-    possible = {
-        name: min(height, width) >= _LEAST_SIDE.get(name, 11)
-        and (name != "lpips" or metrics.perceptual_available())
-        for name in evaluate.METRICS
-    }
-    if not _METRICS.value or _METRICS.value == ["all"]:
-        wanted = _METRICS.value or [*_REPORTED, *["ssim_paper"] * bool(_REFERENCE.value)]
-        names = [n for n, fits in possible.items() if fits and (wanted == ["all"] or n in wanted)]
-    else:
-        names = _METRICS.value
-    for name in names:
-        if name not in possible:
-            raise InputError(f"--metrics: {name!r} is not one of {', '.join(possible)}")
-        if min(height, width) < (side := _LEAST_SIDE.get(name, 11)):
-            raise InputError(
-                f"--metrics: {name} needs frames of {side} x {side} or more, not {height} x {width}"
-            )
-        if not possible[name]:
-            raise InputError(f"--metrics: {name} needs: pip install 'vidpred_jax[perceptual]'")
-    found = {name: evaluate.METRICS[name] for name in names}
-    if "miou" in found:
-        found["miou"] = evaluate.miou_metric(_LABELS.value)
-    return found
+    names = _METRICS.value
+    if not names or names == ["all"]:
+        extra = ["ssim_paper"] * bool(_REFERENCE.value)
+        names = evaluate.METRICS if names else [*evaluate.REPORTED, *extra]
+        names = evaluate.possible(names, height, width)
+    return evaluate.choose(names, height, width, _LABELS.value)
 
 
 def _predictors(loaded, chosen, places, height, width):
@@ -266,12 +244,12 @@ def _predictors(loaded, chosen, places, height, width):
         raise InputError(
             f"--baselines: {', '.join(sorted(unknown))} not among {', '.join(baselines.BASELINES)}"
         )
-    naive = evaluate.naive_predictors(_HORIZON.value, _BASELINES.value)
+    naive = baselines.predictors(_HORIZON.value, _BASELINES.value)
     clash = set(naive) & set(found)
     if clash:
         raise InputError(f"two predictors are called {clash.pop()!r}")
     if loaded and "copy_last" in naive:  # In fusion pictures as well, beside stage 1.
-        still = evaluate.naive_predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
+        still = baselines.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
         frames = naive["copy_last"]
         naive["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
     found |= naive
@@ -287,22 +265,19 @@ def _predict(run, seen):
     return {"frames": frames, "fusion": pictures}
 
 
-def _fvd_predictors(predictors, num_windows) -> set[str]:
-    """What FVD is measured of, the truth included."""
-    if not _FVD.value:
-        return set()
-    if num_windows < 2 or _HORIZON.value < metrics.MIN_I3D_FRAMES:
+def _fvd(predictors, num_windows) -> metrics.FvdMeter:
+    names = list(predictors) if _FVD.value == ["all"] else _FVD.value
+    if names and (num_windows < 2 or _HORIZON.value < metrics.MIN_I3D_FRAMES):
         raise InputError(
             f"--fvd needs 2 windows and a horizon of {metrics.MIN_I3D_FRAMES} or more, not "
             f"{num_windows} and {_HORIZON.value}"
         )
-    names = list(predictors) if _FVD.value == ["all"] else _FVD.value
     for name in names:
         if name not in predictors:
             raise InputError(f"--fvd: {name!r} is not one of {', '.join(predictors)}")
-    if not metrics.perceptual_available():
+    if names and not metrics.perceptual_available():
         raise InputError("--fvd needs: pip install 'vidpred_jax[perceptual]'")
-    return {"truth", *names}
+    return metrics.FvdMeter(names)
 
 
 def _table_kind(loaded) -> str:
@@ -310,21 +285,6 @@ def _table_kind(loaded) -> str:
     if any(run.config["data"]["name"] == _DATA.value for run in loaded.values()):
         return {"train": "in-sample", "validation": "validation"}.get(_SPLIT.value, "held-out")
     return "held-out"
-
-
-def _collect(features, wanted, name, frames):
-    if name not in wanted:
-        return
-    features.setdefault(name, []).append(np.asarray(metrics.i3d_logits(frames)))
-
-
-def _fvd(features) -> dict:
-    sets = {name: np.concatenate(parts) for name, parts in features.items()}
-    real = sets.pop("truth")
-    return {
-        name: dataclasses.asdict(metrics.fvd(real, found, _HORIZON.value))
-        for name, found in sets.items()
-    }
 
 
 def _export(windows, output):

@@ -11,7 +11,8 @@ import pathlib
 from absl import flags
 
 from vidpred_jax import cli, video_io
-from vidpred_jax.evaluate import METRICS, SHOWN_STEPS
+from vidpred_jax.evaluate import METRICS
+from vidpred_jax.summary import SHOWN_STEPS
 from vidpred_jax.types import InputError, UserError
 
 _CHECK = flags.DEFINE_bool("check", False, "Only compare; exit code 1 if README.md is stale.")

@@ -17,7 +17,18 @@ import jax
 import numpy as np
 from absl import flags
 
-from vidpred_jax import cli, evaluate, fusion, pipeline, predictor, segmentation, strip, video_io
+from vidpred_jax import (
+    baselines,
+    cli,
+    evaluate,
+    fusion,
+    pipeline,
+    predictor,
+    segmentation,
+    strip,
+    summary,
+    video_io,
+)
 from vidpred_jax.datasets import registry
 from vidpred_jax.types import CONTEXT, Clip, InputError
 
@@ -61,12 +72,12 @@ def main(_):
         itertools.chain(first, windows),
         {
             "ours": lambda seen: {"frames": ours.predict_batch(seen, _HORIZON.value)[1][:, :known]},
-            **evaluate.naive_predictors(known),
+            **baselines.predictors(known),
         },
         context=CONTEXT,
         log=lambda line: print(line, flush=True),
     )
-    summary = evaluate.summarize(table)
+    found = summary.summarize(table)
     report = {
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
         "fusion_run": ours.fusion_run,
@@ -83,11 +94,11 @@ def main(_):
             "jax": jax.__version__,
         },
         "protocol": "psnr and ssim per frame on 8-bit RGB, means over windows",
-        "predictors": summary,
+        "predictors": found,
     }
     video_io.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
     print(f"\n{report['windows']} windows of {report['data']} at {ours.width} x {ours.height}")
-    print(evaluate.format_table(summary))
+    print(summary.format_table(found))
     print(f"wrote {output / 'metrics.json'}")
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidpred_jax import baselines, evaluate, metrics, pipeline, strip
+from vidpred_jax import baselines, evaluate, metrics, pipeline, strip, summary
 from vidpred_jax.types import InputError
 
 
@@ -52,7 +52,7 @@ def test_compare_by_hand(element):
 
     table = evaluate.compare(
         elements,
-        {"cheat": cheat, **evaluate.naive_predictors(32)},
+        {"cheat": cheat, **baselines.predictors(32)},
         context=16,
         batch_size=3,
         show=2,
@@ -69,12 +69,12 @@ def test_compare_by_hand(element):
     assert set(values) == {"cheat", *baselines.BASELINES}
     assert [entry["clip"] for entry in table.shown] == ["a", "b"]
     np.testing.assert_array_equal(table.shown[0]["truth"], table.shown[0]["predictions"]["cheat"])
-    summary = evaluate.summarize(table)
-    assert summary["copy_last"]["psnr"]["mean"] == pytest.approx(
+    found = summary.summarize(table)
+    assert found["copy_last"]["psnr"]["mean"] == pytest.approx(
         values["copy_last"]["psnr"].mean(), abs=1e-3
     )
-    assert len(summary["flow"]["ssim"]["per_step"]) == 32
-    assert "copy_last" in evaluate.format_table(summary)
+    assert len(found["flow"]["ssim"]["per_step"]) == 32
+    assert "copy_last" in summary.format_table(found)
 
 
 def test_stages_are_measured_by_what_they_predict(element):
@@ -106,14 +106,14 @@ def test_means_weigh_clips_alike_and_intervals_hold_them():
     """Clip a has three windows of 10 dB, clip b one of 30: the mean is 20, not 15."""
     rows = np.float32([[10, 8], [10, 8], [10, 8], [30, 28]])
     table = evaluate.Table(["a", "a", "a", "b"], {"p": {"psnr": rows}}, [])
-    found = evaluate.summarize(table)["p"]["psnr"]
+    found = summary.summarize(table)["p"]["psnr"]
     assert found["per_step"] == [20, 18] and found["mean"] == 19
     assert (found["low"], found["high"]) == (9, 29)  # Of two clips: either alone, or both.
-    one = evaluate.summarize(evaluate.Table(["a"], {"p": {"psnr": rows[:1]}}, []))["p"]["psnr"]
+    one = summary.summarize(evaluate.Table(["a"], {"p": {"psnr": rows[:1]}}, []))["p"]["psnr"]
     assert one["low"] is None and one["per_step_high"] is None and one["mean"] == 9
     many = np.random.default_rng(0).normal(20, 2, (400, 1)).astype(np.float32)
     names = [str(i) for i in range(400)]
-    found = evaluate.summarize(evaluate.Table(names, {"p": {"psnr": many}}, []))["p"]["psnr"]
+    found = summary.summarize(evaluate.Table(names, {"p": {"psnr": many}}, []))["p"]["psnr"]
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 2 / 20, rel=0.15)
 
 
@@ -123,7 +123,7 @@ def test_an_error_while_reading_ahead_is_raised_where_it_is_used(element):
         raise InputError("clip 'b' is damaged")
 
     with pytest.raises(InputError, match="clip 'b' is damaged"):
-        evaluate.compare(windows(), evaluate.naive_predictors(32, ["copy_last"]), context=16)
+        evaluate.compare(windows(), baselines.predictors(32, ["copy_last"]), context=16)
 
 
 def test_strip_shows_each_row_at_each_step(element):

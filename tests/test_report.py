@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from vidpred_jax import evaluate, pipeline, report
+from vidpred_jax import baselines, evaluate, pipeline, report
 from vidpred_jax.types import InputError
 
 CHROMIUM = next(
@@ -27,7 +27,7 @@ def written(tmp_path_factory, clip):
     ours = lambda seen: {k: np.stack([whole[k][16:24]] * len(seen)) for k in ("frames", "fusion")}
     table = evaluate.compare(
         windows,
-        {"ours": ours, **evaluate.naive_predictors(8, NAIVE)},
+        {"ours": ours, **baselines.predictors(8, NAIVE)},
         context=16,
         metrics={m: evaluate.METRICS[m] for m in ("psnr", "ssim", "ssim_paper", "edge_f1")},
         show=2,

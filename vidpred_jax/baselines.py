@@ -4,6 +4,9 @@ Each maps context frames uint8 (t, h, w, 3) to `horizon` frames (horizon, h, w, 
 in [0, 255] for `mean_context`), by the definitions of the evaluation protocol.
 """
 
+import concurrent.futures
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -55,3 +58,19 @@ def _blur_by_step(frames, start, growth):
 
 
 BASELINES = {f.__name__: f for f in (copy_last, mean_context, blur, flow, flow_blur)}
+
+
+def predictors(
+    horizon: int, names: Iterable[str] = tuple(BASELINES), field: str = "frames"
+) -> dict:
+    """Naive baselines with the interface of `evaluate.compare`, as predictors of one field."""
+
+    def batched(function):
+        def predict(seen):
+            with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV works without the GIL.
+                found = pool.map(lambda e: function(e[field], horizon), seen)
+                return {field: np.stack(list(found))}
+
+        return predict
+
+    return {name: batched(BASELINES[name]) for name in names}

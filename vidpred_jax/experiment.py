@@ -9,7 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidpred_jax import checkpoint, evaluate, fusion, parallel, pipeline, rollout, state, steps
+from vidpred_jax import (
+    baselines,
+    checkpoint,
+    evaluate,
+    fusion,
+    parallel,
+    pipeline,
+    rollout,
+    state,
+    steps,
+    summary,
+)
 from vidpred_jax.datasets import registry
 from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, InputError
@@ -257,11 +268,11 @@ def validate(experiment: Experiment, current, windows) -> dict:
         windows,
         {
             "ours": lambda seen: {field: experiment.predict(current, seen)},
-            **evaluate.naive_predictors(horizon, ["copy_last"], field),
+            **baselines.predictors(horizon, ["copy_last"], field),
         },
         context=CONTEXT,
         metrics=evaluate.pixel_metrics(field),
         # The translator alone is given the true fusion pictures of the future.
         sees={} if field == "fusion" else {"ours": ("fusion",)},
     )
-    return evaluate.summarize(table)
+    return summary.summarize(table)

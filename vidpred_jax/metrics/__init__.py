@@ -13,6 +13,7 @@ from vidpred_jax.metrics.frames import (
 from vidpred_jax.metrics.perceptual import (
     MIN_I3D_FRAMES,
     Fvd,
+    FvdMeter,
     frechet_distance,
     fvd,
     i3d_logits,
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_PSNR",
     "MIN_I3D_FRAMES",
     "Fvd",
+    "FvdMeter",
     "edge_f1",
     "frechet_distance",
     "fvd",

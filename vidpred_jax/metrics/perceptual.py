@@ -9,6 +9,7 @@ import functools
 import importlib
 import pathlib
 import pickle
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -156,3 +157,27 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 def fvd(real: np.ndarray, predicted: np.ndarray, num_frames: int) -> Fvd:
     """Fréchet video distance (Unterthiner et al. 2018) from I3D logits (n, 400) of either set."""
     return Fvd(frechet_distance(real, predicted), len(real), len(predicted), num_frames)
+
+
+class FvdMeter:
+    """Gathers I3D logits of the truth and of some predictors, batch by batch, for their FVD."""
+
+    def __init__(self, names: Iterable[str]):
+        self._logits = {name: [] for name in names}
+        if self._logits:
+            self._logits["truth"] = []
+
+    def observe(self, name: str, frames: Num[Any, "b t h w 3"]) -> None:
+        """Takes videos in [0, 255] of a predictor, or of "truth"; of one not asked for, nothing."""
+        if name in self._logits:
+            self._logits[name].append(np.asarray(i3d_logits(frames)))
+            self._num_frames = frames.shape[1]
+
+    def values(self) -> dict[str, dict]:
+        """{predictor: `Fvd` as a dict}; {} if none was asked for."""
+        logits = {name: np.concatenate(parts) for name, parts in self._logits.items()}
+        real = logits.pop("truth", None)
+        return {
+            name: dataclasses.asdict(fvd(real, found, self._num_frames))
+            for name, found in logits.items()
+        }

@@ -1,7 +1,5 @@
 """Objects carried whole: the labels of the newest fusion picture, each moved along a path of its own."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -26,7 +24,6 @@ class ObjectMotion(nn.Module):
     labels: int
     outputs: int
     features: int = 64
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(

@@ -1,0 +1,101 @@
+"""Folders of videos and DAVIS's layout as data sets."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidpred_jax import fusion, video_io
+from vidpred_jax.datasets import clips, folders, registry
+from vidpred_jax.types import InputError
+
+
+@pytest.fixture
+def video_folder(tmp_path, clip):
+    """Three clips: a video file and two folders of frames, and masks for the latter."""
+    root, masks = tmp_path / "videos", tmp_path / "masks"
+    video_io.write_video(root / "c.avi", clip.frames[:20])
+    for name in ("a", "b"):
+        (masks / name).mkdir(parents=True)
+        for t in range(20):
+            video_io.write_image(root / name / f"{t}.png", clip.frames[t])
+            Image.fromarray(clip.labels[t]).save(masks / name / f"{t}.png")
+    return root, masks
+
+
+def test_video_folder(tmp_path, video_folder, clip):
+    builder = registry.video_folder("mine", tmp_path / "data", input=str(video_folder[0]))
+    registry.prepare(builder)
+    names = {}
+    for split in ("train", "validation", "test"):
+        source = registry.open_split("mine", split, data_dir=tmp_path / "data")
+        names[split] = [clips.decode(e, [0]).name for e in source]
+    assert names == {"train": ["a"], "validation": ["b"], "test": ["c"]}
+
+
+def test_video_folder_with_masks(tmp_path, video_folder, clip):
+    root, masks = video_folder
+    (root / "c.avi").unlink()
+    fields = dict(input=str(root), masks=str(masks), num_validation=0)
+    registry.prepare(registry.video_folder("masked", tmp_path / "data", **fields))
+    found = clips.decode(registry.open_split("masked", "train", data_dir=tmp_path / "data")[0])
+    np.testing.assert_array_equal(found.labels, clip.labels[:20])
+    np.testing.assert_array_equal(found.edges, clip.edges[:20])
+    np.testing.assert_array_equal(found.frames, clip.frames[:20])
+
+
+def test_video_folder_refusals(tmp_path, video_folder):
+    root, masks = video_folder
+
+    def build(**fields):
+        registry.video_folder("bad", tmp_path, **{"input": str(root), **fields})._clips()
+
+    with pytest.raises(InputError, match="input folder 'nowhere' does not exist"):
+        build(input="nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds 0 clips"):
+        build(input=str(tmp_path / "empty"))
+    with pytest.raises(InputError, match="holds 3 clips; with num_validation=2 and num_test=1"):
+        build(num_validation=2)
+    with pytest.raises(InputError, match="masks of clip 'c' are missing"):
+        build(masks=str(masks))
+    with pytest.raises(InputError, match=r"--name \('no-good'\) must be letters"):
+        registry.video_folder("no-good", tmp_path, input=str(root))
+
+
+def davis_miniature(root, clip):
+    for name in ("bear", "dog", "goat"):
+        (root / folders.DAVIS_MASKS / name).mkdir(parents=True)
+        for t in range(4):
+            video_io.write_image(
+                root / folders.DAVIS_FRAMES / name / f"{t:05d}.jpg", clip.frames[t]
+            )
+            mask = Image.fromarray(clip.labels[t], "P")
+            mask.putpalette(fusion.PALETTE.tobytes())
+            mask.save(root / folders.DAVIS_MASKS / name / f"{t:05d}.png")
+    (root / "ImageSets").mkdir()
+    (root / "ImageSets" / "train.txt").write_text("bear\ndog\n")
+    (root / "ImageSets" / "val.txt").write_text("goat\n")
+    return root
+
+
+def test_davis_layout(tmp_path, clip):
+    root = davis_miniature(tmp_path / "davis", clip)
+    registry.prepare(registry.video_folder("tiny_davis", tmp_path, input=str(root)))
+    for split, name in {"train": "bear", "validation": "dog", "test": "goat"}.items():
+        found = clips.decode(registry.open_split("tiny_davis", split, data_dir=tmp_path)[0])
+        assert found.name == name
+        np.testing.assert_array_equal(found.labels, clip.labels[:4])
+        # JPEG frames keep their bytes: encoding again would change them.
+        np.testing.assert_array_equal(
+            found.frames, video_io.read(root / folders.DAVIS_FRAMES / name)
+        )
+
+
+def test_davis_list_cannot_leave_its_folder(tmp_path, clip):
+    root = davis_miniature(tmp_path / "davis", clip)
+    (root / "ImageSets" / "val.txt").write_text("../../secrets\n")
+    with pytest.raises(InputError, match=r"clip '../../secrets' of .* has no folder"):
+        folders.davis_splits(root)
+    (root / "ImageSets" / "val.txt").unlink()
+    with pytest.raises(InputError, match=r"ImageSets/val.txt does not exist"):
+        folders.davis_splits(root)
