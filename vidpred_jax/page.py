@@ -118,7 +118,7 @@ def _clip(entry, naive) -> str:
     for name in order:
         frames = entry["predictions"][name]
         figures = {
-            m: float(np.mean(evaluate.METRICS[m].function(frames, truth, None)))
+            m: float(np.mean(evaluate.METRICS[m].function(frames[None], truth[None], None)))
             for m in ("psnr", "ssim")
         }
         text = f"{figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}"
