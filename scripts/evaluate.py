@@ -28,6 +28,7 @@ from vidpred_jax import (
     predictor,
     report,
     runs,
+    sharpening,
     summary,
     video_io,
 )
@@ -41,8 +42,14 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _RUNS = flags.DEFINE_multi_string(
     "runs",
     "newest",
-    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN; again for another. `newest`: the newest runs under "
-    "runs/, called ours, if there are any; `none`: no run.",
+    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN]; again for another. `newest`: the "
+    "newest runs under runs/, called ours, if there are any; `none`: no run.",
+)
+_ACCOMPANYING = flags.DEFINE_string(
+    "accompanying", None, "Stage 3 of the newest runs: a run folder, or newest; default none."
+)
+_SHARPEN = flags.DEFINE_list(
+    "sharpen", [], f"Also each run sharpened by: {', '.join(sharpening.SHARPENERS)}."
 )
 _PREDICTIONS = flags.DEFINE_multi_string(
     "predictions", [], "Another system's predictions, NAME=FOLDER; again for another."
@@ -129,7 +136,10 @@ def main(_):
         "height": height,
         "width": width,
         "steps": _HORIZON.value,
-        "runs": {name: [run.fusion_run, run.translator_run] for name, run in loaded.items()},
+        "runs": {
+            name: [r for r in (run.fusion_run, run.translator_run, run.accompanying_run) if r]
+            for name, run in loaded.items()
+        },
         "seed": {name: run.config["seed"] for name, run in loaded.items()},
         "command": " ".join(["python", *sys.argv]),
         "machine": {
@@ -175,16 +185,17 @@ def _load_runs() -> dict:
             raise InputError(f"--runs={text}: a predictor called {name!r} is there already")
         if text == "newest":
             if all(runs.newest(stage, "runs") for stage in ("fusion", "translator")):
-                loaded["ours"] = predictor.load()
+                loaded["ours"] = predictor.load(accompanying=_ACCOMPANYING.value)
             else:
                 _log("no runs of both stages under runs/: naive predictors alone")
             continue
-        fusion, comma, translator = pair.partition(",")
-        if not (equals and comma and name):
+        parts = pair.split(",")
+        if not (equals and name and len(parts) in (2, 3) and all(parts)):
             raise InputError(
-                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN, newest or none"
+                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN], newest or "
+                "none"
             )
-        loaded[name] = predictor.load(fusion, translator)
+        loaded[name] = predictor.load(*parts)
     if loaded and _CONTEXT.value != CONTEXT:
         raise InputError(f"--context={_CONTEXT.value}: runs need {CONTEXT}; add --runs=none")
     return loaded
@@ -222,16 +233,29 @@ def _metrics(height, width) -> dict:
 def _predictors(loaded, chosen, places, height, width):
     """(predictors, the futures they may see, the names of the figure of blame)."""
     found, sees, blame = {}, {}, []
+    for method in _SHARPEN.value:
+        if method not in sharpening.SHARPENERS:
+            known = ", ".join(sharpening.SHARPENERS)
+            raise InputError(f"--sharpen: {method!r} is not one of {known}")
     for name, run in loaded.items():
         found[name] = functools.partial(_predict, run)
         if _SNAP.value:
-            snapped = predictor.load(run.fusion_run, run.translator_run, snap_labels=_SNAP.value)
+            snapped = predictor.load(
+                run.fusion_run, run.translator_run, run.accompanying_run, snap_labels=_SNAP.value
+            )
             found[f"{name}, snapped"] = functools.partial(_predict, snapped)
+        plain = run
+        if run.accompanying_run:
+            plain = predictor.load(run.fusion_run, run.translator_run)
+            found[f"{name}, without accompanying"] = functools.partial(_predict, plain)
+        for method in _SHARPEN.value:
+            found[f"{name}, {method}"] = functools.partial(_sharpened, plain, method)
         if _BLAME.value:
             truth = f"{name}, true fusion"
             found[truth] = lambda seen, run=run: {"frames": run.translate_batch(seen)}
             sees[truth] = ("fusion",)
-            blame += [name, *([f"{name}, snapped"] if _SNAP.value else []), truth]
+            without = [f"{name}, without accompanying"] * bool(run.accompanying_run)
+            blame += [name, *without, *[f"{name}, snapped"] * bool(_SNAP.value), truth]
     for text in _PREDICTIONS.value:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
@@ -263,6 +287,10 @@ def _predictors(loaded, chosen, places, height, width):
 def _predict(run, seen):
     pictures, frames = run.predict_batch(seen, _HORIZON.value)
     return {"frames": frames, "fusion": pictures}
+
+
+def _sharpened(run, method, seen):
+    return {"frames": sharpening.sharpen(method, _predict(run, seen)["frames"])}
 
 
 def _fvd(predictors, num_windows) -> metrics.FvdMeter:

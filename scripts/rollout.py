@@ -34,6 +34,11 @@ from vidpred_jax.types import CONTEXT, Clip, InputError
 
 _FUSION = flags.DEFINE_string("fusion", None, "Run folder of stage 1; the newest under runs/.")
 _TRANSLATOR = flags.DEFINE_string("translator", None, "Run folder of stage 2; the newest.")
+_ACCOMPANYING = flags.DEFINE_string(
+    "accompanying",
+    None,
+    "Run folder of stage 3, which sharpens the frames, or newest; default none.",
+)
 _VIDEO = flags.DEFINE_string("video", None, "Video file or folder of frames to predict.")
 _MASKS = flags.DEFINE_string("masks", None, "Folder of the video's mask images, one a frame.")
 _SEGMENTATION = flags.DEFINE_string(
@@ -54,8 +59,11 @@ _SHOWN_CLIPS = 4
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
     video_io.check_writable(output)
-    ours = predictor.load(_FUSION.value, _TRANSLATOR.value, snap_labels=_SNAP.value)
-    print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}", flush=True)
+    ours = predictor.load(
+        _FUSION.value, _TRANSLATOR.value, _ACCOMPANYING.value, snap_labels=_SNAP.value
+    )
+    third = f", stage 3 from {ours.accompanying_run}" if ours.accompanying_run else ""
+    print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}{third}", flush=True)
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
     windows = iter(_video_windows(ours) if _VIDEO.value else _data_windows(ours))
@@ -82,6 +90,7 @@ def main(_):
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
         "fusion_run": ours.fusion_run,
         "translator_run": ours.translator_run,
+        "accompanying_run": ours.accompanying_run,
         "height": ours.height,
         "width": ours.width,
         "windows": len(table.clips),

@@ -1,5 +1,6 @@
 """Training whole: resume equals unbroken, smoke presets run, the predictor predicts."""
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import vidpred_jax
-from vidpred_jax import checkpoint, experiment, train
+from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, train
+from vidpred_jax.models import accompanying
 from vidpred_jax.types import InputError, UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,42 +32,52 @@ def get_config(stage, data_dir, preset="smoke", **fields):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir):
-    """A folder with a fusion run and a translator run of four steps."""
+    """A folder with a run of four steps of every stage."""
     folder = tmp_path_factory.mktemp("runs")
-    for stage, extra in (("fusion", {}), ("translator", {"predicted_fraction": 0.5})):
+    half = {"predicted_fraction": 0.5}
+    for stage, extra in (("fusion", {}), ("translator", half), ("accompanying", half)):
         train.train(get_config(stage, data_dir, **extra), folder / stage, log=lambda line: None)
     return folder
 
 
 def restored(config, workdir):
-    template = experiment.make(config).state
+    stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
+    template = stages.make(config).state
     return checkpoint.Checkpointer(workdir, create=False).restore(template)
 
 
 def test_a_run_leaves_what_it_promises(trained):
-    for stage in ("fusion", "translator"):
+    for stage in ("fusion", "translator", "accompanying"):
         names = {f.name for f in (trained / stage).iterdir()}
         assert names == {"checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard"}
         lines = [
             json.loads(x) for x in (trained / stage / "metrics.jsonl").read_text().splitlines()
         ]
         assert [x["step"] for x in lines] == [2, 4, 4]
-        assert set(lines[-1]["evaluation"]) == {"ours", "copy_last"}
+        beside = {"translator"} if stage == "accompanying" else set()
+        assert set(lines[-1]["evaluation"]) == {"ours", "copy_last", *beside}
         assert len(lines[-1]["evaluation"]["ours"]["psnr"]["per_step"]) == 32
         meta = checkpoint.read_meta(trained / stage)
         assert meta["config"] == json.loads((trained / stage / "config.json").read_text())
         assert {"fingerprint", "versions", "data_state", "stage"} <= set(meta)
 
 
-@pytest.mark.parametrize("stage", ["fusion", "translator"])
+@pytest.mark.parametrize("stage", ["fusion", "translator", "accompanying"])
 def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir):
     extra = (
         {"predicted_fraction": 0.5, "fusion_run": str(trained / "fusion")}
         if stage != "fusion"
         else {}
     )
+    if (
+        stage == "accompanying"
+    ):  # Its route needs validation clips; broken off within the pair's part.
+        extra |= {"translator_run": str(trained / "translator"), "reference_steps": 1}
+        extra |= {"evaluation__clips": 2}
+    else:
+        extra |= {"evaluation__clips": 0}
     # A constant rate, for a cosine would know how long each of the two starts is.
-    extra |= {"optimizer__schedule": "constant", "evaluation__clips": 0}
+    extra |= {"optimizer__schedule": "constant"}
     whole = get_config(stage, data_dir, **extra)
     train.train(whole, tmp_path / "whole", log=lambda line: None)
     train.train({**whole, "num_steps": 2}, tmp_path / "broken", log=lambda line: None)
@@ -76,6 +88,7 @@ def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir):
     second, second_meta = restored(whole, tmp_path / "broken")
     chex.assert_trees_all_equal(first, second)
     assert first_meta["data_state"] == second_meta["data_state"] and int(first.step) == 4
+    assert first_meta.get("route") == second_meta.get("route")
 
 
 def test_a_finished_run_is_left_alone(trained, data_dir):
@@ -102,6 +115,43 @@ def test_predictor(trained, clip):
         clip.frames[:16], clip.labels[:16]
     )
     assert set(np.unique(snapped.fusion)) <= {0, 128, 255}
+
+
+def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip):
+    plain = vidpred_jax.load(folder=trained).predict(clip.frames[:16], clip.labels[:16], 6)
+    load = functools.partial(vidpred_jax.load, folder=trained, accompanying="newest")
+    sharpened = load().predict(clip.frames[:16], clip.labels[:16], 6)
+    np.testing.assert_array_equal(sharpened.fusion, plain.fusion)
+    run = trained / "accompanying"
+    stack, params, route = experiment_accompanying.load(str(run))
+    assert [list(share) for share in route] == checkpoint.read_meta(run)["route"]
+    videos = (fusion.to_float(x[None]) for x in (plain.frames, plain.fusion))
+    ahead = np.arange(1.0, 7, dtype=np.float32)[None]
+    expected = accompanying.sharpen(stack, params, route, *videos, ahead)
+    difference = sharpened.frames - np.asarray(fusion.to_uint8(np.asarray(expected)))[0].astype(int)
+    assert np.abs(difference).max() <= 2  # The plain frames were rounded to 8 bits in between.
+    with pytest.raises(InputError, match="holds a fusion run; an accompanying run is needed"):
+        load(accompanying=str(trained / "fusion"))
+
+
+def test_stage_3_refusals(trained, tmp_path, data_dir):
+    runs = {f"{stage}_run": str(trained / stage) for stage in ("fusion", "translator")}
+    cases = [
+        ({"evaluation__clips": 0}, "the route is chosen on validation clips, and there are none"),
+        (
+            {"reference_steps": 4},
+            r"reference_steps \(4\) must be 0 or more and below num_steps \(4\)",
+        ),
+        ({"loss__magic": 1}, "unexpected keyword argument 'magic'"),
+        ({"data__num_frames": 17}, r"data.num_frames \(17\) must be at least 18"),
+        ({"data__height": 64, "data__width": 64}, "was trained at 32 x 32, not 64 x 64"),
+        ({"translator_run": str(trained / "fusion")}, "holds a fusion run; a translator run is"),
+        ({"fusion_run": ""}, "stage 3 needs a fusion run: none is under"),
+    ]
+    for fields, message in cases:
+        config = get_config("accompanying", data_dir, **{**runs, **fields})
+        with pytest.raises(InputError, match=message):
+            train.train(config, tmp_path / "run", log=lambda line: None)
 
 
 def test_predictor_refusals(trained, clip, tmp_path):

@@ -70,6 +70,8 @@ METRICS = {
         higher_is_better=None,
         of_truth=True,
     ),
+    "gradient_ratio": _pairwise(metrics.gradient_ratio, higher_is_better=None, of_truth=True),
+    "spectrum_ratio": _pairwise(metrics.spectrum_ratio, higher_is_better=None, of_truth=True),
     "lpips": _pairwise(metrics.lpips, higher_is_better=False),
     "fusion_psnr": _pairwise(metrics.psnr, field="fusion", unit="dB"),
     "edge_f1": _pairwise(metrics.edge_f1, field="fusion"),
@@ -78,7 +80,10 @@ METRICS = {
 
 
 # What a report shows, and the sides below which a metric has no value.
-REPORTED = ("psnr", "ssim", "lpips", "warp_error", "fusion_psnr", "edge_f1", "miou")
+REPORTED = (
+    *("psnr", "ssim", "lpips", "gradient_ratio", "spectrum_ratio", "warp_error"),
+    *("fusion_psnr", "edge_f1", "miou"),
+)
 _LEAST_SIDE = {"ms_ssim_running": 176, "lpips": 32}
 
 

@@ -30,7 +30,9 @@ from vidpred_jax.types import CONTEXT, InputError
 class Experiment:
     """step: `(state, batch, *, axis_name)`. predict: `(state, seen elements) -> (n, horizon, ...)`.
 
-    field: which part of a batch element predictions are compared with.
+    field: which part of a batch element predictions are compared with. freeze: `(state, windows) ->
+    dict`, what prediction needs beside arrays, for the checkpoint. beside: further predictors
+    `(state, seen)` that validation shows.
     """
 
     state: state.TrainState
@@ -40,18 +42,15 @@ class Experiment:
     batches: Iterator
     validation: Callable
     fingerprint: str
+    freeze: Callable = lambda current, windows: {}
+    beside: dict = dataclasses.field(default_factory=dict)
 
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
     """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
-    _check_ranges(config)
+    check_ranges(config)
     data, stage = config["data"], config["stage"]
-    # One process makes what is missing; then all find it.
-    builder = parallel.main_process_first(
-        lambda: registry.open_builder(
-            data["name"], data_dir=data["data_dir"], config=data["config"], log=log
-        )
-    )
+    builder = open_builder(data, log)
     size = data["height"], data["width"]
     generator = build.make_generator(stage, config["model"], *size, axis_name)
     num_frames = data["num_frames"]
@@ -100,13 +99,23 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         step=step,
         predict=predict,
         field="fusion" if stage == "fusion" else "frames",
-        batches=_train_batches(config, log),
-        validation=functools.partial(_validation, config, log),
+        batches=train_batches(config, log),
+        validation=functools.partial(validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
     )
 
 
-def _check_ranges(config: dict) -> None:
+def open_builder(data: dict, log):
+    """The data set of a config; one process makes what is missing, then all find it."""
+    return parallel.main_process_first(
+        lambda: registry.open_builder(
+            data["name"], data_dir=data["data_dir"], config=data["config"], log=log
+        )
+    )
+
+
+def check_ranges(config: dict) -> None:
+    """Raises InputError for a number out of its range."""
     least = {
         "batch_size": 1,
         "num_steps": 1,
@@ -171,7 +180,8 @@ def _translator_inputs(model, size):
     return jnp.zeros(pictures), jnp.zeros(references), jnp.ones((1, 1))
 
 
-def _train_batches(config, log):
+def train_batches(config, log):
+    """The training split's batches of this process."""
     data = config["data"]
     source = registry.open_split(
         data["name"], "train", data_dir=data["data_dir"], config=data["config"], log=log
@@ -202,8 +212,11 @@ def _train_batches(config, log):
     )
 
 
-def _validation(config, log):
-    """Windows of the validation split, at most `evaluation.clips`; an empty list if it has none."""
+def validation_windows(config, log):
+    """Windows of the validation split, at most `evaluation.clips`; an empty list if it has none.
+
+    They stand side by side, or every `evaluation.stride` frames.
+    """
     data, options = config["data"], config["evaluation"]
     builder = registry.open_builder(
         data["name"], data_dir=data["data_dir"], config=data["config"], log=log
@@ -215,9 +228,10 @@ def _validation(config, log):
         num_frames=CONTEXT + options["horizon"],
         height=data["height"],
         width=data["width"],
+        stride=options.get("stride") or None,
     )
     found = list(itertools.islice(windows, options["clips"]))
-    log(f"validation: {len(found)} clips of {CONTEXT + options['horizon']} frames")
+    log(f"validation: {len(found)} windows of {CONTEXT + options['horizon']} frames")
     return found
 
 
@@ -268,6 +282,10 @@ def validate(experiment: Experiment, current, windows) -> dict:
         windows,
         {
             "ours": lambda seen: {field: experiment.predict(current, seen)},
+            **{
+                name: lambda seen, predict=predict: {field: predict(current, seen)}
+                for name, predict in experiment.beside.items()
+            },
             **baselines.predictors(horizon, ["copy_last"], field),
         },
         context=CONTEXT,

@@ -28,6 +28,25 @@ def ssim_loss(
     return 1 - similarity.mean(axis=range(1, similarity.ndim))
 
 
+def sharpness(
+    pred: Float[Array, " b h w c"], target: Float[Array, " b h w c"]
+) -> Float[Array, " b"]:
+    """|log| of the ratio of gradient energies, mean over a grid of 4 x 4 blocks; [-1, 1] pictures.
+
+    It asks for as much detail as there is, not for detail in its exact place (ours).
+    """
+    ratio = jnp.log(_gradient_energy(pred)) - jnp.log(_gradient_energy(target))
+    return jnp.abs(ratio).mean((1, 2))
+
+
+def _gradient_energy(x, blocks=4, floor=1e-3):
+    rows, columns = x[:, 1:, :-1] - x[:, :-1, :-1], x[:, :-1, 1:] - x[:, :-1, :-1]
+    energy = (jnp.square(rows) + jnp.square(columns)).mean(-1)
+    b, h, w = (energy.shape[0], *(side // blocks for side in energy.shape[1:]))
+    energy = energy[:, : h * blocks, : w * blocks].reshape(b, blocks, h, blocks, w)
+    return energy.mean((2, 4)) + floor
+
+
 def ssim(
     pred: Float[Array, "*b h w c"], target: Float[Array, "*b h w c"], data_range: float
 ) -> Float[Array, "*b"]:

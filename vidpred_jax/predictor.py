@@ -7,8 +7,20 @@ import os
 import jax
 import numpy as np
 
-from vidpred_jax import checkpoint, experiment, fusion, rollout, runs, segmentation, steps
+from vidpred_jax import (
+    checkpoint,
+    experiment,
+    experiment_accompanying,
+    fusion,
+    rollout,
+    runs,
+    segmentation,
+    steps,
+)
+from vidpred_jax.models import accompanying as accompanying_model
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
+
+_A = {"fusion": "a fusion", "translator": "a translator", "accompanying": "an accompanying"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +34,23 @@ class Prediction:
 def load(
     fusion: str | None = None,
     translator: str | None = None,
+    accompanying: str | None = None,
     *,
     folder: str | os.PathLike = "runs",
     snap_labels: int | None = None,
 ) -> "Predictor":
-    """A predictor from two run folders; None takes the newest run of that stage under `folder`.
+    """A predictor from run folders; None takes the newest run of that stage under `folder`.
 
+    accompanying: a run of stage 3 that sharpens the frames, or `newest`; None goes without.
     snap_labels: see `rollout.advance`; None takes the fusion run's. Raises InputError if a run is
-    missing, damaged, of another stage, or if the two do not fit.
+    missing, damaged, of another stage, or if they do not fit.
     """
     fusion_run = _find("fusion", fusion, folder)
     translator_run = _find("translator", translator, folder)
-    return Predictor(fusion_run, translator_run, snap_labels)
+    if accompanying is not None:
+        newest = None if accompanying == "newest" else accompanying
+        accompanying = _find("accompanying", newest, folder)
+    return Predictor(fusion_run, translator_run, snap_labels, accompanying)
 
 
 def _find(stage: str, run: str | None, folder) -> str:
@@ -46,8 +63,24 @@ def _find(stage: str, run: str | None, folder) -> str:
             )
     found = checkpoint.read_meta(run)["stage"]
     if found != stage:
-        raise InputError(f"--{stage} ({str(run)!r}) holds a {found} run; a {stage} run is needed")
+        raise InputError(f"--{stage} ({str(run)!r}) holds a {found} run; {_A[stage]} run is needed")
     return os.fspath(run)
+
+
+def _load_accompanying(run: str, height: int, width: int):
+    """(`accompanying.sharpen` along the run's route, its parameters)."""
+    stack, params, route = experiment_accompanying.load(run)
+    size = checkpoint.read_meta(run)["config"]["data"]
+    if (size["height"], size["width"]) != (height, width):
+        raise InputError(
+            f"accompanying run {run!r} works at {size['height']} x {size['width']}, the translator run at "
+            f"{height} x {width}; they must be equal"
+        )
+
+    def sharpen(params, frames, pictures, ahead):
+        return accompanying_model.sharpen(stack, params, route, frames, pictures, ahead)
+
+    return sharpen, params
 
 
 class Predictor:
@@ -56,7 +89,13 @@ class Predictor:
     Attributes: config (of the translator run), height and width of what it predicts.
     """
 
-    def __init__(self, fusion_run: str, translator_run: str, snap_labels: int | None = None):
+    def __init__(
+        self,
+        fusion_run: str,
+        translator_run: str,
+        snap_labels: int | None = None,
+        accompanying_run: str | None = None,
+    ):
         fusion_config = checkpoint.read_meta(fusion_run)["config"]
         self.config = checkpoint.read_meta(translator_run)["config"]
         self.fusion_run, self.translator_run = fusion_run, translator_run
@@ -72,6 +111,12 @@ class Predictor:
         self.snap_labels = snap_labels
         self._fusion, self._fusion_variables = experiment.load_generator(fusion_run)
         self._translator, self._translator_variables = experiment.load_generator(translator_run)
+        self.accompanying_run = accompanying_run
+        # What sharpens a frame, and its parameters, which go where the translator's go.
+        self._sharpen = None
+        if accompanying_run:
+            self._sharpen, params = _load_accompanying(accompanying_run, self.height, self.width)
+            self._translator_variables = {**self._translator_variables, "sharpen": params}
         self._compiled = functools.lru_cache(maxsize=8)(self._compile)
 
     def predict(
@@ -132,22 +177,28 @@ class Predictor:
         )
         return np.asarray(self._translate(self._translator_variables, frames, pictures))
 
+    def _apply(self, variables, pictures, references, ahead):
+        """The translator, and what sharpens its frames."""
+        own = {k: v for k, v in variables.items() if k != "sharpen"}
+        frames = self._translator.apply(own, pictures, references, ahead)
+        if self._sharpen is not None:
+            frames = self._sharpen(variables["sharpen"], frames, pictures, ahead)
+        return frames
+
     @functools.cached_property
     def _translate(self):
         def translate(variables, frames, pictures):
             frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
             observed = pictures[:, :CONTEXT]
             seen = steps.references(frames, observed, self._translator.reference_frames)
-            found = rollout.translate_pictures(
-                self._translator.apply, variables, pictures[:, CONTEXT:], seen
-            )
+            found = rollout.translate_pictures(self._apply, variables, pictures[:, CONTEXT:], seen)
             return fusion.to_uint8(found)
 
         return jax.jit(translate)
 
     def _compile(self, horizon):
         roll = rollout.make_rollout(
-            self._fusion, horizon, snap_labels=self.snap_labels, translate=self._translator.apply
+            self._fusion, horizon, snap_labels=self.snap_labels, translate=self._apply
         )
 
         def predict(params, variables, frames, pictures):

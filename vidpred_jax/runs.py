@@ -16,7 +16,8 @@ _FREE = (
     "optimizer.learning_rate",
     "data.data_dir",
     "data.cache_bytes",
-    "fusion_run",  # Only where it is now: its weights are in stage 2's checkpoint.
+    "fusion_run",  # Only where it is now: its weights are in the later stage's checkpoint.
+    "translator_run",
 )
 
 
@@ -36,22 +37,28 @@ def newest(stage: str, folder: str | os.PathLike = "runs") -> str | None:
 
 
 def fill_in(config: dict, workdir: pathlib.Path) -> dict:
-    """Names the stage-1 run that stage 2 trains on where the config leaves it open.
+    """Names the runs of earlier stages that this one trains on where the config leaves them open.
 
-    A run that resumes keeps the one it began with; a new one takes the newest beside it.
+    A run that resumes keeps those it began with; a new one takes the newest beside it.
     """
-    if config.get("predicted_fraction") and not config.get("fusion_run"):
+    for field in ("fusion_run", "translator_run"):
+        needed = config["stage"] == "accompanying" or config.get("predicted_fraction")
+        if field not in config or config[field] or not needed:
+            continue
+        stage = field.removesuffix("_run")
         if checkpoint.steps(workdir):
-            saved = checkpoint.read_meta(workdir)["config"]
-            return {**config, "fusion_run": saved.get("fusion_run", "")}
-        folder = workdir.parent
-        run = newest("fusion", folder)
+            run = checkpoint.read_meta(workdir)["config"].get(field, "")
+        else:
+            run = newest(stage, workdir.parent)
         if run is None:
+            why = f"predicted_fraction ({config['predicted_fraction']})"
+            why = why if config["stage"] == "translator" else "stage 3"
+            instead = ", or set predicted_fraction to 0" if config["stage"] == "translator" else ""
             raise InputError(
-                f"predicted_fraction ({config['predicted_fraction']}) needs a fusion run: none is under "
-                f"{str(folder)!r}; train one, name it by fusion_run, or set predicted_fraction to 0"
+                f"{why} needs a {stage} run: none is under {str(workdir.parent)!r}; train one, or name "
+                f"it by {field}{instead}"
             )
-        config = {**config, "fusion_run": run}
+        config = {**config, field: run}
     return config
 
 

@@ -44,7 +44,8 @@ class LossWeights:
             raise ValueError(f"loss.gan ({self.gan!r}) must be one of {tuple(GAN_LOSSES)}")
 
 
-def _example_keys(key, n, axis_name):
+def example_keys(key, n, axis_name):
+    """A key for each example of this device, by its global number."""
     numbers = parallel.first_example(n, axis_name) + jnp.arange(n)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
@@ -63,7 +64,7 @@ def fusion_forward(model, self_fed: int = 0):
         b = video.shape[0]
         window, done = video[:, :context], jnp.zeros(b, jnp.int32)
         if self_fed:
-            keys = _example_keys(key, b, axis_name)
+            keys = example_keys(key, b, axis_name)
             done = jax.vmap(lambda k: jax.random.randint(k, (), 0, self_fed + 1))(keys)
             apply = functools.partial(model.apply, {"params": jax.lax.stop_gradient(g_params)})
 
@@ -98,7 +99,7 @@ def translator_forward(
     def forward(g_params, state, batch, key, axis_name):
         frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
         b, t = frames.shape[:2]
-        keys = _example_keys(key, b, axis_name)
+        keys = example_keys(key, b, axis_name)
         # Near steps more often: their errors are small, and so would be their say.
         nearness = 1 / (jnp.arange(t - context) + 1.0)
         if predictor is not None and predicted_fraction:

@@ -1,4 +1,4 @@
-"""Training of either stage on all devices; run again, it resumes.
+"""Training of any stage on all devices; run again, it resumes.
 
 python -m vidpred_jax.train --config=configs/fusion.py[:preset] [--workdir=DIR] [--config.FIELD=V]
 """
@@ -16,7 +16,16 @@ from absl import flags
 from ml_collections import config_flags
 
 import vidpred_jax
-from vidpred_jax import checkpoint, cli, experiment, parallel, runs, strip, video_io
+from vidpred_jax import (
+    checkpoint,
+    cli,
+    experiment,
+    experiment_accompanying,
+    parallel,
+    runs,
+    strip,
+    video_io,
+)
 from vidpred_jax.types import CONTEXT, InputError, UserError
 
 
@@ -30,7 +39,8 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
     is_main = jax.process_index() == 0
     config = runs.fill_in(config, workdir)
     runs.check_resumable(config, workdir)
-    made = experiment.make(config, axis_name=parallel.AXIS, log=log)
+    stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
+    made = stages.make(config, axis_name=parallel.AXIS, log=log)
     state, batches = made.state, made.batches
     saver = checkpoint.Checkpointer(workdir)
     if saver.latest_step() is not None:
@@ -67,6 +77,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
         save_now = evaluate_now or step % config["save_every"] == 0
         if save_now:
             progress.check(step)  # Before anything is saved.
+            found = made.freeze(state, windows)
         if last or step % config["log_every"] == 0:
             values = progress.means(step)
             if is_main:
@@ -83,7 +94,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
             if evaluate_now:
                 psnr = summary["ours"]["psnr"]["mean"] if summary else 0.0
                 quality = {"psnr": parallel.from_main_process(psnr)}
-            saver.save(state, {**meta, "data_state": batches.get_state()}, quality)
+            saver.save(state, {**meta, **found, "data_state": batches.get_state()}, quality)
             progress.pause()
     saver.close()
     log(f"{config['stage']}: done at step {int(state.step)}, saved in {workdir}")

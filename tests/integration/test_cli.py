@@ -43,11 +43,11 @@ def video(tmp_path_factory, clip):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, data_dir):
-    """Both stages trained by their commands."""
+    """Every stage trained by its command."""
     folder = tmp_path_factory.mktemp("cli") / "runs"
     data = f"--config.data.data_dir={data_dir}"
-    for stage in ("fusion", "translator"):
-        extra = ["--config.predicted_fraction=0.5"] if stage == "translator" else []
+    for stage in ("fusion", "translator", "accompanying"):
+        extra = ["--config.predicted_fraction=0.5"] if stage != "fusion" else []
         out = succeed(
             *TRAIN,
             f"--config=configs/{stage}.py:smoke",
@@ -148,6 +148,40 @@ def test_evaluation_of_runs_baselines_and_another_system(runs, data_dir, tmp_pat
         np.testing.assert_allclose(*values, atol=2e-4)
 
 
+def test_sharpened_rollout_evaluation_and_ablation(runs, data_dir, tmp_path):
+    data = (f"--data_dir={data_dir}", "--data_config=tiny")
+    out = succeed(
+        *("scripts/rollout.py", *named(runs), f"--accompanying={runs / 'accompanying'}", *data),
+        f"--output={tmp_path / 'rollout'}",
+    )
+    assert "stage 3 from" in out
+    all_stages = ",".join(str(runs / s) for s in ("fusion", "translator", "accompanying"))
+    succeed(
+        *("scripts/evaluate.py", *data, f"--runs=ours={all_stages}", "--sharpen=unsharp_mask"),
+        *("--metrics=psnr,gradient_ratio", "--baselines=copy_last", f"--output={tmp_path / 'out'}"),
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    found = summary["predictors"]
+    names = {"ours", "ours, without accompanying", "ours, unsharp_mask", "ours, true fusion"}
+    assert set(found) == {*names, "copy_last", "truth"}
+    assert found["truth"]["gradient_ratio"]["mean"] == 1
+    ratio = lambda name: found[name]["gradient_ratio"]["mean"]
+    assert ratio("ours, unsharp_mask") > ratio("ours, without accompanying")
+    rolled = json.loads((tmp_path / "rollout" / "metrics.json").read_text())
+    values = (x["ours"]["psnr"]["per_step"] for x in (rolled["predictors"], found))
+    np.testing.assert_allclose(*values, atol=2e-4)
+    fields = {"num_steps": 4, "log_every": 2, "data.data_dir": data_dir}
+    out = succeed(
+        *("scripts/ablate.py", *named(runs), "--config=configs/accompanying.py:smoke"),
+        *(f"--config.{k}={v}" for k, v in fields.items()),
+        *("--seeds=0,1", "--pool=4", "--clips=2", "--metrics=psnr", f"--output={tmp_path / 'a'}"),
+    )
+    report = json.loads((tmp_path / "a" / "ablation.json").read_text())
+    assert set(report["predictors"]["refiner"]["by_seed"]) == {"0", "1"}
+    sizes = [report["predictors"][n]["parameters"] for n in ("accompanying", "refiner")]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.2) and "route p" in out
+
+
 def test_own_data_from_folder_to_training(video, tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -231,6 +265,13 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
         ),
         ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, not 64 x 64"),
         ((*evaluate, pair, "--context=8"), 2, "--context=8: runs need 16"),
+        ((*evaluate, pair, "--sharpen=magic"), 2, "--sharpen: 'magic' is not one of unsharp_mask"),
+        (
+            ("scripts/rollout.py", *named(runs), f"--accompanying={runs / 'fusion'}", output),
+            2,
+            "holds a fusion run; an accompanying run is needed",
+        ),
+        (("scripts/ablate.py", "--variants=best"), 2, "--variants: 'best' is not one of accomp"),
         ((*evaluate, "--runs=none", "--metrics=magic"), 2, "--metrics: 'magic' is not one of psnr"),
         (
             (*evaluate, "--runs=none", "--metrics=ms_ssim_running", "--resolution=64"),

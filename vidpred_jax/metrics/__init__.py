@@ -20,6 +20,7 @@ from vidpred_jax.metrics.perceptual import (
     lpips,
 )
 from vidpred_jax.metrics.perceptual import available as perceptual_available
+from vidpred_jax.metrics.sharpness import gradient_ratio, spectrum_ratio
 from vidpred_jax.metrics.structure import edge_f1, miou
 from vidpred_jax.metrics.temporal import true_flow, warp_error
 
@@ -31,6 +32,7 @@ __all__ = [
     "edge_f1",
     "frechet_distance",
     "fvd",
+    "gradient_ratio",
     "i3d_logits",
     "lpips",
     "mae_openstl",
@@ -39,6 +41,7 @@ __all__ = [
     "mse_openstl",
     "perceptual_available",
     "psnr",
+    "spectrum_ratio",
     "ssim",
     "ssim_openstl",
     "ssim_paper",

@@ -2,19 +2,20 @@
 
 import jax.numpy as jnp
 
+from vidpred_jax.models.accompanying import Selection, Stack
 from vidpred_jax.models.translator import Generator, PatchDiscriminator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
 
 _NETWORKS = {"fusion": UNet3d, "translator": Generator}
-STAGES = tuple(_NETWORKS)
+STAGES = (*_NETWORKS, "accompanying")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def make_generator(stage: str, fields: dict, height: int, width: int, axis_name=None):
     """UNet3d (stage `fusion`) or Generator (`translator`). Raises InputError naming the field."""
     if stage not in _NETWORKS:
-        raise InputError(f"stage {stage!r} is not one of {', '.join(STAGES)}")
+        raise InputError(f"stage {stage!r} is not one of {', '.join(_NETWORKS)}")
     fields = _clean(_NETWORKS[stage], fields, "model")
     if stage == "translator" and axis_name:
         fields["axis_name"] = axis_name
@@ -24,6 +25,20 @@ def make_generator(stage: str, fields: dict, height: int, width: int, axis_name=
     except ValueError as error:
         raise InputError(str(error)) from error
     return module
+
+
+def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[Stack, Selection]:
+    """The accompanying convolution and its switches. Raises InputError naming the field."""
+    known = set(Selection.__dataclass_fields__)
+    for field in selection:
+        if field not in known:
+            raise InputError(f"selection.{field} is not one of {', '.join(sorted(known))}")
+    try:
+        stack = Stack(**_clean(Stack, fields, "model"))
+        stack.check(height, width)
+        return stack, Selection(**selection)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def make_discriminator(fields: dict, axis_name=None) -> PatchDiscriminator:

@@ -1,0 +1,284 @@
+"""Trains variants of the accompanying convolution side by side, and measures each beside the rest.
+
+python scripts/ablate.py --config.data.name=sprites --seeds=0,1,2 --output=ablation
+python scripts/ablate.py --variants=all --seeds=0 --split=validation
+
+Every variant of a seed sees the same clips and the same translated frames, as often as the others.
+Beside them: the translator alone, classical sharpening, and a plain residual network (`refiner`) of
+as many parameters as one route has, trained by the same loss for as many steps.
+"""
+
+import functools
+import itertools
+import json
+import os
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from vidpred_jax import cli, evaluate, fusion, pipeline, sharpening, summary, translated, video_io
+from vidpred_jax import steps_accompanying as stage3
+from vidpred_jax.datasets import registry
+from vidpred_jax.models import accompanying
+from vidpred_jax.types import CONTEXT, HORIZON, InputError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "configs/accompanying.py:cpu", "What all variants share.", lock_config=True
+)
+_FUSION = flags.DEFINE_string("fusion", "runs/fusion", "Run folder of stage 1.")
+_TRANSLATOR = flags.DEFINE_string("translator", "runs/translator", "Run folder of stage 2.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of weights, order and draws.")
+_VARIANTS = flags.DEFINE_list("variants", ["accompanying", "refiner"], "Variants, or `all`.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split to measure on.")
+_STRIDE = flags.DEFINE_integer("stride", CONTEXT + HORIZON, "Frames between windows.", 1)
+_CLIPS = flags.DEFINE_integer("clips", 64, "At most this many windows of a split.", 1)
+_POOL = flags.DEFINE_integer("pool", 256, "Training windows, translated once.", 1)
+_METRICS = flags.DEFINE_list(
+    "metrics", ["psnr", "ssim", "lpips", "gradient_ratio", "spectrum_ratio"], "What is measured."
+)
+_OUTPUT = flags.DEFINE_string("output", "ablation", "Folder to write ablation.json to.")
+
+VARIANTS = {
+    "accompanying": {},
+    "refiner": {"model": None, "reference_only": True},
+    "reference alone": {"reference_only": True},
+    "no reference": {"selection": {"reference": False}},
+    "single": {"selection": {"pair": False}},
+    "no transmission": {"selection": {"transmission": "none"}},
+    "soft transmission": {"selection": {"transmission": "soft"}},
+    "no selective optimisation": {"selection": {"optimisation": "all"}},
+    "weighted optimisation": {"selection": {"optimisation": "weighted"}},
+    "1 scale": {"model": {"scales": (1,), "widths": (24,)}},
+    "2 scales": {"model": {"scales": (2, 1), "widths": (24, 24)}},
+    "4 scales": {"model": {"scales": (8, 4, 2, 1), "widths": (32, 32, 24, 24)}},
+}
+
+
+def main(_):
+    names = list(VARIANTS) if _VARIANTS.value == ["all"] else _VARIANTS.value
+    for name in names:
+        if name not in VARIANTS:
+            raise InputError(f"--variants: {name!r} is not one of {', '.join(VARIANTS)}")
+    if not all(seed.isdigit() for seed in _SEEDS.value):
+        raise InputError(f"--seeds={','.join(_SEEDS.value)} must be numbers, 0 or more")
+    config = json.loads(_CONFIG.value.to_json())
+    frozen = translated.load(_FUSION.value, _TRANSLATOR.value)
+    size = frozen.height, frozen.width
+    windows = {
+        split: list(itertools.islice(_windows(config["data"], split, size), _CLIPS.value))
+        for split in ("validation", _SPLIT.value)
+    }
+    start, runs = time.perf_counter(), {}
+    chosen = evaluate.choose(_METRICS.value, *size)
+    validation = frozen.windows(windows["validation"])
+    pool = _make_pool(frozen, config, size)
+    for seed in map(int, _SEEDS.value):
+        variants = {name: _Variant(name, config, size, seed) for name in names}
+        _train(variants, pool, config, seed)
+        for variant in variants.values():
+            variant.freeze(validation)
+            print(f"seed {seed}: {variant.name}: route {accompanying.describe(variant.route)}")
+        predictors = _predictors(variants, frozen, seed == int(_SEEDS.value[0]))
+        table = evaluate.compare(
+            windows[_SPLIT.value], predictors, context=CONTEXT, metrics=chosen, batch_size=4
+        )
+        found = summary.summarize(table)
+        print(summary.format_table(found), flush=True)
+        for name, entry in found.items():
+            by_seed = runs.setdefault(name, {"by_seed": {}})
+            by_seed["by_seed"][seed] = {m: e["mean"] for m, e in entry.items()}
+            if name in variants:
+                v = variants[name]
+                by_seed.update(parameters=v.num_parameters)
+                by_seed.setdefault("route", {})[seed] = accompanying.describe(v.route)
+    for entry in runs.values():
+        values = list(entry["by_seed"].values())
+        entry["mean"] = {m: float(np.mean([v[m] for v in values])) for m in values[0]}
+        entry["std"] = {m: float(np.std([v[m] for v in values])) for m in values[0]}
+    report = {
+        "data": f"{config['data']['name']} {_SPLIT.value}",
+        "windows": len(windows[_SPLIT.value]),
+        "validation_windows": len(windows["validation"]),
+        "height": size[0],
+        "width": size[1],
+        "config": config,
+        "command": " ".join(["python", *sys.argv]),
+        "seeds": [int(s) for s in _SEEDS.value],
+        "seconds": round(time.perf_counter() - start, 1),
+        "machine": {
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "cpus": os.cpu_count(),
+            "jax": jax.__version__,
+        },
+        "predictors": runs,
+    }
+    path = f"{_OUTPUT.value}/ablation.json"
+    video_io.write_text(path, json.dumps(report, indent=1) + "\n")
+    print(f"wrote {path}")
+
+
+def _windows(data, split, size):
+    source = registry.open_split(
+        data["name"], split, data_dir=data["data_dir"], config=data["config"]
+    )
+    return pipeline.evaluation_windows(
+        source,
+        num_frames=CONTEXT + HORIZON,
+        height=size[0],
+        width=size[1],
+        stride=_STRIDE.value,
+    )
+
+
+class _Variant:
+    """One configuration in training: its networks, state and update."""
+
+    def __init__(self, name, config, size, seed):
+        fields = VARIANTS[name]
+        self.name, self.route = name, None
+        self.stack = accompanying.Stack(
+            **{
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in config["model"].items()
+                if k != "dtype"
+            }
+        )
+        if "model" in fields:
+            self.stack = (
+                _refiner(self.stack, size)
+                if fields["model"] is None
+                else self.stack.copy(**fields["model"])
+            )
+        self.selection = accompanying.Selection(
+            **{**config["selection"], **fields.get("selection", {})}
+        )
+        if fields.get("reference_only"):
+            reference_steps = config["num_steps"]
+        else:
+            reference_steps = config["reference_steps"] * self.selection.reference
+        self.state, self.update = stage3.make_training(
+            jax.random.key(seed),
+            self.stack,
+            self.selection,
+            size,
+            loss=config["loss"],
+            optimizer=config["optimizer"],
+            num_steps=config["num_steps"],
+            reference_steps=reference_steps,
+            ema_decay=config["ema_decay"],
+        )
+        self.update = jax.jit(self.update, donate_argnums=0)
+        self.reference_only = fields.get("reference_only")
+        self.num_parameters = sum(x.size for x in jax.tree.leaves(self.state.params["g"]["a"]))
+
+    def freeze(self, validation):
+        params = dict(self.state.ema)
+        if self.reference_only:  # The pair was not trained.
+            self.route = [[0.0, 0.0, 1.0, 0.0]] * len(self.stack.scales)
+        else:
+            self.route = accompanying.freeze_route(self.stack, self.selection, params, validation)
+        route = self.route
+        self.sharpen = jax.jit(
+            lambda *args: accompanying.apply_route(self.stack, params, route, *args)
+        )
+
+
+def _refiner(stack, size):
+    """One stage at full resolution of as many parameters as `stack`, and one layer more."""
+    frame = jnp.zeros((1, *size, 3))
+
+    def count(stack):
+        shapes = jax.eval_shape(stack.init, jax.random.key(0), frame, frame, jnp.ones(1))
+        return sum(x.size for x in jax.tree.leaves(shapes))
+
+    wanted = count(stack)
+    found = [accompanying.Stack((1,), (width,), stack.layers + 1) for width in range(4, 129)]
+    return min(found, key=lambda refiner: abs(count(refiner) - wanted))
+
+
+def _make_pool(frozen, config, size):
+    """Translated frames of training windows, made once: uint8 frame, fusion, target, and ahead."""
+    windows = itertools.islice(_windows(config["data"], "train", size), _POOL.value)
+    parts = []
+    while chunk := list(itertools.islice(windows, 8)):
+        for found in frozen.windows(chunk):
+            pictures = (found.frame, found.fusion, found.target)
+            parts.append([*map(fusion.to_uint8, pictures), found.ahead])
+        if len(parts) % 16 == 0:
+            print(f"translated {4 * len(parts)} training windows", flush=True)
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def _draw(pool, rng, count):
+    """Random frames of the pool, turned and mirrored at random."""
+    chosen = rng.integers(len(pool[0]), size=count)
+    frame, picture, target, ahead = (part[chosen] for part in pool)
+    videos = [frame, picture, target]
+    if rng.random() < 0.5:
+        videos = [x[:, ::-1] for x in videos]
+    if rng.random() < 0.5:
+        videos = [x[:, :, ::-1] for x in videos]
+    if rng.random() < 0.5 and frame.shape[1] == frame.shape[2]:
+        videos = [x.swapaxes(1, 2) for x in videos]
+    frame, picture, target = (fusion.to_float(jnp.asarray(x)) for x in videos)
+    return stage3.Translated(frame, picture, jnp.asarray(ahead), target)
+
+
+def _train(variants, pool, config, seed):
+    rng, start = np.random.default_rng(seed), time.perf_counter()
+    count = config["batch_size"] * config["targets"]
+    for step in range(1, config["num_steps"] + 1):
+        drawn, metrics = _draw(pool, rng, count), {}
+        for variant in variants.values():
+            variant.state, metrics[variant.name] = variant.update(variant.state, drawn)
+        if step % config["log_every"] == 0:
+            rate = step / (time.perf_counter() - start)
+            values = "  ".join(f"{n} {float(m['loss']):.3f}" for n, m in metrics.items())
+            print(
+                f"seed {seed} step {step}/{config['num_steps']} {rate:.2f} steps/s  {values}",
+                flush=True,
+            )
+
+
+def _to_frames(x):
+    return fusion.to_uint8(np.asarray(x))
+
+
+def _predictors(variants, frozen, with_classical):
+    """Predictors of the translator's frames, as they are and sharpened; one rollout for all."""
+    latest = {}
+
+    def once(seen):
+        key = tuple((e["clip"], e["start"]) for e in seen)
+        if key not in latest:
+            latest.clear()
+            latest[key] = frozen.predict(seen)
+        return latest[key]
+
+    def as_is(seen):
+        return {"frames": _to_frames(once(seen)[0])}
+
+    def sharpened(sharpen, seen):
+        frames, pictures, ahead = once(seen)
+        flat = lambda x: x.reshape(-1, *x.shape[2:])
+        found = sharpen(flat(frames), flat(pictures), flat(ahead))
+        return {"frames": _to_frames(found.reshape(frames.shape))}
+
+    found = {"translator alone": as_is}
+    if with_classical:
+        for name in sharpening.SHARPENERS:
+            found[name] = lambda seen, name=name: {
+                "frames": sharpening.sharpen(name, as_is(seen)["frames"])
+            }
+    for name, variant in variants.items():
+        found[name] = functools.partial(sharpened, variant.sharpen)
+    return found
+
+
+if __name__ == "__main__":
+    cli.run(main)

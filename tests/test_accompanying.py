@@ -1,0 +1,328 @@
+"""The accompanying convolution: what is passed on, what is trained, the frozen route."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vidpred_jax import losses, parallel, steps_accompanying
+from vidpred_jax.models import accompanying, build
+from vidpred_jax.types import InputError
+
+STACK = accompanying.Stack((2, 1), (8, 8))
+SELECTION = accompanying.Selection()
+KEEP, A, B, P = ([float(i == k) for i in range(4)] for k in (3, 0, 1, 2))
+NONE = -jnp.inf
+
+
+def uniform(seed, *shape):
+    return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Four frames of 32 x 32 whose targets are sharper than they are."""
+    target = uniform(0, 4, 32, 32, 3)
+    frame = accompanying.at_scale(target, 2).repeat(2, 1).repeat(2, 2)
+    return steps_accompanying.Translated(
+        frame, uniform(1, 4, 32, 32, 3), jnp.arange(1.0, 5), target
+    )
+
+
+def make_params(seed, selection=SELECTION, stack=STACK, size=32):
+    x = jnp.zeros((1, size, size, 3))
+    init = jax.jit(stack.init)
+    keys = jax.random.split(jax.random.key(seed), 3)
+    return {
+        name: init(key, x, x, jnp.ones(1))["params"]
+        for name, key in zip(selection.stacks, keys, strict=False)
+    }
+
+
+def test_who_is_passed_on_by_hand():
+    """Rows: the qualities of a, b, p; then the winner (0, 1, 2) and whether the pair is behind."""
+    cases = np.float32(
+        [
+            [30, 20, 10, 0, 0],
+            [20, 30, 10, 1, 0],
+            [20, 30, 31, 2, 1],
+            [30, 30, 10, 0, 0],  # A tie within the pair: a.
+            [20, 30, 30, 1, 0],  # A tie with the reference: the pair.
+            [30, 30, 30, 0, 0],
+            [10, -np.inf, 20, 2, 1],  # No b.
+            [10, 20, -np.inf, 1, 1],  # No reference: all is trained.
+        ]
+    ).T
+    quality, winner, behind = jnp.asarray(cases[:3]), cases[3], cases[4]
+    assert accompanying.choose(quality).tolist() == winner.tolist()
+    assert accompanying.behind(quality).tolist() == behind.tolist()
+    hard = accompanying.shares(quality, soft=False)
+    assert (np.asarray(hard).argmax(0) == winner).all() and (np.asarray(hard).sum(0) == 1).all()
+    soft = accompanying.shares(jnp.float32([[20.0], [21.0], [NONE]]), soft=True)[:, 0]
+    np.testing.assert_allclose(soft, [1 / (1 + np.e), np.e / (1 + np.e), 0], rtol=1e-5)
+
+
+def test_weights_of_selective_optimisation():
+    quality = jnp.float32([[30, 10], [20, 10], [25, 25]])  # Ahead, behind.
+    for kind, weights in {"masked": [0, 1], "weighted": [0.25, 1], "all": [1, 1]}.items():
+        found = accompanying.Selection(optimisation=kind).weights(quality)
+        assert found.tolist() == weights
+
+
+def test_psnr_at_scale_and_sharpness_by_hand():
+    checker = jnp.indices((32, 32)).sum(0) % 2 * 2.0 - 1
+    checker = jnp.broadcast_to(checker[None, ..., None], (1, 32, 32, 3))
+    grey = jnp.zeros_like(checker)
+    # Errors of 1 in a range of 2 are 6.02 dB; at half the scale the pattern is gone.
+    assert float(accompanying.stage_psnr(grey, checker, 1)[0]) == pytest.approx(6.0206, abs=1e-3)
+    assert float(accompanying.stage_psnr(grey, checker, 2)[0]) == pytest.approx(100, abs=1e-3)
+    assert float(losses.sharpness(checker, checker)[0]) == 0
+    # Every difference is 2 in both directions: energies of 8, and .5 at a quarter of the contrast.
+    expected = np.log(8.001 / 0.501)
+    assert float(losses.sharpness(checker / 4, checker)[0]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_pass_equals_a_plain_loop(frames):
+    params = make_params(0)
+    found = jax.jit(
+        lambda params, x: accompanying.run_pair(
+            STACK, SELECTION, params, x.frame, x.fusion, x.ahead, x.target
+        )
+    )(params, frames)
+    for i in range(4):  # One frame after the other, Python's own choice.
+        one = jax.tree.map(lambda x, i=i: x[i : i + 1], frames)
+        feed = reference = one.frame
+        for number, scale in enumerate(STACK.scales):
+            outputs = {
+                name: STACK.apply(
+                    {"params": params[name]}, number, fed, one.fusion, one.ahead, method="stage"
+                )
+                for name, fed in {"a": feed, "b": feed, "p": reference}.items()
+            }
+            quality = {
+                name: float(accompanying.stage_psnr(x, one.target, scale)[0])
+                for name, x in outputs.items()
+            }
+            best = "a" if quality["a"] >= quality["b"] else "b"
+            winner = best if quality[best] >= quality["p"] else "p"
+            feed, reference = outputs[winner], outputs["p"]
+            np.testing.assert_allclose(found[number]["passed"][i], feed[0], atol=1e-5)
+            np.testing.assert_allclose(
+                found[number]["quality"][:, i], list(quality.values()), atol=1e-3
+            )
+
+
+def pair_gradient(params, x, selection=SELECTION, stack=STACK):
+    """Gradients of the pair's loss, by one update of SGD with rate 1."""
+    first, update = make_training(selection, reference_steps=0, stack=stack)
+    first = first.replace(params={"g": params, "d": {}})
+    after, metrics = jax.jit(update)(first, x)
+    return jax.tree.map(lambda a, b: np.abs(a - b).max(), after.params["g"], params), metrics
+
+
+def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
+    first, _ = steps_accompanying.make_training(
+        jax.random.key(0),
+        stack,
+        selection,
+        (size, size),
+        loss={"sharpness": 0.5},
+        optimizer={"learning_rate": 1e-3},
+        num_steps=4,
+        reference_steps=reference_steps,
+        ema_decay=0.9,
+    )
+    sgd = dict.fromkeys(selection.stacks, optax.sgd(1e-3))
+    update = steps_accompanying.make_update(
+        stack,
+        selection,
+        sgd,
+        steps_accompanying.make_loss(sharpness=0.5),
+        reference_steps=reference_steps,
+    )
+    opt_state = {name: sgd[name].init(first.params["g"][name]) for name in selection.stacks}
+    return first.replace(opt_state={"g": opt_state, "d": {}}), update
+
+
+def test_only_stages_that_are_behind_are_trained(frames):
+    """The reference's first stage is perfect, its second no better than the pair's."""
+    params = make_params(0)
+    moved, metrics = pair_gradient(params, frames)
+    assert all(x == 0 for x in jax.tree.leaves(moved["p"]))  # Frozen.
+    # A reference equal to a: nowhere behind, nothing is trained.
+    moved, metrics = pair_gradient({**params, "p": params["a"]}, frames)
+    assert float(metrics["behind"]) == 0 and all(x == 0 for x in jax.tree.leaves(moved))
+    # A pair spoilt in its second stage alone: that stage is trained, in both of the pair.
+    spoilt = jax.tree.map(jnp.copy, params["p"])
+    spoilt["stages_1"]["correction"]["bias"] += 0.5
+    moved, metrics = pair_gradient({"a": spoilt, "b": spoilt, "p": params["p"]}, frames)
+    assert float(metrics["behind"]) == pytest.approx(0.5)
+    for name in ("a", "b"):
+        assert all(x == 0 for x in jax.tree.leaves(moved[name]["stages_0"]))
+        assert all(x > 0 for x in jax.tree.leaves(moved[name]["stages_1"]))
+
+
+def test_no_gradient_crosses_a_transmission(frames):
+    """The loss of the second stage says nothing to the first."""
+    params = make_params(0)
+
+    def loss(params):
+        passes = accompanying.run_pair(
+            STACK, SELECTION, params, frames.frame, frames.fusion, frames.ahead, frames.target
+        )
+        return sum(jnp.square(passes[1]["found"][name]).sum() for name in ("a", "b", "p"))
+
+    grads = jax.jit(jax.grad(loss))(params)
+    assert all((x == 0).all() for x in jax.tree.leaves([grads["p"], grads["a"]["stages_0"]]))
+    assert all((x != 0).any() for x in jax.tree.leaves(grads["a"]["stages_1"]))
+
+
+def test_the_reference_is_trained_first_then_the_pair(frames):
+    selection = accompanying.Selection(optimisation="all")
+    state, update = make_training(selection)
+    update = jax.jit(update)
+    for step in range(4):
+        before = state.params["g"]
+        state, _ = update(state, frames)
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params["g"], before)
+        for name, trained in {"p": step < 2, "a": step >= 2, "b": step >= 2}.items():
+            assert all(x == trained for x in jax.tree.leaves(moved[name])), (step, name)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reference": False},
+        {"pair": False},
+        {"transmission": "none"},
+        {"transmission": "soft", "optimisation": "weighted"},
+    ],
+)
+def test_every_variant_trains_and_sharpens(frames, fields):
+    selection = accompanying.Selection(**fields)
+    state, update = make_training(selection, reference_steps=1)
+    update, values = jax.jit(update), []
+    for _ in range(3):
+        state, metrics = update(state, frames)
+        values.append(float(metrics["loss"]))
+    assert np.isfinite(values).all()
+    params = state.params["g"]
+    assert set(params) == set(selection.stacks)
+    route = accompanying.freeze_route(STACK, selection, params, [frames])
+    assert accompanying.check_route(route, STACK, selection)
+    found = accompanying.apply_route(
+        STACK, params, route, frames.frame, frames.fusion, frames.ahead
+    )
+    chex.assert_shape(found, (4, 32, 32, 3))
+
+
+def test_a_route_is_frozen_by_the_mean_over_clips(frames):
+    """Corrections by hand: a adds .1, b takes it away, p adds .3; the true frame is .1 brighter."""
+    still = jax.tree.map(jnp.zeros_like, make_params(0))
+    for name, shift in {"a": 0.1, "b": -0.1, "p": 0.3}.items():
+        for stage in ("stages_0", "stages_1"):
+            still[name][stage]["correction"]["bias"] += shift
+    grey = jnp.zeros((3, 32, 32, 3))
+
+    def freeze(*brightness, params=still):
+        batches = [
+            steps_accompanying.Translated(grey, grey, jnp.ones(3), grey + x) for x in brightness
+        ]
+        return accompanying.freeze_route(STACK, SELECTION, params, batches)
+
+    def apply(route, params=still):
+        return float(
+            accompanying.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0]
+        )
+
+    assert freeze(0.1) == [A, KEEP] and apply([A, KEEP]) == pytest.approx(0.1)
+    assert freeze(-0.2, -0.2) == [B, B] and apply([B, B]) == pytest.approx(-0.2)
+    assert freeze(0.0) == [KEEP, KEEP] and apply([KEEP, KEEP]) == 0
+    # .6: the reference wins twice, on a chain of its own; then a takes over from it.
+    assert freeze(0.6) == [P, P] and apply([P, P]) == pytest.approx(0.6)
+    assert freeze(0.4) == [P, A] and apply([P, A]) == pytest.approx(0.4)
+    assert apply([A, P]) == pytest.approx(0.6)  # What a added is not on the reference's chain.
+    half = [0.5, 0.5, 0.0, 0.0]
+    assert apply([half, A]) == pytest.approx(0.1)
+    assert accompanying.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
+
+
+def test_the_route_equals_a_plain_loop_over_videos(frames):
+    params, route = make_params(3), [B, A]
+    videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.ahead)]
+    found = jax.jit(lambda *v: accompanying.sharpen(STACK, params, route, *v))(*videos)
+    for i, t in itertools.product(range(2), range(2)):
+        frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
+        for number, name in enumerate("ba"):
+            frame = STACK.apply({"params": params[name]}, number, frame, *rest, method="stage")
+        np.testing.assert_allclose(found[i, t], frame[0], atol=1e-5)
+
+
+def test_four_devices_equal_one(frames):
+    """With SGD: Adam amplifies float noise. The reference's step, then the pair's."""
+    selection = accompanying.Selection(optimisation="all")
+    first, update = make_training(selection, reference_steps=1)
+    step = lambda state, batch, axis_name=None: update(state, batch, axis_name)
+    alone = first
+    together, run = parallel.replicate(first), parallel.parallelize(step)
+    batch = jax.tree.map(lambda x: x.reshape(4, 1, *x.shape[1:]), frames)
+    for _ in range(2):
+        alone, _ = jax.jit(step)(alone, frames)
+        together, _ = run(together, batch)
+    chex.assert_trees_all_close(together.params["g"], alone.params["g"], rtol=1e-4, atol=1e-6)
+
+
+def test_one_batch_is_overfitted(frames):
+    selection = accompanying.Selection(optimisation="all")
+    state, update = steps_accompanying.make_training(
+        jax.random.key(0),
+        STACK,
+        selection,
+        (32, 32),
+        loss={},
+        optimizer={"learning_rate": 1e-2, "b1": 0.9},
+        num_steps=120,
+        reference_steps=60,
+        ema_decay=0.9,
+    )
+    before = float(accompanying.stage_psnr(frames.frame, frames.target, 1).mean())
+    update = jax.jit(update)
+    for _ in range(120):
+        state, metrics = update(state, frames)
+    assert float(metrics["psnr"]) > before + 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "selection", "message"),
+    [
+        (
+            {"scales": [2], "widths": [8, 8]},
+            {},
+            r"scales \(2,\) and model.widths \(8, 8\) must be as many",
+        ),
+        ({"scales": [3], "widths": [8]}, {}, r"3 x model.patch \(2\) must divide the picture size"),
+        ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),
+        ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
+        ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
+        ({}, {"mode": 1}, r"selection.mode is not one of optimisation, pair"),
+        (
+            {},
+            {"transmission": "x"},
+            r"selection.transmission \('x'\) must be one of hard, soft, none",
+        ),
+    ],
+)
+def test_refused_fields(fields, selection, message):
+    fields = {"scales": [2, 1], "widths": [8, 8], **fields}
+    with pytest.raises(InputError, match=message):
+        build.make_stack(fields, selection, 32, 32)
+
+
+@pytest.mark.parametrize("route", [None, [A], [A, [1, 0]], [A, "abcd"], [A, [2.0, 0, 0, 0]]])
+def test_a_route_that_does_not_fit_is_refused(route):
+    with pytest.raises(InputError, match="must give shares of a, b, p and keep for each of 2"):
+        accompanying.check_route(route, STACK, SELECTION)

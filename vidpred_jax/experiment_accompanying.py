@@ -1,0 +1,146 @@
+"""A config of stage 3 made runnable: the accompanying convolution behind frozen stages 1 and 2."""
+
+import functools
+
+import jax
+import numpy as np
+
+from vidpred_jax import (
+    checkpoint,
+    experiment,
+    fusion,
+    parallel,
+    steps_accompanying,
+    translated,
+)
+from vidpred_jax.datasets import registry
+from vidpred_jax.models import accompanying, build
+from vidpred_jax.types import CONTEXT, InputError
+
+
+def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment.Experiment:
+    """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
+    experiment.check_ranges(config)
+    data, size = config["data"], (config["data"]["height"], config["data"]["width"])
+    builder = experiment.open_builder(data, log)
+    stack, selection = build.make_stack(config["model"], config["selection"], *size)
+    frozen = translated.load(config["fusion_run"], config["translator_run"])
+    if (frozen.height, frozen.width) != size:
+        raise InputError(
+            f"translator_run {config['translator_run']!r} was trained at {frozen.height} x "
+            f"{frozen.width}, not {size[0]} x {size[1]}"
+        )
+    _check(config, builder)
+    try:
+        first, update = steps_accompanying.make_training(
+            jax.random.key(config["seed"]),
+            stack,
+            selection,
+            size,
+            loss=config["loss"],
+            optimizer=config["optimizer"],
+            num_steps=config["num_steps"],
+            reference_steps=config["reference_steps"],
+            ema_decay=config["ema_decay"],
+            frozen=frozen.variables,
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"config: {error}") from error
+    translate = steps_accompanying.make_translate(
+        frozen.predictor,
+        frozen.translator,
+        targets=config["targets"],
+        predicted_fraction=config["predicted_fraction"],
+        snap_labels=frozen.snap_labels,
+    )
+    route = _Route(stack, selection, frozen, config["reference_steps"])
+    horizon = config["evaluation"]["horizon"]
+    return experiment.Experiment(
+        state=first,
+        step=steps_accompanying.make_train_step(translate, update, seed=config["seed"] + 1),
+        predict=functools.partial(route.predict, horizon),
+        field="frames",
+        batches=experiment.train_batches(config, log),
+        validation=functools.partial(experiment.validation_windows, config, log),
+        fingerprint=registry.fingerprint(builder),
+        freeze=route.freeze,
+        beside={"translator": functools.partial(route.translate, horizon)},
+    )
+
+
+def load(run: str, step: int | None = None):
+    """The stack of a run, its EMA parameters and its frozen route. Raises InputError."""
+    meta = checkpoint.read_meta(run, step)
+    config = meta["config"]
+    size = config["data"]["height"], config["data"]["width"]
+    stack, selection = build.make_stack(config["model"], config["selection"], *size)
+    frame = np.zeros((1, *size, 3), np.float32)
+    shapes = jax.eval_shape(stack.init, jax.random.key(0), frame, frame, np.ones(1, np.float32))
+    empty = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["params"])
+    template = {
+        "step": np.zeros((), np.int32),
+        "ema": dict.fromkeys(selection.stacks, empty),
+        "batch_stats": {},
+    }
+    params = checkpoint.restore_inference(run, template, step)["ema"]
+    return stack, params, accompanying.check_route(meta.get("route"), stack, selection)
+
+
+def _check(config, builder) -> None:
+    needed = CONTEXT + config["targets"]
+    if config["data"]["num_frames"] < needed:
+        raise InputError(
+            f"data.num_frames ({config['data']['num_frames']}) must be at least {needed} for this config"
+        )
+    if "validation" not in builder.info.splits or not config["evaluation"]["clips"]:
+        raise InputError(
+            f"data.name ({config['data']['name']!r}) with evaluation.clips "
+            f"({config['evaluation']['clips']}): the route is chosen on validation clips, and there are none"
+        )
+    if not 0 <= config["reference_steps"] < config["num_steps"]:
+        raise InputError(
+            f"reference_steps ({config['reference_steps']}) must be 0 or more and below num_steps "
+            f"({config['num_steps']})"
+        )
+
+
+class _Route:
+    """The route as it was last frozen, and prediction along it."""
+
+    def __init__(self, stack, selection, frozen, reference_steps):
+        self._stack, self._selection, self._frozen = stack, selection, frozen
+        self._reference_steps = reference_steps
+        self._route = [[0.0, 0.0, 0.0, 1.0]] * len(stack.scales)
+        self._validation, self._compiled = None, functools.cache(self._compile)
+
+    def freeze(self, current, windows) -> dict:
+        """The route by the state's EMA parameters; {} where there are no windows (other processes)."""
+        if not windows:
+            return {}
+        current = parallel.to_host(current)
+        if self._validation is None:
+            self._validation = self._frozen.windows(windows, current.frozen)
+        selection = self._selection
+        if selection.reference and int(current.step) <= self._reference_steps:
+            self._route = [[0.0, 0.0, 1.0, 0.0]] * len(self._stack.scales)
+        else:
+            self._route = accompanying.freeze_route(
+                self._stack, selection, current.ema, self._validation
+            )
+        return {"route": self._route}
+
+    def translate(self, horizon, current, seen):
+        """The translator's frames, as they are."""
+        return fusion.to_uint8(np.asarray(self._frozen.predict(seen, horizon, current.frozen)[0]))
+
+    def predict(self, horizon, current, seen):
+        frames, pictures, ahead = self._frozen.predict(seen, horizon, current.frozen)
+        route = tuple(map(tuple, self._route))
+        return fusion.to_uint8(
+            np.asarray(self._compiled(route)(current.ema, frames, pictures, ahead))
+        )
+
+    def _compile(self, route):
+        return jax.jit(
+            lambda params, *videos: accompanying.sharpen(self._stack, params, route, *videos)
+        )

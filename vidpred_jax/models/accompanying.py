@@ -1,0 +1,337 @@
+"""Stage 3: the accompanying convolution, shallow networks at several scales that sharpen a frame.
+
+After Jing et al. 2022 (paper: "accompanying convolution"; the author's thesis: "a deep model composed
+of multilayer multiscale shallow neural networks, selective transmission, and selective multiscale
+optimization"). Only these words are published: everything here beyond them is inferred or ours.
+
+Three equal stacks: `p`, pre-trained and then frozen, is the reference; `a` and `b` are the pair. At
+every stage the better of the pair is passed on where it is not behind the reference, else the
+reference is (selective transmission); stages are trained where the pair is behind (selective
+multiscale optimisation). Without the true frame a route frozen on validation clips decides.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from vidpred_jax.models import convolution
+from vidpred_jax.models.layers import Conv
+from vidpred_jax.models.motion import resize
+from vidpred_jax.types import InputError
+
+STACKS = ("a", "b", "p")
+KEEP = len(STACKS)  # The choice that leaves a picture as it is (ours).
+TRANSMISSIONS = ("hard", "soft", "none")
+OPTIMISATIONS = ("masked", "weighted", "all")
+_SOFTNESS = 1.0  # dB of PSNR by which one candidate's share falls to 1/e of another's.
+_LEAD_WEIGHT = 0.25  # What `weighted` leaves to frames on which the pair already leads.
+
+
+class Stage(nn.Module):
+    """A frame with a correction added that is seen and drawn at 1/scale of its resolution.
+
+    width: features of each of `layers` - 1 hidden convolutions. patch: they see patch x patch pixels
+    as one, which is cheap. Starts near the identity.
+    """
+
+    scale: int
+    width: int
+    layers: int = 3
+    kernel: int = 3
+    patch: int = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        frame: Float[Array, "n h w 3"],
+        fusion: Float[Array, "n h w 3"],
+        ahead: Float[Array, " n"],
+    ) -> Float[Array, "n h w 3"]:
+        """frame, fusion: in [-1, 1]. ahead: steps after the last observed frame."""
+        _, h, w, _ = frame.shape
+        x = at_scale(jnp.concatenate([frame, fusion], -1), self.scale)
+        x = convolution.space_to_depth(x[:, None], self.patch)[:, 0]
+        far = jnp.broadcast_to((ahead / 16 - 1)[:, None, None, None], (*x.shape[:3], 1))
+        x = jnp.concatenate([x, far], -1).astype(self.dtype)
+        size = (self.kernel, self.kernel)
+        for layer in range(self.layers - 1):
+            x = nn.leaky_relu(
+                Conv(self.width, size, dtype=self.dtype, name=f"conv_{layer}")(x), 0.2
+            )
+        x = Conv(3 * self.patch**2, size, scale=0.1, dtype=self.dtype, name="correction")(x)
+        x = convolution.depth_to_space(x[:, None].astype(jnp.float32), self.patch)[:, 0]
+        if self.scale > 1:
+            x = resize(x, h, w)
+        return jnp.clip(frame + x, -1.0, 1.0)
+
+
+class Stack(nn.Module):
+    """Stages one after the other, coarse scales first (the order is inferred)."""
+
+    scales: tuple[int, ...] = (4, 2, 1)
+    widths: tuple[int, ...] = (32, 24, 24)
+    layers: int = 3
+    kernel: int = 3
+    patch: int = 2
+    dtype: Any = jnp.float32
+
+    def check(self, height: int, width: int) -> None:
+        """Raises ValueError if the fields do not fit each other or pictures of height x width."""
+        for field, least in (("layers", 2), ("kernel", 1), ("patch", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(f"model.{field} ({getattr(self, field)}) must be {least} or more")
+        if not self.scales or len(self.scales) != len(self.widths):
+            raise ValueError(
+                f"model.scales {self.scales} and model.widths {self.widths} must be as many, 1 or more"
+            )
+        for scale in self.scales:
+            space = scale * self.patch
+            if scale < 1 or height % space or width % space or min(height, width) < 8 * scale:
+                raise ValueError(
+                    f"model.scales {self.scales}: {scale} x model.patch ({self.patch}) must divide the "
+                    f"picture size ({height} x {width}), and {scale} leave 8 x 8 of it or more"
+                )
+
+    def setup(self):
+        self.stages = [
+            Stage(scale, width, self.layers, self.kernel, self.patch, self.dtype)
+            for scale, width in zip(self.scales, self.widths, strict=True)
+        ]
+
+    def __call__(self, frame, fusion, ahead):
+        """The frame after each stage, each fed with the one before: a list of (n, h, w, 3)."""
+        found = []
+        for stage in self.stages:
+            frame = stage(frame, fusion, ahead)
+            found.append(frame)
+        return found
+
+    def stage(self, number: int, frame, fusion, ahead):
+        """One stage alone."""
+        return self.stages[number](frame, fusion, ahead)
+
+
+def at_scale(x: Float[Array, "n h w c"], scale: int) -> Float[Array, "n _ _ c"]:
+    """Means of scale x scale pixels."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // scale, scale, w // scale, scale, c).mean((2, 4))
+
+
+def stage_psnr(
+    pred: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"], scale: int
+) -> Float[Array, " n"]:
+    """PSNR in dB at a stage's own scale, of frames in [-1, 1]."""
+    error = jnp.square(at_scale(pred, scale) - at_scale(target, scale)).mean((1, 2, 3)) / 4
+    return -10 * jnp.log10(jnp.maximum(error, 1e-10))
+
+
+def choose(quality: Float[Array, "3 ..."]) -> Int[Array, "..."]:
+    """Selective transmission: of the qualities of a, b and p, the number of the one passed on.
+
+    The better of the pair (a in a tie) where it is not behind p, else p. -inf: there is none.
+    """
+    best = jnp.maximum(quality[0], quality[1])
+    pair = jnp.where(quality[0] >= quality[1], 0, 1)
+    return jnp.where(best >= quality[2], pair, 2)
+
+
+def shares(quality: Float[Array, "3 ..."], soft: bool) -> Float[Array, "3 ..."]:
+    """How much of a, b and p is passed on: all of the chosen one, or by a softmax of quality."""
+    if soft:
+        return jax.nn.softmax(quality / _SOFTNESS, axis=0)
+    return jax.nn.one_hot(choose(quality), len(STACKS), axis=0)
+
+
+def behind(quality: Float[Array, "3 ..."]) -> Bool[Array, "..."]:
+    """Selective optimisation: where neither of the pair reaches the reference.
+
+    Without a reference (-inf) there is nothing to reach: everywhere.
+    """
+    return (jnp.maximum(quality[0], quality[1]) < quality[2]) | jnp.isneginf(quality[2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The switches of the algorithm.
+
+    reference: compare with p. pair: train b beside a; without it, a student and its reference.
+    transmission: `hard` passes the winner on, `soft` a mean by quality, with `none` each of the pair
+    is fed its own. optimisation: `masked` trains only frames and stages that are behind, `weighted`
+    gives the others a smaller weight, `all` does not select.
+    """
+
+    reference: bool = True
+    pair: bool = True
+    transmission: str = "hard"
+    optimisation: str = "masked"
+
+    def __post_init__(self):
+        for field, known in (("transmission", TRANSMISSIONS), ("optimisation", OPTIMISATIONS)):
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"selection.{field} ({getattr(self, field)!r}) must be one of {', '.join(known)}"
+                )
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """The stacks that exist."""
+        return ("a", *("b",) * self.pair, *("p",) * self.reference)
+
+    def weights(self, quality: Float[Array, "3 n"]) -> Float[Array, " n"]:
+        """What each frame counts in the training of a stage."""
+        least = {"masked": 0.0, "weighted": _LEAD_WEIGHT, "all": 1.0}[self.optimisation]
+        return jnp.where(behind(quality), 1.0, least)
+
+
+def candidates(stack: Stack, selection: Selection, params: dict, number: int, feeds: dict, rest):
+    """{name: the frame after stage `number`} of every stack that exists.
+
+    feeds: {name: the frame that stack is fed}. rest: (fusion, ahead).
+    """
+    return {
+        name: stack.apply({"params": params[name]}, number, feeds[name], *rest, method="stage")
+        for name in selection.stacks
+    }
+
+
+def qualities(found: dict, target, scale: int) -> Float[Array, "3 n"]:
+    """PSNR at the scale, of a, b and p; -inf of one that does not exist."""
+    none = jnp.full(len(target), -jnp.inf)
+    return jnp.stack(
+        [stage_psnr(found[name], target, scale) if name in found else none for name in STACKS]
+    )
+
+
+def blend(found: dict, share: Float[Array, "3 #n"]):
+    """The transmitted frame: the sum of what exists by its shares; nothing leaks from the others."""
+    parts = [share[i][:, None, None, None] * found[x] for i, x in enumerate(STACKS) if x in found]
+    return sum(parts)
+
+
+def run_pair(stack: Stack, selection: Selection, params: dict, frame, fusion, ahead, target):
+    """One pass of the algorithm with the true frame at hand: a list of one dict a stage.
+
+    Each holds `found` (frames by stack), `quality` (3, n) and `passed`. Gradients reach the pair's
+    own stages alone: what a stage is fed, the reference and the choice are constants.
+    """
+    feeds, passes = dict.fromkeys(selection.stacks, frame), []
+    for number, scale in enumerate(stack.scales):
+        found = candidates(stack, selection, params, number, feeds, (fusion, ahead))
+        if "p" in found:
+            found["p"] = jax.lax.stop_gradient(found["p"])
+        quality = jax.lax.stop_gradient(qualities(found, target, scale))
+        fixed = jax.lax.stop_gradient(found)
+        passed = blend(fixed, shares(quality, selection.transmission == "soft"))
+        passes.append({"found": found, "quality": quality, "passed": passed})
+        # The reference's chain is its own from the first stage to the last.
+        feeds = (
+            dict.fromkeys(selection.stacks, passed) if selection.transmission != "none" else fixed
+        )
+        feeds = {**feeds, **{name: fixed[name] for name in ("p",) if name in fixed}}
+    return passes
+
+
+def freeze_route(stack: Stack, selection: Selection, params: dict, batches) -> list[list[float]]:
+    """The route for use without true frames: for each stage the shares of a, b, p and `keep`.
+
+    batches: frames of validation clips, each with fields frame, fusion, ahead and target. As in
+    training, but by the mean PSNR over all of them; a stage that helps nowhere is left out (ours).
+    """
+    chains = selection.transmission == "none"
+    feeds = [dict.fromkeys(selection.stacks, batch.frame) for batch in batches]
+    weights = np.array([len(batch.frame) for batch in batches])
+    route, last = [], np.full(len(STACKS), -np.inf)
+    run = jax.jit(_measured, static_argnums=(0, 1, 3))
+    for number in range(len(stack.scales)):
+        outputs = [
+            run(stack, selection, params, number, feed, batch)
+            for feed, batch in zip(feeds, batches, strict=True)
+        ]
+        quality = np.average([np.asarray(q).mean(1) for _, q, _ in outputs], 0, weights)
+        kept = np.average([k.mean() for _, _, k in outputs], 0, weights)
+        last = quality
+        share = np.asarray(shares(jnp.asarray(quality), selection.transmission == "soft"))
+        share = [0.0, 0.0, 0.0, 1.0] if kept > quality.max() and not chains else [*share, 0.0]
+        share = [round(float(x), 6) for x in share]
+        route.append(share)
+        for feed, (found, _, _) in zip(feeds, outputs, strict=True):
+            before = feed["a"]
+            passed = share[KEEP] * before + blend(found, jnp.asarray(share[:KEEP])[:, None])
+            for name in selection.stacks:
+                feed[name] = found[name] if chains or name == "p" else passed
+    if chains:  # One stack from the first stage to the last.
+        route = [[float(i == int(choose(jnp.asarray(last)))) for i in range(4)]] * len(route)
+    return route
+
+
+def _measured(stack, selection, params, number, feeds, batch):
+    """(frames by stack, their qualities (3, n), the quality (n,) of what the pair is fed)."""
+    found = candidates(stack, selection, params, number, feeds, (batch.fusion, batch.ahead))
+    scale = stack.scales[number]
+    kept = stage_psnr(feeds["a"], batch.target, scale)
+    return found, qualities(found, batch.target, scale), kept
+
+
+def apply_route(stack: Stack, params: dict, route, frame, fusion, ahead):
+    """The sharpened frame (n, h, w, 3) by a frozen route; stages without a share are not run."""
+    reference = frame
+    last = max((k for k, share in enumerate(route) if share[2]), default=-1)
+    for number, share in enumerate(route):
+        found = {}
+        if number <= last:
+            reference = stack.apply(
+                {"params": params["p"]}, number, reference, fusion, ahead, method="stage"
+            )
+            found["p"] = reference
+        # What is replaced whole by the reference's own chain later on is not needed.
+        needed = not any(later[2] == 1 for later in route[number:])
+        for i, name in enumerate(("a", "b")):
+            if share[i] and needed:
+                found[name] = stack.apply(
+                    {"params": params[name]}, number, frame, fusion, ahead, method="stage"
+                )
+        if needed or share[2] == 1:
+            frame = share[KEEP] * frame + sum(
+                share[i] * found[name] for i, name in enumerate(STACKS) if share[i]
+            )
+    return frame
+
+
+def check_route(route, stack: Stack, selection: Selection) -> tuple[tuple[float, ...], ...]:
+    """A route read from a checkpoint. Raises InputError unless it gives every stage its shares."""
+    try:
+        found = tuple(tuple(float(x) for x in share) for share in route)
+        fits = len(found) == len(stack.scales) and all(len(share) == KEEP + 1 for share in found)
+        exist = {*(STACKS.index(name) for name in selection.stacks), KEEP}
+        fits &= all(0 <= x <= 1 and (not x or i in exist) for s in found for i, x in enumerate(s))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"the checkpoint's route {route!r} must give shares of a, b, p and keep for each of "
+            f"{len(stack.scales)} stages"
+        )
+    return found
+
+
+def sharpen(stack: Stack, params: dict, route, frames, pictures, ahead):
+    """`apply_route` of videos (b, t, h, w, 3) and ahead (b, t)."""
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    found = apply_route(stack, params, route, flat(frames), flat(pictures), flat(ahead))
+    return found.reshape(frames.shape)
+
+
+def describe(route) -> str:
+    """A route in words, e.g. `a b keep`."""
+    names = (*STACKS, "keep")
+    words = []
+    for share in route:
+        parts = [f"{x:.2f}*{n}" if x < 1 else n for x, n in zip(share, names, strict=True) if x]
+        words.append("+".join(parts))
+    return " ".join(words)
