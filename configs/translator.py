@@ -48,6 +48,7 @@ def get_config(preset: str = "") -> ConfigDict:
         match=3,
         label_colors=4,
         detail=16,
+        accompanying=(),  # Scales of an accompanying stack trained with the rest, e.g. (4, 2, 1).
         dtype="float32",
     )
     config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")

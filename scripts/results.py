@@ -17,18 +17,57 @@ from vidpred_jax.types import InputError, UserError
 
 _CHECK = flags.DEFINE_bool("check", False, "Only compare; exit code 1 if README.md is stale.")
 _ADD = flags.DEFINE_string(
-    "add", None, "A metrics.json of rollout.py or summary.json of evaluate.py to keep in results/."
+    "add",
+    None,
+    "A metrics.json of rollout.py, summary.json of evaluate.py or ablation.json to keep in results/.",
 )
 _NAME = flags.DEFINE_string("name", None, "Its name; tables stand in the order of their names.")
 _TITLE = flags.DEFINE_string("title", None, "Its heading.")
 _NOTE = flags.DEFINE_string("note", None, "How the runs were made: commands, data, time.")
 _ROOT = pathlib.Path(__file__).parents[1]
-_KINDS = ("rollout", "evaluation")
+_KINDS = ("rollout", "evaluation", "ablation")
+_NAMES = {"psnr": "PSNR", "ssim": "SSIM"}
 _BEGIN, _END = "<!-- results -->\n", "<!-- /results -->"
 
 
 def table(report: dict) -> str:
     """Markdown of one results file: what it is, how it was made, one row a predictor."""
+    return _seeds_table(report) if "seeds" in report else _steps_table(report)
+
+
+def _seeds_table(report) -> str:
+    """Means over seeds and, of what was trained, their standard deviation."""
+    predictors = report["predictors"]
+    metrics = list(next(iter(predictors.values()))["mean"])
+    lines = [
+        *_heading(report),
+        "| predictor | parameters | " + " | ".join(_NAMES.get(m, m) for m in metrics) + " |",
+        "|---" * (len(metrics) + 2) + "|",
+    ]
+    for name, found in predictors.items():
+        cells = [f"{found['parameters']:,}" if "parameters" in found else ""]
+        for metric in metrics:
+            digits = 2 if metric == "psnr" else 3
+            text = f"{found['mean'][metric]:.{digits}f}" if metric in found["mean"] else ""
+            if text and "parameters" in found and len(report["seeds"]) > 1:
+                text += f" ± {found['std'][metric]:.{digits}f}"
+            cells.append(text)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    machine = report["machine"]
+    conditions = (
+        f"{report['data']}: {report['windows']} windows at {report['width']} x {report['height']}; "
+        f"routes frozen on {report['validation_windows']} validation windows; seeds "
+        f"{', '.join(map(str, report['seeds']))}; {machine['devices']}, {machine['cpus']} CPU cores, "
+        f"JAX {machine['jax']}."
+    )
+    return "\n".join([*lines, "", conditions, ""])
+
+
+def _heading(report) -> list[str]:
+    return [f"### {report['title']}", "", report["note"], "", f"`{report['command']}`", ""]
+
+
+def _steps_table(report) -> str:
     predictors = report["predictors"]
     shown = [s for s in SHOWN_STEPS if s <= report["steps"]]
     metrics = list(dict.fromkeys(m for found in predictors.values() for m in found))
@@ -37,17 +76,10 @@ def table(report: dict) -> str:
         means = [found[metric]["mean"] for found in predictors.values() if metric in found]
         best[metric] = METRICS[metric].best(means)
     fvd = report.get("fvd", {})
-    head = [f"PSNR t+{s}" for s in shown] + [
-        {"psnr": "PSNR", "ssim": "SSIM"}.get(m, m) for m in metrics
-    ]
+    head = [f"PSNR t+{s}" for s in shown] + [_NAMES.get(m, m) for m in metrics]
     head += ["FVD"] * bool(fvd)
     lines = [
-        f"### {report['title']}",
-        "",
-        report["note"],
-        "",
-        f"`{report['command']}`",
-        "",
+        *_heading(report),
         "| predictor | " + " | ".join(head) + " |",
         "|---" * (len(head) + 1) + "|",
     ]
@@ -92,6 +124,7 @@ def main(_):
             raise InputError(f"--add={_ADD.value} cannot be read: {error}") from error
         report = {"title": _TITLE.value, "note": _NOTE.value, **report}
         kind = "evaluation" if "clips" in report else "rollout"
+        kind = "ablation" if "seeds" in report else kind
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{kind}_{_NAME.value}.json"
         video_io.write_text(kept, json.dumps(report, indent=1) + "\n")

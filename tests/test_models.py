@@ -31,6 +31,7 @@ GENERATORS = {
         detail=4,
         label_colors=3,
     ),
+    "accompanied": Generator(widths=(8, 8), norm="group", accompanying=(2, 1)),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
 }
 

@@ -8,8 +8,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.fusion import decode
+from vidpred_jax.models.accompanying import Stack
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.motion import add_to_first, check_levels, composite, match, resize, warp
+
+_STACK_WIDTH = 24  # Features of each stage of an accompanying stack.
 
 
 class Generator(nn.Module):
@@ -29,6 +32,9 @@ class Generator(nn.Module):
         after the instance-wise averages of Wang et al. 2018); 0 for none.
     detail: features that the last layer sees at full resolution, beside the input itself, so that
         it can follow outlines to the pixel (ours); 0 is the paper.
+    accompanying: scales of an accompanying stack behind the picture, trained with the rest from the
+        first step; () for none. What "for improving the convergence speed" (the author's thesis) may
+        mean: inferred.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -39,6 +45,7 @@ class Generator(nn.Module):
     match: int = 0
     label_colors: int = 0
     detail: int = 0
+    accompanying: tuple[int, ...] = ()
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -65,9 +72,15 @@ class Generator(nn.Module):
                 "model.flows of 1 or more"
             )
         check_levels(self.match, height, width, "model.match")
+        if self.accompanying:
+            self._stack().check(height, width)
         space = 2 ** len(self.widths)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
+
+    def _stack(self, **fields):
+        widths = (_STACK_WIDTH,) * len(self.accompanying)
+        return Stack(self.accompanying, widths, dtype=self.dtype, **fields)
 
     @nn.compact
     def __call__(
@@ -134,6 +147,9 @@ class Generator(nn.Module):
             # Training starts near the best guess there is without it: the newest reference, moved.
             gates = x[..., 3:] + 3.0 * jax.nn.one_hot(0, num_layers)
             picture = composite(newest, jnp.stack([picture, *layers], -2), gates, motion * ahead)
+        if self.accompanying:
+            stack = self._stack(name="accompanying_stack")
+            picture = stack(picture, fusion.reshape(picture.shape), ahead.reshape(-1))[-1]
         return picture.reshape(b, t, h, w, 3)
 
 
