@@ -45,7 +45,13 @@ def get_config(preset: str = "") -> ConfigDict:
     config.model = dict(
         scales=(4, 2, 1), widths=(32, 24, 24), layers=3, kernel=3, patch=2, dtype="float32"
     )
-    config.selection = dict(reference=True, pair=True, transmission="hard", optimisation="masked")
+    config.selection = dict(
+        reference=True,
+        pair=True,
+        transmission="hard",
+        optimisation="weighted",
+        from_reference=True,
+    )
     config.loss = dict(l1=10.0, ssim=1.0, sharpness=0.4)
     config.optimizer = dict(
         learning_rate=3e-3, warmup_steps=20, schedule="cosine", b1=0.9, b2=0.999, clip=1.0

@@ -43,6 +43,8 @@ _METRICS = flags.DEFINE_list(
 )
 _OUTPUT = flags.DEFINE_string("output", "ablation", "Folder to write ablation.json to.")
 
+_TIMED = 16  # Frames of a timed call.
+
 VARIANTS = {
     "accompanying": {},
     "refiner": {"model": None, "reference_only": True},
@@ -52,7 +54,8 @@ VARIANTS = {
     "no transmission": {"selection": {"transmission": "none"}},
     "soft transmission": {"selection": {"transmission": "soft"}},
     "no selective optimisation": {"selection": {"optimisation": "all"}},
-    "weighted optimisation": {"selection": {"optimisation": "weighted"}},
+    "masked optimisation": {"selection": {"optimisation": "masked", "from_reference": False}},
+    "weighted, random start": {"selection": {"from_reference": False}},
     "1 scale": {"model": {"scales": (1,), "widths": (24,)}},
     "2 scales": {"model": {"scales": (2, 1), "widths": (24, 24)}},
     "4 scales": {"model": {"scales": (8, 4, 2, 1), "widths": (32, 32, 24, 24)}},
@@ -77,6 +80,15 @@ def main(_):
     chosen = evaluate.choose(_METRICS.value, *size)
     validation = frozen.windows(windows["validation"])
     pool = _make_pool(frozen, config, size)
+    pool_frames = [
+        jnp.asarray(x[:_TIMED])
+        for x in (validation[0].frame, validation[0].fusion, validation[0].ahead)
+    ]
+    references = jnp.zeros((1, frozen.translator.reference_frames, *size, 6))
+    translator_ms = _milliseconds(
+        jax.jit(lambda *x: frozen.translator.apply(frozen.variables["translator"], *x)),
+        *(pool_frames[1][None], references, pool_frames[2][None]),
+    )
     for seed in map(int, _SEEDS.value):
         variants = {name: _Variant(name, config, size, seed) for name in names}
         _train(variants, pool, config, seed)
@@ -95,6 +107,7 @@ def main(_):
             if name in variants:
                 v = variants[name]
                 by_seed.update(parameters=v.num_parameters)
+                by_seed["ms_per_frame"] = _milliseconds(v.sharpen, *pool_frames)
                 by_seed.setdefault("route", {})[seed] = accompanying.describe(v.route)
     for entry in runs.values():
         values = list(entry["by_seed"].values())
@@ -103,6 +116,7 @@ def main(_):
     report = {
         "data": f"{config['data']['name']} {_SPLIT.value}",
         "windows": len(windows[_SPLIT.value]),
+        "translator_ms_per_frame": translator_ms,
         "validation_windows": len(windows["validation"]),
         "height": size[0],
         "width": size[1],
@@ -120,6 +134,16 @@ def main(_):
     path = f"{_OUTPUT.value}/ablation.json"
     video_io.write_text(path, json.dumps(report, indent=1) + "\n")
     print(f"wrote {path}")
+
+
+def _milliseconds(function, *args) -> float:
+    """Median time of a compiled call, for each of its frames."""
+    times = []
+    for _ in range(8):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        times.append(time.perf_counter() - start)
+    return round(float(np.median(times[1:])) * 1000 / _TIMED, 3)
 
 
 def _windows(data, split, size):

@@ -14,7 +14,7 @@ from vidpred_jax.models import accompanying, build
 from vidpred_jax.types import InputError
 
 STACK = accompanying.Stack((2, 1), (8, 8))
-SELECTION = accompanying.Selection()
+SELECTION = accompanying.Selection(optimisation="masked", from_reference=False)
 KEEP, A, B, P = ([float(i == k) for i in range(4)] for k in (3, 0, 1, 2))
 NONE = -jnp.inf
 
@@ -187,6 +187,13 @@ def test_the_reference_is_trained_first_then_the_pair(frames):
     update = jax.jit(update)
     for step in range(4):
         before = state.params["g"]
+        if step == 2:  # The pair starts from the reference.
+            before = selection.start_pair(before)
+            chex.assert_trees_all_equal(before["a"], before["p"])
+            chex.assert_trees_all_close(
+                before["b"],
+                jax.tree.map(lambda p, b: p + b / 10, before["p"], state.params["g"]["b"]),
+            )
         state, _ = update(state, frames)
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params["g"], before)
         for name, trained in {"p": step < 2, "a": step >= 2, "b": step >= 2}.items():
@@ -239,9 +246,13 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
             accompanying.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0]
         )
 
-    assert freeze(0.1) == [A, KEEP] and apply([A, KEEP]) == pytest.approx(0.1)
+    assert apply([A, KEEP]) == pytest.approx(0.1) and apply([KEEP, KEEP]) == 0
     assert freeze(-0.2, -0.2) == [B, B] and apply([B, B]) == pytest.approx(-0.2)
-    assert freeze(0.0) == [KEEP, KEEP] and apply([KEEP, KEEP]) == 0
+    assert freeze(0.05) == [A, B] and apply([A, B]) == 0  # As good as before: not worse.
+    assert freeze(-0.01, 0.01) == [A, B]
+    still["b"]["stages_1"]["correction"]["bias"] += 0.06  # B now ends at .06, or at -.14.
+    assert freeze(-0.01, 0.01) == [KEEP, KEEP]  # Whatever is passed on is worse than nothing.
+    still["b"]["stages_1"]["correction"]["bias"] -= 0.06
     # .6: the reference wins twice, on a chain of its own; then a takes over from it.
     assert freeze(0.6) == [P, P] and apply([P, P]) == pytest.approx(0.6)
     assert freeze(0.4) == [P, A] and apply([P, A]) == pytest.approx(0.4)
@@ -308,7 +319,7 @@ def test_one_batch_is_overfitted(frames):
         ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),
         ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
         ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
-        ({}, {"mode": 1}, r"selection.mode is not one of optimisation, pair"),
+        ({}, {"mode": 1}, r"selection.mode is not one of from_reference, optimisation"),
         (
             {},
             {"transmission": "x"},

@@ -93,7 +93,9 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         return total / (len(names) * len(passes)), {"behind": share, "psnr": psnr}
 
     def update(state, x: Translated, axis_name=None):
-        params = state.params["g"]
+        params, start = state.params["g"], state.step == reference_steps
+        begun = selection.start_pair(params)
+        params = jax.tree.map(functools.partial(jnp.where, start), begun, params)
         gradient = lambda f: jax.value_and_grad(f, has_aux=True)
         first = jnp.asarray(selection.reference) & (state.step < reference_steps)
         # One branch is computed; the gradient of what it does not train is zero.
@@ -113,12 +115,14 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
             keep = functools.partial(jax.tree.map, functools.partial(jnp.where, trained))
             new[name] = keep(optax.apply_updates(params[name], updates), params[name])
             opt_state[name] = keep(moved, state.opt_state["g"][name])
+        # The averages of the pair begin with it.
+        average = jax.tree.map(functools.partial(jnp.where, start), params, state.ema)
         rate = 1 - ema_rate(state.step, ema_decay)
         state = state.replace(
             step=state.step + 1,
             params={**state.params, "g": new},
             opt_state={**state.opt_state, "g": opt_state},
-            ema=optax.incremental_update(new, state.ema, rate),
+            ema=optax.incremental_update(new, average, rate),
         )
         return state, metrics
 

@@ -163,13 +163,16 @@ class Selection:
     reference: compare with p. pair: train b beside a; without it, a student and its reference.
     transmission: `hard` passes the winner on, `soft` a mean by quality, with `none` each of the pair
     is fed its own. optimisation: `masked` trains only frames and stages that are behind, `weighted`
-    gives the others a smaller weight, `all` does not select.
+    gives the others a smaller weight, `all` does not select. from_reference: the pair starts from the
+    trained reference (b with a tenth of its random start added, for two equal nets stay equal), not
+    from random weights; `masked` would then train nothing at first, for nothing is behind.
     """
 
     reference: bool = True
     pair: bool = True
     transmission: str = "hard"
-    optimisation: str = "masked"
+    optimisation: str = "weighted"
+    from_reference: bool = True
 
     def __post_init__(self):
         for field, known in (("transmission", TRANSMISSIONS), ("optimisation", OPTIMISATIONS)):
@@ -177,6 +180,15 @@ class Selection:
                 raise ValueError(
                     f"selection.{field} ({getattr(self, field)!r}) must be one of {', '.join(known)}"
                 )
+
+    def start_pair(self, params: dict) -> dict:
+        """Parameters as the pair's training begins."""
+        if not (self.reference and self.from_reference):
+            return params
+        started = {"a": params["p"]}
+        if self.pair:
+            started["b"] = jax.tree.map(lambda p, b: p + 0.1 * b, params["p"], params["b"])
+        return {**params, **started}
 
     @property
     def stacks(self) -> tuple[str, ...]:
@@ -241,41 +253,38 @@ def freeze_route(stack: Stack, selection: Selection, params: dict, batches) -> l
     """The route for use without true frames: for each stage the shares of a, b, p and `keep`.
 
     batches: frames of validation clips, each with fields frame, fusion, ahead and target. As in
-    training, but by the mean PSNR over all of them; a stage that helps nowhere is left out (ours).
+    training, but by the mean PSNR over all of them; where the last stage's is below that of the
+    frames as they came, they are kept as they are (ours).
     """
-    chains = selection.transmission == "none"
-    feeds = [dict.fromkeys(selection.stacks, batch.frame) for batch in batches]
     weights = np.array([len(batch.frame) for batch in batches])
-    route, last = [], np.full(len(STACKS), -np.inf)
+    mean = lambda values: np.average([np.asarray(v).mean(-1) for v in values], 0, weights)
+    feeds = [dict.fromkeys(selection.stacks, batch.frame) for batch in batches]
+    route, chains = [], selection.transmission == "none"
     run = jax.jit(_measured, static_argnums=(0, 1, 3))
     for number in range(len(stack.scales)):
         outputs = [
             run(stack, selection, params, number, feed, batch)
             for feed, batch in zip(feeds, batches, strict=True)
         ]
-        quality = np.average([np.asarray(q).mean(1) for _, q, _ in outputs], 0, weights)
-        kept = np.average([k.mean() for _, _, k in outputs], 0, weights)
-        last = quality
+        quality = mean([quality for _, quality in outputs])
         share = np.asarray(shares(jnp.asarray(quality), selection.transmission == "soft"))
-        share = [0.0, 0.0, 0.0, 1.0] if kept > quality.max() and not chains else [*share, 0.0]
-        share = [round(float(x), 6) for x in share]
-        route.append(share)
-        for feed, (found, _, _) in zip(feeds, outputs, strict=True):
-            before = feed["a"]
-            passed = share[KEEP] * before + blend(found, jnp.asarray(share[:KEEP])[:, None])
+        route.append([*(round(float(x), 6) for x in share), 0.0])
+        for feed, (found, _) in zip(feeds, outputs, strict=True):
+            passed = blend(found, jnp.asarray(share)[:, None])
             for name in selection.stacks:
                 feed[name] = found[name] if chains or name == "p" else passed
-    if chains:  # One stack from the first stage to the last.
-        route = [[float(i == int(choose(jnp.asarray(last)))) for i in range(4)]] * len(route)
-    return route
+    if chains:  # The stack that ends best, from its first stage to its last.
+        route = [route[-1]] * len(route)
+    before = mean([stage_psnr(batch.frame, batch.target, 1) for batch in batches])
+    sharpen = jax.jit(lambda x: apply_route(stack, params, route, x.frame, x.fusion, x.ahead))
+    after = mean([stage_psnr(sharpen(batch), batch.target, 1) for batch in batches])
+    return route if after >= before else [[0.0, 0.0, 0.0, 1.0]] * len(route)
 
 
 def _measured(stack, selection, params, number, feeds, batch):
-    """(frames by stack, their qualities (3, n), the quality (n,) of what the pair is fed)."""
+    """(frames by stack, their qualities (3, n)) after a stage."""
     found = candidates(stack, selection, params, number, feeds, (batch.fusion, batch.ahead))
-    scale = stack.scales[number]
-    kept = stage_psnr(feeds["a"], batch.target, scale)
-    return found, qualities(found, batch.target, scale), kept
+    return found, qualities(found, batch.target, stack.scales[number])
 
 
 def apply_route(stack: Stack, params: dict, route, frame, fusion, ahead):
