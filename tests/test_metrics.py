@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from vidpred_jax import fusion, metrics, pipeline, video_io
+from vidpred_jax import fusion, metrics, pipeline, sharpening, video_io
 
 
 def noisy(target, seed=0, sigma=30):
@@ -200,3 +200,31 @@ def test_frechet_distance_by_hand():
     assert metrics.frechet_distance(few, many) == pytest.approx(expected, rel=1e-3)
     with pytest.raises(ValueError, match="needs 2 samples or more, not 1"):
         metrics.frechet_distance(few[:1], many)
+
+
+def test_sharpness_ratios_by_hand(clip):
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2] = 200
+    half = stripes // 2
+    # Half the contrast has a quarter of the energy; of the finest stripes all of it is high.
+    assert float(metrics.gradient_ratio(half, stripes)) == pytest.approx(0.25, abs=1e-4)
+    assert float(metrics.spectrum_ratio(half, stripes)) == pytest.approx(0.25, abs=1e-3)
+    wave = np.sin(np.arange(32) * np.pi / 8)[None, :, None] * 100 + 128  # 1 / 16 cycles a pixel.
+    wave = np.broadcast_to(wave, (32, 32, 3)).round().astype(np.uint8)
+    assert float(metrics.spectrum_ratio(wave, stripes)) < 1e-3
+    flat = np.full_like(stripes, 7)
+    assert float(metrics.gradient_ratio(flat, flat)) == 1
+    blurred = np.stack([cv2.GaussianBlur(f, (0, 0), 1.0) for f in clip.frames[:3]])
+    for ratio in (metrics.gradient_ratio, metrics.spectrum_ratio):
+        assert (np.asarray(ratio(blurred, clip.frames[:3])) < 0.6).all()
+
+
+@pytest.mark.parametrize("name", sharpening.SHARPENERS)
+def test_classical_sharpening_sharpens(name, clip):
+    blurred = np.stack([cv2.GaussianBlur(f, (0, 0), 1.0) for f in clip.frames[:2]])
+    found = sharpening.sharpen(name, blurred[None])[0]
+    assert found.dtype == np.uint8 and found.shape == blurred.shape
+    ratios = [np.asarray(metrics.gradient_ratio(x, clip.frames[:2])) for x in (blurred, found)]
+    assert (ratios[1] > 1.2 * ratios[0]).all()
+    flat = np.full((1, 16, 16, 3), 90, np.uint8)
+    np.testing.assert_allclose(sharpening.sharpen(name, flat), flat, atol=1)
