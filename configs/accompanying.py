@@ -20,8 +20,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "accompanying"
     config.seed = 0
     config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
-    config.reference_steps = 500  # The reference is trained first, then the pair.
-    config.num_steps = 1000
+    config.reference_steps = 400  # The reference is trained first, then the pair.
+    config.num_steps = 800
     config.targets = 8
     # The share of clips whose fusion pictures are stage 1's own; "" are the newest such runs.
     config.predicted_fraction = 0.9
@@ -29,7 +29,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.translator_run = ""
     config.ema_decay = 0.99
     config.log_every = 250
-    config.save_every = 500
+    config.save_every = 400
     config.data = dict(
         name="sprites",
         data_dir="data",
@@ -52,11 +52,11 @@ def get_config(preset: str = "") -> ConfigDict:
         optimisation="weighted",
         from_reference=True,
     )
-    config.loss = dict(l1=10.0, ssim=1.0, sharpness=0.4)
+    config.loss = dict(l1=10.0, ssim=1.0, sharpness=0.25)
     config.optimizer = dict(
         learning_rate=3e-3, warmup_steps=20, schedule="cosine", b1=0.9, b2=0.999, clip=1.0
     )
-    config.evaluation = dict(every=500, clips=16, horizon=32)
+    config.evaluation = dict(every=400, clips=16, horizon=32)
     if preset == "smoke":
         config.update(batch_size=4, num_steps=4, reference_steps=2, log_every=2, save_every=2)
         config.update(targets=2)

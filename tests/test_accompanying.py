@@ -249,10 +249,13 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     assert apply([A, KEEP]) == pytest.approx(0.1) and apply([KEEP, KEEP]) == 0
     assert freeze(-0.2, -0.2) == [B, B] and apply([B, B]) == pytest.approx(-0.2)
     assert freeze(0.05) == [A, B] and apply([A, B]) == 0  # As good as before: not worse.
-    assert freeze(-0.01, 0.01) == [A, B]
-    still["b"]["stages_1"]["correction"]["bias"] += 0.06  # B now ends at .06, or at -.14.
-    assert freeze(-0.01, 0.01) == [KEEP, KEEP]  # Whatever is passed on is worse than nothing.
-    still["b"]["stages_1"]["correction"]["bias"] -= 0.06
+    assert freeze(0.0) == [A, B]
+    # Without b's second stage a's first is worse than nothing, or better than nothing but alone.
+    spoilt = jax.tree.map(jnp.copy, still)
+    for name in "abp":
+        spoilt[name]["stages_1"]["correction"]["bias"] += 1.0
+    assert freeze(0.0, params=spoilt) == [KEEP, KEEP]
+    assert freeze(0.1, params=spoilt) == [A, KEEP]
     # .6: the reference wins twice, on a chain of its own; then a takes over from it.
     assert freeze(0.6) == [P, P] and apply([P, P]) == pytest.approx(0.6)
     assert freeze(0.4) == [P, A] and apply([P, A]) == pytest.approx(0.4)

@@ -26,6 +26,7 @@ from vidpred_jax.types import InputError
 
 STACKS = ("a", "b", "p")
 KEEP = len(STACKS)  # The choice that leaves a picture as it is (ours).
+_KEEP = [0.0, 0.0, 0.0, 1.0]
 TRANSMISSIONS = ("hard", "soft", "none")
 OPTIMISATIONS = ("masked", "weighted", "all")
 _SOFTNESS = 1.0  # dB of PSNR by which one candidate's share falls to 1/e of another's.
@@ -253,8 +254,8 @@ def freeze_route(stack: Stack, selection: Selection, params: dict, batches) -> l
     """The route for use without true frames: for each stage the shares of a, b, p and `keep`.
 
     batches: frames of validation clips, each with fields frame, fusion, ahead and target. As in
-    training, but by the mean PSNR over all of them; where the last stage's is below that of the
-    frames as they came, they are kept as they are (ours).
+    training, but by the mean PSNR over all of them; of what that gives, as many stages are kept from
+    the first on as leave the PSNR no lower than it came (ours).
     """
     weights = np.array([len(batch.frame) for batch in batches])
     mean = lambda values: np.average([np.asarray(v).mean(-1) for v in values], 0, weights)
@@ -276,9 +277,14 @@ def freeze_route(stack: Stack, selection: Selection, params: dict, batches) -> l
     if chains:  # The stack that ends best, from its first stage to its last.
         route = [route[-1]] * len(route)
     before = mean([stage_psnr(batch.frame, batch.target, 1) for batch in batches])
-    sharpen = jax.jit(lambda x: apply_route(stack, params, route, x.frame, x.fusion, x.ahead))
-    after = mean([stage_psnr(sharpen(batch), batch.target, 1) for batch in batches])
-    return route if after >= before else [[0.0, 0.0, 0.0, 1.0]] * len(route)
+    for last in range(len(route), 0, -1):  # The longest beginning that costs no PSNR.
+        shorter = route[:last] + [_KEEP] * (len(route) - last)
+        sharpen = jax.jit(
+            lambda x, r=shorter: apply_route(stack, params, r, x.frame, x.fusion, x.ahead)
+        )
+        if mean([stage_psnr(sharpen(batch), batch.target, 1) for batch in batches]) >= before:
+            return shorter
+    return [_KEEP] * len(route)
 
 
 def _measured(stack, selection, params, number, feeds, batch):
