@@ -1,7 +1,7 @@
 """Trains variants of the accompanying convolution side by side, and measures each beside the rest.
 
 python scripts/ablate.py --config.data.name=sprites --seeds=0,1,2 --output=ablation
-python scripts/ablate.py --variants=all --seeds=0 --split=validation
+python scripts/ablate.py --variants=all --seeds=0
 
 Every variant of a seed sees the same clips and the same translated frames, as often as the others.
 Beside them: the translator alone, classical sharpening, and a plain residual network (`refiner`) of
@@ -12,6 +12,7 @@ import functools
 import itertools
 import json
 import os
+import pathlib
 import sys
 import time
 
@@ -21,10 +22,20 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from vidpred_jax import cli, evaluate, fusion, pipeline, sharpening, summary, translated, video_io
+from vidpred_jax import (
+    cli,
+    evaluate,
+    fusion,
+    pipeline,
+    routes,
+    sharpening,
+    summary,
+    translated,
+    video_io,
+)
 from vidpred_jax import steps_accompanying as stage3
 from vidpred_jax.datasets import registry
-from vidpred_jax.models import accompanying
+from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -47,7 +58,7 @@ _TIMED = 16  # Frames of a timed call.
 
 VARIANTS = {
     "accompanying": {},
-    "refiner": {"model": None, "reference_only": True},
+    "refiner": {"reference_only": True},
     "reference alone": {"reference_only": True},
     "no reference": {"selection": {"reference": False}},
     "single": {"selection": {"pair": False}},
@@ -67,48 +78,63 @@ def main(_):
     for name in names:
         if name not in VARIANTS:
             raise InputError(f"--variants: {name!r} is not one of {', '.join(VARIANTS)}")
-    if not all(seed.isdigit() for seed in _SEEDS.value):
+    if not _SEEDS.value or not all(seed.isdigit() for seed in _SEEDS.value):
         raise InputError(f"--seeds={','.join(_SEEDS.value)} must be numbers, 0 or more")
+    video_io.check_writable(pathlib.Path(_OUTPUT.value))
     config = json.loads(_CONFIG.value.to_json())
     frozen = translated.load(_FUSION.value, _TRANSLATOR.value)
     size = frozen.height, frozen.width
+    if (config["data"]["height"], config["data"]["width"]) != size:
+        raise InputError(
+            f"data.height and width ({config['data']['height']} x {config['data']['width']}) must be the "
+            f"runs' {size[0]} x {size[1]}"
+        )
+    for name in names:
+        _Variant(name, config, size, 0)  # Refused before anything is translated.
     windows = {
         split: list(itertools.islice(_windows(config["data"], split, size), _CLIPS.value))
         for split in ("validation", _SPLIT.value)
     }
+    for split, found in windows.items():
+        if not found:
+            raise InputError(
+                f"data.name ({config['data']['name']!r}): no window of {CONTEXT + HORIZON} frames in "
+                f"{split}"
+            )
     start, runs = time.perf_counter(), {}
     chosen = evaluate.choose(_METRICS.value, *size)
     validation = frozen.windows(windows["validation"])
     pool = _make_pool(frozen, config, size)
-    pool_frames = [
+    timed = [
         jnp.asarray(x[:_TIMED])
         for x in (validation[0].frame, validation[0].fusion, validation[0].ahead)
     ]
     references = jnp.zeros((1, frozen.translator.reference_frames, *size, 6))
     translator_ms = _milliseconds(
         jax.jit(lambda *x: frozen.translator.apply(frozen.variables["translator"], *x)),
-        *(pool_frames[1][None], references, pool_frames[2][None]),
+        *(timed[1][None], references, timed[2][None]),
     )
     for seed in map(int, _SEEDS.value):
         variants = {name: _Variant(name, config, size, seed) for name in names}
         _train(variants, pool, config, seed)
         for variant in variants.values():
             variant.freeze(validation)
-            print(f"seed {seed}: {variant.name}: route {accompanying.describe(variant.route)}")
+            print(f"seed {seed}: {variant.name}: route {routes.describe(variant.route)}")
         predictors = _predictors(variants, frozen, seed == int(_SEEDS.value[0]))
         table = evaluate.compare(
             windows[_SPLIT.value], predictors, context=CONTEXT, metrics=chosen, batch_size=4
         )
         found = summary.summarize(table)
         print(summary.format_table(found), flush=True)
-        for name, entry in found.items():
-            by_seed = runs.setdefault(name, {"by_seed": {}})
-            by_seed["by_seed"][seed] = {m: e["mean"] for m, e in entry.items()}
+        for name, measured in found.items():
+            entry = runs.setdefault(name, {"by_seed": {}})
+            entry["by_seed"][seed] = {m: e["mean"] for m, e in measured.items()}
             if name in variants:
-                v = variants[name]
-                by_seed.update(parameters=v.num_parameters)
-                by_seed["ms_per_frame"] = _milliseconds(v.sharpen, *pool_frames)
-                by_seed.setdefault("route", {})[seed] = accompanying.describe(v.route)
+                variant = variants[name]
+                entry["parameters"] = variant.num_parameters
+                entry.setdefault("route", {})[seed] = routes.describe(variant.route)
+                cost = _milliseconds(variant.sharpen, *timed)
+                entry.setdefault("ms_per_frame", {})[seed] = cost
     for entry in runs.values():
         values = list(entry["by_seed"].values())
         entry["mean"] = {m: float(np.mean([v[m] for v in values])) for m in values[0]}
@@ -164,52 +190,46 @@ class _Variant:
 
     def __init__(self, name, config, size, seed):
         fields = VARIANTS[name]
-        self.name, self.route = name, None
-        self.stack = accompanying.Stack(
-            **{
-                k: tuple(v) if isinstance(v, list) else v
-                for k, v in config["model"].items()
-                if k != "dtype"
-            }
-        )
-        if "model" in fields:
-            self.stack = (
-                _refiner(self.stack, size)
-                if fields["model"] is None
-                else self.stack.copy(**fields["model"])
+        model = {**config["model"], **(fields.get("model") or {})}
+        selection = {**config["selection"], **fields.get("selection", {})}
+        self.name, self.route, self.sharpen = name, None, None
+        self.stack, self.selection = build.make_stack(model, selection, *size)
+        if name == "refiner":
+            self.stack = _refiner(self.stack, size)
+        self.reference_only = fields.get("reference_only", False)
+        steps = config["num_steps"]
+        try:
+            self.state, update = stage3.make_training(
+                jax.random.key(seed),
+                self.stack,
+                self.selection,
+                size,
+                loss=config["loss"],
+                optimizer=config["optimizer"],
+                num_steps=steps,
+                reference_steps=steps if self.reference_only else config["reference_steps"],
+                ema_decay=config["ema_decay"],
             )
-        self.selection = accompanying.Selection(
-            **{**config["selection"], **fields.get("selection", {})}
-        )
-        if fields.get("reference_only"):
-            reference_steps = config["num_steps"]
-        else:
-            reference_steps = config["reference_steps"] * self.selection.reference
-        self.state, self.update = stage3.make_training(
-            jax.random.key(seed),
-            self.stack,
-            self.selection,
-            size,
-            loss=config["loss"],
-            optimizer=config["optimizer"],
-            num_steps=config["num_steps"],
-            reference_steps=reference_steps,
-            ema_decay=config["ema_decay"],
-        )
-        self.update = jax.jit(self.update, donate_argnums=0)
-        self.reference_only = fields.get("reference_only")
-        self.num_parameters = sum(x.size for x in jax.tree.leaves(self.state.params["g"]["a"]))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"config: {error}") from error
+        self.update = jax.jit(update, donate_argnums=0)
 
     def freeze(self, validation):
+        """The route, held to the same rule for all: it may not cost PSNR on validation clips."""
         params = dict(self.state.ema)
         if self.reference_only:  # The pair was not trained.
-            self.route = [[0.0, 0.0, 1.0, 0.0]] * len(self.stack.scales)
+            route = [[0.0, 0.0, 1.0, 0.0]] * len(self.stack.scales)
+            self.route = routes.keep_best(self.stack, params, route, validation)
         else:
-            self.route = accompanying.freeze_route(self.stack, self.selection, params, validation)
+            self.route = routes.freeze_route(self.stack, self.selection, params, validation)
         route = self.route
-        self.sharpen = jax.jit(
-            lambda *args: accompanying.apply_route(self.stack, params, route, *args)
-        )
+        self.sharpen = jax.jit(lambda *args: routes.apply_route(self.stack, params, route, *args))
+
+    @property
+    def num_parameters(self):
+        """Of the stacks that the route may run."""
+        stacks = len(self.selection.stacks) if self.selection.transmission == "soft" else 1
+        return stacks * sum(x.size for x in jax.tree.leaves(self.state.params["g"]["a"]))
 
 
 def _refiner(stack, size):
@@ -221,7 +241,9 @@ def _refiner(stack, size):
         return sum(x.size for x in jax.tree.leaves(shapes))
 
     wanted = count(stack)
-    found = [accompanying.Stack((1,), (width,), stack.layers + 1) for width in range(4, 129)]
+    found = [
+        stack.copy(scales=(1,), widths=(width,), layers=stack.layers + 1) for width in range(4, 129)
+    ]
     return min(found, key=lambda refiner: abs(count(refiner) - wanted))
 
 

@@ -2,8 +2,8 @@
 
 python scripts/convergence.py --runs=plain=runs/plain_0,runs/plain_1 --runs=with=runs/with_0,runs/with_1
 
-A run tells its evaluations and its rate in metrics.jsonl; compilation and evaluation are not in its
-seconds.
+The runs' metrics.jsonl tell both, of runs trained in one go. Seconds are of training alone: without
+compiling, evaluating and saving.
 """
 
 import io
@@ -53,13 +53,11 @@ def _read(folder) -> list[tuple[int, float, float]]:
         lines = [json.loads(line) for line in path.read_text().splitlines()]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    seconds, before, found = 0.0, 0, []
-    for line in lines:
-        if rate := line.get("steps_per_second"):
-            seconds += (line["step"] - before) / rate
-            before = line["step"]
-        if "evaluation" in line:
-            found.append((line["step"], seconds, line["evaluation"]["ours"]["psnr"]["mean"]))
+    found = [
+        (line["step"], line["seconds"], line["evaluation"]["ours"]["psnr"]["mean"])
+        for line in lines
+        if "evaluation" in line
+    ]
     if not found:
         raise InputError(f"{path} holds no evaluation")
     return found

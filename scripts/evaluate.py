@@ -196,6 +196,11 @@ def _load_runs() -> dict:
                 "none"
             )
         loaded[name] = predictor.load(*parts)
+    if _ACCOMPANYING.value and not any(run.accompanying_run for run in loaded.values()):
+        raise InputError(
+            f"--accompanying={_ACCOMPANYING.value} goes with the newest runs; other runs take theirs as "
+            "the third part of --runs"
+        )
     if loaded and _CONTEXT.value != CONTEXT:
         raise InputError(f"--context={_CONTEXT.value}: runs need {CONTEXT}; add --runs=none")
     return loaded

@@ -41,11 +41,16 @@ def _seeds_table(report) -> str:
     metrics = list(next(iter(predictors.values()))["mean"])
     lines = [
         *_heading(report),
-        "| predictor | parameters | " + " | ".join(_NAMES.get(m, m) for m in metrics) + " |",
-        "|---" * (len(metrics) + 2) + "|",
+        "| predictor | parameters | ms a frame | "
+        + " | ".join(_NAMES.get(m, m) for m in metrics)
+        + " |",
+        "|---" * (len(metrics) + 3) + "|",
     ]
     for name, found in predictors.items():
         cells = [f"{found['parameters']:,}" if "parameters" in found else ""]
+        cost = [report["translator_ms_per_frame"]] * (name == "translator alone")
+        cost = list(found.get("ms_per_frame", {}).values()) or cost
+        cells.append(f"{sum(cost) / len(cost):.2f}" if cost else "")
         for metric in metrics:
             digits = 2 if metric == "psnr" else 3
             text = f"{found['mean'][metric]:.{digits}f}" if metric in found["mean"] else ""
@@ -56,8 +61,8 @@ def _seeds_table(report) -> str:
     machine = report["machine"]
     conditions = (
         f"{report['data']}: {report['windows']} windows at {report['width']} x {report['height']}; "
-        f"routes frozen on {report['validation_windows']} validation windows; seeds "
-        f"{', '.join(map(str, report['seeds']))}; {machine['devices']}, {machine['cpus']} CPU cores, "
+        f"means of per-frame values; routes frozen on {report['validation_windows']} validation windows; "
+        f"seeds {', '.join(map(str, report['seeds']))}; {machine['devices']}, {machine['cpus']} CPU cores, "
         f"JAX {machine['jax']}."
     )
     return "\n".join([*lines, "", conditions, ""])

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from vidpred_jax import losses, parallel, steps_accompanying
+from vidpred_jax import losses, parallel, routes, steps_accompanying
 from vidpred_jax.models import accompanying, build
 from vidpred_jax.types import InputError
 
@@ -69,7 +69,7 @@ def test_who_is_passed_on_by_hand():
 def test_weights_of_selective_optimisation():
     quality = jnp.float32([[30, 10], [20, 10], [25, 25]])  # Ahead, behind.
     for kind, weights in {"masked": [0, 1], "weighted": [0.25, 1], "all": [1, 1]}.items():
-        found = accompanying.Selection(optimisation=kind).weights(quality)
+        found = accompanying.Selection(optimisation=kind, from_reference=False).weights(quality)
         assert found.tolist() == weights
 
 
@@ -149,7 +149,7 @@ def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
 
 
 def test_only_stages_that_are_behind_are_trained(frames):
-    """The reference's first stage is perfect, its second no better than the pair's."""
+    """A pair as good as its reference is left alone; a spoilt stage of it is trained."""
     params = make_params(0)
     moved, metrics = pair_gradient(params, frames)
     assert all(x == 0 for x in jax.tree.leaves(moved["p"]))  # Frozen.
@@ -219,11 +219,9 @@ def test_every_variant_trains_and_sharpens(frames, fields):
     assert np.isfinite(values).all()
     params = state.params["g"]
     assert set(params) == set(selection.stacks)
-    route = accompanying.freeze_route(STACK, selection, params, [frames])
-    assert accompanying.check_route(route, STACK, selection)
-    found = accompanying.apply_route(
-        STACK, params, route, frames.frame, frames.fusion, frames.ahead
-    )
+    route = routes.freeze_route(STACK, selection, params, [frames])
+    assert routes.check_route(route, STACK, selection, "run")
+    found = routes.apply_route(STACK, params, route, frames.frame, frames.fusion, frames.ahead)
     chex.assert_shape(found, (4, 32, 32, 3))
 
 
@@ -239,12 +237,10 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
         batches = [
             steps_accompanying.Translated(grey, grey, jnp.ones(3), grey + x) for x in brightness
         ]
-        return accompanying.freeze_route(STACK, SELECTION, params, batches)
+        return routes.freeze_route(STACK, SELECTION, params, batches)
 
     def apply(route, params=still):
-        return float(
-            accompanying.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0]
-        )
+        return float(routes.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0])
 
     assert apply([A, KEEP]) == pytest.approx(0.1) and apply([KEEP, KEEP]) == 0
     assert freeze(-0.2, -0.2) == [B, B] and apply([B, B]) == pytest.approx(-0.2)
@@ -262,13 +258,13 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     assert apply([A, P]) == pytest.approx(0.6)  # What a added is not on the reference's chain.
     half = [0.5, 0.5, 0.0, 0.0]
     assert apply([half, A]) == pytest.approx(0.1)
-    assert accompanying.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
+    assert routes.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
 
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
     params, route = make_params(3), [B, A]
     videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.ahead)]
-    found = jax.jit(lambda *v: accompanying.sharpen(STACK, params, route, *v))(*videos)
+    found = jax.jit(lambda *v: routes.sharpen(STACK, params, route, *v))(*videos)
     for i, t in itertools.product(range(2), range(2)):
         frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
         for number, name in enumerate("ba"):
@@ -305,9 +301,11 @@ def test_one_batch_is_overfitted(frames):
     )
     before = float(accompanying.stage_psnr(frames.frame, frames.target, 1).mean())
     update = jax.jit(update)
-    for _ in range(120):
+    for step in range(120):
         state, metrics = update(state, frames)
-    assert float(metrics["psnr"]) > before + 1.0
+        if step == 59:
+            reference = float(metrics["psnr"])
+    assert reference > before + 0.5 and float(metrics["psnr"]) > reference + 0.2
 
 
 @pytest.mark.parametrize(
@@ -322,6 +320,7 @@ def test_one_batch_is_overfitted(frames):
         ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),
         ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
         ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
+        ({}, {"optimisation": "masked"}, "trains nothing with selection.from_reference"),
         ({}, {"mode": 1}, r"selection.mode is not one of from_reference, optimisation"),
         (
             {},
@@ -336,7 +335,9 @@ def test_refused_fields(fields, selection, message):
         build.make_stack(fields, selection, 32, 32)
 
 
-@pytest.mark.parametrize("route", [None, [A], [A, [1, 0]], [A, "abcd"], [A, [2.0, 0, 0, 0]]])
+@pytest.mark.parametrize(
+    "route", [None, [A], [A, [1, 0]], [A, "abcd"], [A, [2.0, 0, 0, 0]], [A, [0, 0, 0, 0]]]
+)
 def test_a_route_that_does_not_fit_is_refused(route):
     with pytest.raises(InputError, match="must give shares of a, b, p and keep for each of 2"):
-        accompanying.check_route(route, STACK, SELECTION)
+        routes.check_route(route, STACK, SELECTION, "run")

@@ -16,18 +16,19 @@ def run(*args):
     )
 
 
-def write(folder, psnr, rate):
+def write(folder, psnr, seconds):
     folder.mkdir()
     lines = []
     for step in (10, 20):
-        lines.append({"step": step, "steps_per_second": rate})
-        lines.append({"step": step, "evaluation": {"ours": {"psnr": {"mean": psnr + step}}}})
+        lines.append({"step": step, "steps_per_second": 3.0})
+        found = {"ours": {"psnr": {"mean": psnr + step}}}
+        lines.append({"step": step, "seconds": seconds * step, "evaluation": found})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     return folder
 
 
 def test_means_over_seeds_against_steps_and_seconds(tmp_path):
-    first, second = write(tmp_path / "a", 1.0, 5.0), write(tmp_path / "b", 3.0, 2.5)
+    first, second = write(tmp_path / "a", 1.0, 0.2), write(tmp_path / "b", 3.0, 0.4)
     done = run(f"--runs=plain={first},{second}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "convergence.json").read_text())["curves"]["plain"]

@@ -1,18 +1,18 @@
 """Training whole: resume equals unbroken, smoke presets run, the predictor predicts."""
 
-import functools
 import importlib.util
 import json
 import pathlib
+import shutil
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vidpred_jax
-from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, train
-from vidpred_jax.models import accompanying
+from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, routes, train
 from vidpred_jax.types import InputError, UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -117,30 +117,37 @@ def test_predictor(trained, clip):
     assert set(np.unique(snapped.fusion)) <= {0, 128, 255}
 
 
-def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip):
-    plain = vidpred_jax.load(folder=trained).predict(clip.frames[:16], clip.labels[:16], 6)
-    load = functools.partial(vidpred_jax.load, folder=trained, accompanying="newest")
-    sharpened = load().predict(clip.frames[:16], clip.labels[:16], 6)
+def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip, tmp_path):
+    run = tmp_path / "accompanying"
+    shutil.copytree(trained / "accompanying", run)
+    (meta,) = (run / "checkpoints" / "4" / "meta").glob("metadata*")
+    found = json.loads(meta.read_text())
+    route = [[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]]  # Surely not what was frozen.
+    meta.write_text(json.dumps({**found, "route": route}))
+    predict = lambda **fields: vidpred_jax.load(folder=trained, **fields).predict(
+        clip.frames[:16], clip.labels[:16], 6
+    )
+    plain, sharpened = predict(), predict(accompanying=str(run))
     np.testing.assert_array_equal(sharpened.fusion, plain.fusion)
-    run = trained / "accompanying"
-    stack, params, route = experiment_accompanying.load(str(run))
-    assert [list(share) for share in route] == checkpoint.read_meta(run)["route"]
-    videos = (fusion.to_float(x[None]) for x in (plain.frames, plain.fusion))
+    stack, params, read = experiment_accompanying.load(str(run))
+    assert [list(share) for share in read] == route
+    videos = [fusion.to_float(x[None]) for x in (plain.frames, plain.fusion)]
     ahead = np.arange(1.0, 7, dtype=np.float32)[None]
-    expected = accompanying.sharpen(stack, params, route, *videos, ahead)
-    difference = sharpened.frames - np.asarray(fusion.to_uint8(np.asarray(expected)))[0].astype(int)
+    expected = np.asarray(routes.sharpen(stack, params, route, *map(jnp.asarray, (*videos, ahead))))
+    difference = sharpened.frames - fusion.to_uint8(expected)[0].astype(int)
     assert np.abs(difference).max() <= 2  # The plain frames were rounded to 8 bits in between.
+    assert np.abs(sharpened.frames - plain.frames.astype(int)).max() > 2
     with pytest.raises(InputError, match="holds a fusion run; an accompanying run is needed"):
-        load(accompanying=str(trained / "fusion"))
+        predict(accompanying=str(trained / "fusion"))
 
 
 def test_stage_3_refusals(trained, tmp_path, data_dir):
     runs = {f"{stage}_run": str(trained / stage) for stage in ("fusion", "translator")}
     cases = [
-        ({"evaluation__clips": 0}, "the route is chosen on validation clips, and there are none"),
+        ({"evaluation__clips": 0}, "the route is chosen on validation clips of 48 frames, and"),
         (
             {"reference_steps": 4},
-            r"reference_steps \(4\) must be 0 or more and below num_steps \(4\)",
+            r"reference_steps \(4\) must be 1 or more and below num_steps \(4\)",
         ),
         ({"loss__magic": 1}, "unexpected keyword argument 'magic'"),
         ({"data__num_frames": 17}, r"data.num_frames \(17\) must be at least 18"),

@@ -10,11 +10,13 @@ from vidpred_jax import (
     experiment,
     fusion,
     parallel,
+    pipeline,
+    routes,
     steps_accompanying,
     translated,
 )
 from vidpred_jax.datasets import registry
-from vidpred_jax.models import accompanying, build
+from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, InputError
 
 
@@ -83,7 +85,7 @@ def load(run: str, step: int | None = None):
         "batch_stats": {},
     }
     params = checkpoint.restore_inference(run, template, step)["ema"]
-    return stack, params, accompanying.check_route(meta.get("route"), stack, selection)
+    return stack, params, routes.check_route(meta.get("route"), stack, selection, run)
 
 
 def _check(config, builder) -> None:
@@ -92,14 +94,18 @@ def _check(config, builder) -> None:
         raise InputError(
             f"data.num_frames ({config['data']['num_frames']}) must be at least {needed} for this config"
         )
-    if "validation" not in builder.info.splits or not config["evaluation"]["clips"]:
+    length, clips = CONTEXT + config["evaluation"]["horizon"], config["evaluation"]["clips"]
+    places = []
+    if "validation" in builder.info.splits and clips:
+        places = pipeline.window_places(builder.as_data_source(split="validation"), length, length)
+    if not places:
         raise InputError(
-            f"data.name ({config['data']['name']!r}) with evaluation.clips "
-            f"({config['evaluation']['clips']}): the route is chosen on validation clips, and there are none"
+            f"data.name ({config['data']['name']!r}) with evaluation.clips ({clips}): the route is chosen "
+            f"on validation clips of {length} frames, and there are none"
         )
-    if not 0 <= config["reference_steps"] < config["num_steps"]:
+    if not 1 <= config["reference_steps"] < config["num_steps"]:
         raise InputError(
-            f"reference_steps ({config['reference_steps']}) must be 0 or more and below num_steps "
+            f"reference_steps ({config['reference_steps']}) must be 1 or more and below num_steps "
             f"({config['num_steps']})"
         )
 
@@ -110,8 +116,8 @@ class _Route:
     def __init__(self, stack, selection, frozen, reference_steps):
         self._stack, self._selection, self._frozen = stack, selection, frozen
         self._reference_steps = reference_steps
-        self._route = [[0.0, 0.0, 0.0, 1.0]] * len(stack.scales)
-        self._validation, self._compiled = None, functools.cache(self._compile)
+        self._route = [routes.KEPT] * len(stack.scales)
+        self._validation, self._compiled = None, functools.lru_cache(maxsize=2)(self._compile)
 
     def freeze(self, current, windows) -> dict:
         """The route by the state's EMA parameters; {} where there are no windows (other processes)."""
@@ -122,11 +128,10 @@ class _Route:
             self._validation = self._frozen.windows(windows, current.frozen)
         selection = self._selection
         if selection.reference and int(current.step) <= self._reference_steps:
-            self._route = [[0.0, 0.0, 1.0, 0.0]] * len(self._stack.scales)
+            reference = [[0.0, 0.0, 1.0, 0.0]] * len(self._stack.scales)
+            self._route = routes.keep_best(self._stack, current.ema, reference, self._validation)
         else:
-            self._route = accompanying.freeze_route(
-                self._stack, selection, current.ema, self._validation
-            )
+            self._route = routes.freeze_route(self._stack, selection, current.ema, self._validation)
         return {"route": self._route}
 
     def translate(self, horizon, current, seen):
@@ -141,6 +146,4 @@ class _Route:
         )
 
     def _compile(self, route):
-        return jax.jit(
-            lambda params, *videos: accompanying.sharpen(self._stack, params, route, *videos)
-        )
+        return jax.jit(lambda params, *videos: routes.sharpen(self._stack, params, route, *videos))

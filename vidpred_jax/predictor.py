@@ -13,11 +13,11 @@ from vidpred_jax import (
     experiment_accompanying,
     fusion,
     rollout,
+    routes,
     runs,
     segmentation,
     steps,
 )
-from vidpred_jax.models import accompanying as accompanying_model
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
 _A = {"fusion": "a fusion", "translator": "a translator", "accompanying": "an accompanying"}
@@ -78,7 +78,7 @@ def _load_accompanying(run: str, height: int, width: int):
         )
 
     def sharpen(params, frames, pictures, ahead):
-        return accompanying_model.sharpen(stack, params, route, frames, pictures, ahead)
+        return routes.sharpen(stack, params, route, frames, pictures, ahead)
 
     return sharpen, params
 

@@ -62,7 +62,7 @@ def make_translate(predictor, translator, *, targets, predicted_fraction=1.0, sn
 def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema_decay=0.99):
     """`(state, translated, axis_name) -> (state, metrics)`: one update of p, or of a and b.
 
-    The first `reference_steps` steps train p, the rest the pair (without a reference, all do).
+    The first `reference_steps` steps train p, the rest the pair; 0 where there is no reference.
     optimizers: {stack: optax transformation}. loss: of `make_loss`.
     """
 
@@ -71,8 +71,6 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         return loss(pred, target)
 
     def reference_loss(params, x: Translated):
-        if not selection.reference:
-            return pair_loss(params, x)
         found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.ahead)
         parts = [
             stage_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)
@@ -99,9 +97,11 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         gradient = lambda f: jax.value_and_grad(f, has_aux=True)
         first = jnp.asarray(selection.reference) & (state.step < reference_steps)
         # One branch is computed; the gradient of what it does not train is zero.
-        (value, metrics), grads = jax.lax.cond(
-            first, gradient(reference_loss), gradient(pair_loss), params, x
-        )
+        losses_of = gradient(reference_loss), gradient(pair_loss)
+        if selection.reference:
+            (value, metrics), grads = jax.lax.cond(first, *losses_of, params, x)
+        else:
+            (value, metrics), grads = losses_of[1](params, x)
         metrics = {"loss": value, **metrics}
         if axis_name:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
@@ -177,6 +177,7 @@ def make_training(
 
     loss, optimizer: fields of `make_loss` and `state.make_optimizer`. frozen: for `make_translate`.
     """
+    reference_steps *= selection.reference  # Without one, every step trains the pair.
     frame, ahead = jnp.zeros((1, *size, 3)), jnp.ones(1)
     names, make = selection.stacks, jax.jit(stack.init)
     keys = jax.random.split(key, len(names))

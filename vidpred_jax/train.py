@@ -78,6 +78,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
         if save_now:
             progress.check(step)  # Before anything is saved.
             found = made.freeze(state, windows)
+            progress.pause()
         if last or step % config["log_every"] == 0:
             values = progress.means(step)
             if is_main:
@@ -86,7 +87,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
         if is_main and evaluate_now:
             summary = experiment.validate(made, state, windows)
             if summary:
-                writer.write_evaluation(step, summary)
+                writer.write_evaluation(step, progress.seconds, summary)
                 log(_describe(step, summary))
                 _write_sample(workdir / "samples" / f"step_{step:07d}.png", made, state, windows)
         if save_now:
@@ -137,6 +138,11 @@ class _Progress:
     def pause(self) -> None:
         """Leaves what was done since the last check (evaluating, saving) out of the rate."""
         self._clock = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of training since this start, without compiling, evaluating and saving."""
+        return self._seconds
 
     def means(self, step: int) -> dict[str, float]:
         """Metrics averaged since the last call."""
@@ -200,8 +206,9 @@ class _MetricsWriter:
         for name, value in values.items():
             self._board.add_scalar(f"train/{name}", value, step)
 
-    def write_evaluation(self, step, summary):
-        self._file.write(json.dumps({"step": step, "evaluation": summary}) + "\n")
+    def write_evaluation(self, step, seconds, summary):
+        line = {"step": step, "seconds": round(seconds, 2), "evaluation": summary}
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for predictor, found in summary.items():
             for metric, values in found.items():

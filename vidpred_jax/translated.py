@@ -15,7 +15,7 @@ from vidpred_jax.types import CONTEXT, HORIZON, InputError
 _AT_ONCE = 4  # Clips translated at once.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class Frozen:
     """predictor, translator: modules. variables: {"fusion": parameters, "translator": variables}."""
 
@@ -39,8 +39,12 @@ class Frozen:
         ahead = jnp.broadcast_to(jnp.arange(1.0, horizon + 1), frames.shape[:2])
         return frames, pictures, ahead
 
-    @functools.cache  # noqa: B019 - as long as this object, which is as long as the run.
-    def _roll(self, horizon):
+    @functools.cached_property
+    def _roll(self):
+        """horizon -> the compiled rollout."""
+        return functools.lru_cache(maxsize=4)(self._make_roll)
+
+    def _make_roll(self, horizon):
         roll = rollout.make_rollout(
             self.predictor, horizon, snap_labels=self.snap_labels, translate=self.translator.apply
         )

@@ -15,18 +15,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from vidpred_jax.models import convolution
 from vidpred_jax.models.layers import Conv
 from vidpred_jax.models.motion import resize
-from vidpred_jax.types import InputError
 
 STACKS = ("a", "b", "p")
-KEEP = len(STACKS)  # The choice that leaves a picture as it is (ours).
-_KEEP = [0.0, 0.0, 0.0, 1.0]
 TRANSMISSIONS = ("hard", "soft", "none")
 OPTIMISATIONS = ("masked", "weighted", "all")
 _SOFTNESS = 1.0  # dB of PSNR by which one candidate's share falls to 1/e of another's.
@@ -166,7 +162,7 @@ class Selection:
     is fed its own. optimisation: `masked` trains only frames and stages that are behind, `weighted`
     gives the others a smaller weight, `all` does not select. from_reference: the pair starts from the
     trained reference (b with a tenth of its random start added, for two equal nets stay equal), not
-    from random weights; `masked` would then train nothing at first, for nothing is behind.
+    from random weights; not with `masked`: nothing would be behind, and nothing trained.
     """
 
     reference: bool = True
@@ -181,6 +177,11 @@ class Selection:
                 raise ValueError(
                     f"selection.{field} ({getattr(self, field)!r}) must be one of {', '.join(known)}"
                 )
+        if self.optimisation == "masked" and self.reference and self.from_reference:
+            raise ValueError(
+                "selection.optimisation ('masked') trains nothing with selection.from_reference: a pair "
+                "that starts from the reference is not behind it; set that to False"
+            )
 
     def start_pair(self, params: dict) -> dict:
         """Parameters as the pair's training begins."""
@@ -248,105 +249,3 @@ def run_pair(stack: Stack, selection: Selection, params: dict, frame, fusion, ah
         )
         feeds = {**feeds, **{name: fixed[name] for name in ("p",) if name in fixed}}
     return passes
-
-
-def freeze_route(stack: Stack, selection: Selection, params: dict, batches) -> list[list[float]]:
-    """The route for use without true frames: for each stage the shares of a, b, p and `keep`.
-
-    batches: frames of validation clips, each with fields frame, fusion, ahead and target. As in
-    training, but by the mean PSNR over all of them; of what that gives, as many stages are kept from
-    the first on as leave the PSNR no lower than it came (ours).
-    """
-    weights = np.array([len(batch.frame) for batch in batches])
-    mean = lambda values: np.average([np.asarray(v).mean(-1) for v in values], 0, weights)
-    feeds = [dict.fromkeys(selection.stacks, batch.frame) for batch in batches]
-    route, chains = [], selection.transmission == "none"
-    run = jax.jit(_measured, static_argnums=(0, 1, 3))
-    for number in range(len(stack.scales)):
-        outputs = [
-            run(stack, selection, params, number, feed, batch)
-            for feed, batch in zip(feeds, batches, strict=True)
-        ]
-        quality = mean([quality for _, quality in outputs])
-        share = np.asarray(shares(jnp.asarray(quality), selection.transmission == "soft"))
-        route.append([*(round(float(x), 6) for x in share), 0.0])
-        for feed, (found, _) in zip(feeds, outputs, strict=True):
-            passed = blend(found, jnp.asarray(share)[:, None])
-            for name in selection.stacks:
-                feed[name] = found[name] if chains or name == "p" else passed
-    if chains:  # The stack that ends best, from its first stage to its last.
-        route = [route[-1]] * len(route)
-    before = mean([stage_psnr(batch.frame, batch.target, 1) for batch in batches])
-    for last in range(len(route), 0, -1):  # The longest beginning that costs no PSNR.
-        shorter = route[:last] + [_KEEP] * (len(route) - last)
-        sharpen = jax.jit(
-            lambda x, r=shorter: apply_route(stack, params, r, x.frame, x.fusion, x.ahead)
-        )
-        if mean([stage_psnr(sharpen(batch), batch.target, 1) for batch in batches]) >= before:
-            return shorter
-    return [_KEEP] * len(route)
-
-
-def _measured(stack, selection, params, number, feeds, batch):
-    """(frames by stack, their qualities (3, n)) after a stage."""
-    found = candidates(stack, selection, params, number, feeds, (batch.fusion, batch.ahead))
-    return found, qualities(found, batch.target, stack.scales[number])
-
-
-def apply_route(stack: Stack, params: dict, route, frame, fusion, ahead):
-    """The sharpened frame (n, h, w, 3) by a frozen route; stages without a share are not run."""
-    reference = frame
-    last = max((k for k, share in enumerate(route) if share[2]), default=-1)
-    for number, share in enumerate(route):
-        found = {}
-        if number <= last:
-            reference = stack.apply(
-                {"params": params["p"]}, number, reference, fusion, ahead, method="stage"
-            )
-            found["p"] = reference
-        # What is replaced whole by the reference's own chain later on is not needed.
-        needed = not any(later[2] == 1 for later in route[number:])
-        for i, name in enumerate(("a", "b")):
-            if share[i] and needed:
-                found[name] = stack.apply(
-                    {"params": params[name]}, number, frame, fusion, ahead, method="stage"
-                )
-        if needed or share[2] == 1:
-            frame = share[KEEP] * frame + sum(
-                share[i] * found[name] for i, name in enumerate(STACKS) if share[i]
-            )
-    return frame
-
-
-def check_route(route, stack: Stack, selection: Selection) -> tuple[tuple[float, ...], ...]:
-    """A route read from a checkpoint. Raises InputError unless it gives every stage its shares."""
-    try:
-        found = tuple(tuple(float(x) for x in share) for share in route)
-        fits = len(found) == len(stack.scales) and all(len(share) == KEEP + 1 for share in found)
-        exist = {*(STACKS.index(name) for name in selection.stacks), KEEP}
-        fits &= all(0 <= x <= 1 and (not x or i in exist) for s in found for i, x in enumerate(s))
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise InputError(
-            f"the checkpoint's route {route!r} must give shares of a, b, p and keep for each of "
-            f"{len(stack.scales)} stages"
-        )
-    return found
-
-
-def sharpen(stack: Stack, params: dict, route, frames, pictures, ahead):
-    """`apply_route` of videos (b, t, h, w, 3) and ahead (b, t)."""
-    flat = lambda x: x.reshape(-1, *x.shape[2:])
-    found = apply_route(stack, params, route, flat(frames), flat(pictures), flat(ahead))
-    return found.reshape(frames.shape)
-
-
-def describe(route) -> str:
-    """A route in words, e.g. `a b keep`."""
-    names = (*STACKS, "keep")
-    words = []
-    for share in route:
-        parts = [f"{x:.2f}*{n}" if x < 1 else n for x, n in zip(share, names, strict=True) if x]
-        words.append("+".join(parts))
-    return " ".join(words)

@@ -92,7 +92,8 @@ class Generator(nn.Module):
     ) -> Float[Array, "b t h w 3"]:
         """references: the last observed RGB frames, oldest first, and their fusion pictures.
 
-        ahead: frames from the newest reference to each fusion picture; seen only with references.
+        ahead: frames from the newest reference to each fusion picture; seen with references or an
+        accompanying stack.
         """
         b, t, h, w, _ = fusion.shape
         self.check(h, w)
