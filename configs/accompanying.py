@@ -51,6 +51,7 @@ def get_config(preset: str = "") -> ConfigDict:
         transmission="hard",
         optimisation="weighted",
         from_reference=True,
+        end_to_end=False,
     )
     config.loss = dict(l1=10.0, ssim=1.0, sharpness=0.25)
     config.optimizer = dict(

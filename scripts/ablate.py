@@ -65,6 +65,7 @@ VARIANTS = {
     "no transmission": {"selection": {"transmission": "none"}},
     "soft transmission": {"selection": {"transmission": "soft"}},
     "no selective optimisation": {"selection": {"optimisation": "all"}},
+    "end to end": {"selection": {"end_to_end": True}},
     "masked optimisation": {"selection": {"optimisation": "masked", "from_reference": False}},
     "weighted, random start": {"selection": {"from_reference": False}},
     "1 scale": {"model": {"scales": (1,), "widths": (24,)}},

@@ -1,5 +1,6 @@
 """The accompanying convolution: what is passed on, what is trained, the frozen route."""
 
+import dataclasses
 import itertools
 
 import chex
@@ -166,18 +167,22 @@ def test_only_stages_that_are_behind_are_trained(frames):
         assert all(x > 0 for x in jax.tree.leaves(moved[name]["stages_1"]))
 
 
-def test_no_gradient_crosses_a_transmission(frames):
-    """The loss of the second stage says nothing to the first."""
+@pytest.mark.parametrize("end_to_end", [False, True])
+def test_gradients_cross_a_transmission_only_end_to_end(end_to_end, frames):
+    """Else the loss of the second stage says nothing to the first."""
+    selection = dataclasses.replace(SELECTION, end_to_end=end_to_end)
     params = make_params(0)
 
     def loss(params):
         passes = accompanying.run_pair(
-            STACK, SELECTION, params, frames.frame, frames.fusion, frames.ahead, frames.target
+            STACK, selection, params, frames.frame, frames.fusion, frames.ahead, frames.target
         )
         return sum(jnp.square(passes[1]["found"][name]).sum() for name in ("a", "b", "p"))
 
     grads = jax.jit(jax.grad(loss))(params)
-    assert all((x == 0).all() for x in jax.tree.leaves([grads["p"], grads["a"]["stages_0"]]))
+    firsts = jax.tree.leaves([grads[name]["stages_0"] for name in ("a", "b")])
+    assert any((x != 0).any() for x in firsts) == end_to_end
+    assert all((x == 0).all() for x in jax.tree.leaves(grads["p"]))
     assert all((x != 0).any() for x in jax.tree.leaves(grads["a"]["stages_1"]))
 
 
@@ -204,6 +209,7 @@ def test_the_reference_is_trained_first_then_the_pair(frames):
     "fields",
     [
         {"reference": False},
+        {"end_to_end": True},
         {"pair": False},
         {"transmission": "none"},
         {"transmission": "soft", "optimisation": "weighted"},
@@ -321,7 +327,7 @@ def test_one_batch_is_overfitted(frames):
         ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
         ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
         ({}, {"optimisation": "masked"}, "trains nothing with selection.from_reference"),
-        ({}, {"mode": 1}, r"selection.mode is not one of from_reference, optimisation"),
+        ({}, {"mode": 1}, r"selection.mode is not one of end_to_end, from_reference"),
         (
             {},
             {"transmission": "x"},

@@ -162,7 +162,8 @@ class Selection:
     is fed its own. optimisation: `masked` trains only frames and stages that are behind, `weighted`
     gives the others a smaller weight, `all` does not select. from_reference: the pair starts from the
     trained reference (b with a tenth of its random start added, for two equal nets stay equal), not
-    from random weights; not with `masked`: nothing would be behind, and nothing trained.
+    from random weights; not with `masked`: nothing would be behind, and nothing trained. end_to_end:
+    gradients of a stage also reach the stages whose frames were passed on to it.
     """
 
     reference: bool = True
@@ -170,6 +171,7 @@ class Selection:
     transmission: str = "hard"
     optimisation: str = "weighted"
     from_reference: bool = True
+    end_to_end: bool = False
 
     def __post_init__(self):
         for field, known in (("transmission", TRANSMISSIONS), ("optimisation", OPTIMISATIONS)):
@@ -232,7 +234,8 @@ def run_pair(stack: Stack, selection: Selection, params: dict, frame, fusion, ah
     """One pass of the algorithm with the true frame at hand: a list of one dict a stage.
 
     Each holds `found` (frames by stack), `quality` (3, n) and `passed`. Gradients reach the pair's
-    own stages alone: what a stage is fed, the reference and the choice are constants.
+    stages alone, and without `end_to_end` each stage's own: then what it is fed is a constant, as the
+    reference and the choice always are.
     """
     feeds, passes = dict.fromkeys(selection.stacks, frame), []
     for number, scale in enumerate(stack.scales):
@@ -240,12 +243,11 @@ def run_pair(stack: Stack, selection: Selection, params: dict, frame, fusion, ah
         if "p" in found:
             found["p"] = jax.lax.stop_gradient(found["p"])
         quality = jax.lax.stop_gradient(qualities(found, target, scale))
-        fixed = jax.lax.stop_gradient(found)
-        passed = blend(fixed, shares(quality, selection.transmission == "soft"))
+        fed = found if selection.end_to_end else jax.lax.stop_gradient(found)
+        passed = blend(fed, shares(quality, selection.transmission == "soft"))
         passes.append({"found": found, "quality": quality, "passed": passed})
         # The reference's chain is its own from the first stage to the last.
-        feeds = (
-            dict.fromkeys(selection.stacks, passed) if selection.transmission != "none" else fixed
-        )
-        feeds = {**feeds, **{name: fixed[name] for name in ("p",) if name in fixed}}
+        feeds = dict(fed)
+        if selection.transmission != "none":
+            feeds |= {name: passed for name in selection.stacks if name != "p"}
     return passes
