@@ -66,6 +66,7 @@ VARIANTS = {
     "soft transmission": {"selection": {"transmission": "soft"}},
     "no selective optimisation": {"selection": {"optimisation": "all"}},
     "end to end": {"selection": {"end_to_end": True}},
+    "last loss alone": {"selection": {"end_to_end": True, "deep_supervision": False}},
     "masked optimisation": {"selection": {"optimisation": "masked", "from_reference": False}},
     "weighted, random start": {"selection": {"from_reference": False}},
     "1 scale": {"model": {"scales": (1,), "widths": (24,)}},
@@ -219,8 +220,8 @@ class _Variant:
         """The route, held to the same rule for all: it may not cost PSNR on validation clips."""
         params = dict(self.state.ema)
         if self.reference_only:  # The pair was not trained.
-            route = [[0.0, 0.0, 1.0, 0.0]] * len(self.stack.scales)
-            self.route = routes.keep_best(self.stack, params, route, validation)
+            reference = [routes.alone("p", self.stack)]
+            self.route = routes.keep_best(self.stack, params, reference, validation)
         else:
             self.route = routes.freeze_route(self.stack, self.selection, params, validation)
         route = self.route

@@ -11,15 +11,12 @@ import json
 import pathlib
 import sys
 
-import matplotlib
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
 from vidpred_jax import cli, video_io
 from vidpred_jax.types import InputError
-
-matplotlib.use("Agg")
 
 _RUNS = flags.DEFINE_multi_string("runs", [], "A curve NAME=RUN[,RUN...], its runs the seeds.")
 _OUTPUT = flags.DEFINE_string("output", "convergence", "Folder of convergence.json and .png.")

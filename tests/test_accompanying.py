@@ -117,12 +117,17 @@ def test_a_pass_equals_a_plain_loop(frames):
             )
 
 
-def pair_gradient(params, x, selection=SELECTION, stack=STACK):
-    """Gradients of the pair's loss, by one update of SGD with rate 1."""
-    first, update = make_training(selection, reference_steps=0, stack=stack)
-    first = first.replace(params={"g": params, "d": {}})
-    after, metrics = jax.jit(update)(first, x)
-    return jax.tree.map(lambda a, b: np.abs(a - b).max(), after.params["g"], params), metrics
+@pytest.fixture(scope="module")
+def pair_update():
+    """How far one update of the pair moves its parameters: `(params, x) -> (moved, metrics)`."""
+    first, update = make_training(SELECTION, reference_steps=0)
+    update = jax.jit(update)
+
+    def move(params, x):
+        after, metrics = update(first.replace(params={"g": params, "d": {}}), x)
+        return jax.tree.map(lambda a, b: np.abs(a - b).max(), after.params["g"], params), metrics
+
+    return move
 
 
 def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
@@ -149,18 +154,18 @@ def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
     return first.replace(opt_state={"g": opt_state, "d": {}}), update
 
 
-def test_only_stages_that_are_behind_are_trained(frames):
+def test_only_stages_that_are_behind_are_trained(frames, pair_update):
     """A pair as good as its reference is left alone; a spoilt stage of it is trained."""
     params = make_params(0)
-    moved, metrics = pair_gradient(params, frames)
+    moved, metrics = pair_update(params, frames)
     assert all(x == 0 for x in jax.tree.leaves(moved["p"]))  # Frozen.
     # A reference equal to a: nowhere behind, nothing is trained.
-    moved, metrics = pair_gradient({**params, "p": params["a"]}, frames)
+    moved, metrics = pair_update({**params, "p": params["a"]}, frames)
     assert float(metrics["behind"]) == 0 and all(x == 0 for x in jax.tree.leaves(moved))
     # A pair spoilt in its second stage alone: that stage is trained, in both of the pair.
     spoilt = jax.tree.map(jnp.copy, params["p"])
     spoilt["stages_1"]["correction"]["bias"] += 0.5
-    moved, metrics = pair_gradient({"a": spoilt, "b": spoilt, "p": params["p"]}, frames)
+    moved, metrics = pair_update({"a": spoilt, "b": spoilt, "p": params["p"]}, frames)
     assert float(metrics["behind"]) == pytest.approx(0.5)
     for name in ("a", "b"):
         assert all(x == 0 for x in jax.tree.leaves(moved[name]["stages_0"]))
@@ -209,7 +214,7 @@ def test_the_reference_is_trained_first_then_the_pair(frames):
     "fields",
     [
         {"reference": False},
-        {"end_to_end": True},
+        {"end_to_end": True, "deep_supervision": False},
         {"pair": False},
         {"transmission": "none"},
         {"transmission": "soft", "optimisation": "weighted"},
@@ -239,11 +244,11 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
             still[name][stage]["correction"]["bias"] += shift
     grey = jnp.zeros((3, 32, 32, 3))
 
+    def batch(brightness):
+        return steps_accompanying.Translated(grey, grey, jnp.ones(3), grey + brightness)
+
     def freeze(*brightness, params=still):
-        batches = [
-            steps_accompanying.Translated(grey, grey, jnp.ones(3), grey + x) for x in brightness
-        ]
-        return routes.freeze_route(STACK, SELECTION, params, batches)
+        return routes.freeze_route(STACK, SELECTION, params, [batch(x) for x in brightness])
 
     def apply(route, params=still):
         return float(routes.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0])
@@ -264,6 +269,9 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     assert apply([A, P]) == pytest.approx(0.6)  # What a added is not on the reference's chain.
     half = [0.5, 0.5, 0.0, 0.0]
     assert apply([half, A]) == pytest.approx(0.1)
+    # Of two stages that are well alone and not together, the better stack's are kept.
+    assert routes.keep_best(STACK, still, [[B, B], [A, A], [A, KEEP]], [batch(0.2)]) == [A, A]
+    assert routes.keep_best(STACK, still, [[B, B], [A, P]], [batch(0.1)]) == [A, KEEP]
     assert routes.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
 
 
@@ -327,7 +335,8 @@ def test_one_batch_is_overfitted(frames):
         ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
         ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
         ({}, {"optimisation": "masked"}, "trains nothing with selection.from_reference"),
-        ({}, {"mode": 1}, r"selection.mode is not one of end_to_end, from_reference"),
+        ({}, {"mode": 1}, r"selection.mode is not one of deep_supervision, end_to_end"),
+        ({}, {"deep_supervision": False}, r"\(False\) needs selection.end_to_end"),
         (
             {},
             {"transmission": "x"},

@@ -61,6 +61,7 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generator_and_discriminator(name):
     model = GENERATORS[name]
+    model.check(16, 16)
     picture, seen = uniform(0, 2, 2, 16, 16, 3), references(model, 2, 16)
     ahead = jnp.array([[1.0, 9.0], [4.0, 2.0]])
     variables = jax.jit(model.init)(jax.random.key(1), picture, seen, ahead)

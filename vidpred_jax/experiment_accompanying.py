@@ -128,7 +128,7 @@ class _Route:
             self._validation = self._frozen.windows(windows, current.frozen)
         selection = self._selection
         if selection.reference and int(current.step) <= self._reference_steps:
-            reference = [[0.0, 0.0, 1.0, 0.0]] * len(self._stack.scales)
+            reference = [routes.alone("p", self._stack)]
             self._route = routes.keep_best(self._stack, current.ema, reference, self._validation)
         else:
             self._route = routes.freeze_route(self._stack, selection, current.ema, self._validation)

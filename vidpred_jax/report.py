@@ -6,15 +6,11 @@ import json
 import os
 import pathlib
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from vidpred_jax import evaluate, page, video_io
 from vidpred_jax.summary import summarize
 from vidpred_jax.types import InputError
-
-matplotlib.use("Agg")
 
 CSV_COLUMNS = ("predictor", "metric", "step", "mean", "low", "high", "n_clips", "n_windows")
 _NAIVE_STYLES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
@@ -124,6 +120,8 @@ def _draw_all(found, naive, blame, reference) -> dict[str, bytes]:
 
 def _draw(panels, naive, reference) -> bytes:
     """A PNG of panels side by side: (metric, {predictor: entry})."""
+    from matplotlib.figure import Figure  # Slow to import, and not needed by most commands.
+
     figure = Figure(
         figsize=(7 if len(panels) == 1 else 4.6 * len(panels), 4.2), layout="constrained"
     )

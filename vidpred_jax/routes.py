@@ -3,6 +3,8 @@
 A route gives every stage its shares of a, b, p and `keep`, which leaves a frame as it is (ours).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,61 +21,87 @@ def freeze_route(stack: Stack, selection: Selection, params: dict, batches) -> l
     """The route for use without true frames: for each stage the shares of a, b, p and `keep`.
 
     batches: frames of validation clips, each with fields frame, fusion, ahead and target. As in
-    training, but by the mean PSNR over all of them; of what that gives, as many stages are kept from
-    the first on as leave the PSNR no lower than it came (ours).
+    training, but by the mean PSNR over all of them. Each stack alone, from its first stage to its
+    last, competes with that by `keep_best` (ours): the best of every stage need not end best.
     """
+    wanted = [alone(name, stack) for name in selection.stacks]
+    if selection.transmission != "none":  # Else no stage takes over from another.
+        wanted.insert(0, _transmitted(stack, selection, params, batches))
+    return keep_best(stack, params, wanted, batches)
+
+
+def _transmitted(stack, selection, params, batches):
+    """Selective transmission from stage to stage."""
     feeds = [dict.fromkeys(selection.stacks, batch.frame) for batch in batches]
-    route, chains = [], selection.transmission == "none"
-    run = jax.jit(_measured, static_argnums=(0, 1, 3))
-    for number in range(len(stack.scales)):
-        outputs = [
-            run(stack, selection, params, number, feed, batch)
+    route = []
+    for number, scale in enumerate(stack.scales):
+        found = [
+            {name: _stage(stack, number, params[name], feed[name], batch) for name in feed}
             for feed, batch in zip(feeds, batches, strict=True)
         ]
-        quality = _mean([quality for _, quality in outputs], batches)
-        share = np.asarray(
-            accompanying.shares(jnp.asarray(quality), selection.transmission == "soft")
-        )
+        measured = [_qualities(x, b.target, scale) for x, b in zip(found, batches, strict=True)]
+        quality = jnp.asarray(_mean(measured, batches))
+        share = accompanying.shares(quality, selection.transmission == "soft")
         route.append([*(round(float(x), 6) for x in share), 0.0])
-        for feed, (found, _) in zip(feeds, outputs, strict=True):
-            passed = accompanying.blend(found, jnp.asarray(share)[:, None])
-            for name in selection.stacks:
-                feed[name] = found[name] if chains or name == "p" else passed
-    if chains:  # The stack that ends best, from its first stage to its last.
-        route = [route[-1]] * len(route)
-    return keep_best(stack, params, route, batches)
+        for feed, outputs in zip(feeds, found, strict=True):
+            passed = accompanying.blend(outputs, share[:, None])
+            for name in feed:
+                feed[name] = outputs[name] if name == "p" else passed
+    return route
 
 
-def keep_best(stack: Stack, params: dict, route, batches) -> list[list[float]]:
-    """As many of a route's stages, from the first on, as leave PSNR no lower than it came (ours)."""
-    whole = jax.jit(accompanying.stage_psnr, static_argnums=2)
-    before = _mean([whole(b.frame, b.target, 1) for b in batches], batches)
-    run = jax.jit(_sharpened_psnr, static_argnums=(0, 2))
-    for last in range(len(route), 0, -1):
-        shorter = [*route[:last], *[KEPT] * (len(route) - last)]
-        fixed = tuple(map(tuple, shorter))
-        if _mean([run(stack, params, fixed, b) for b in batches], batches) >= before:
-            return shorter
-    return [KEPT] * len(route)
+def alone(name: str, stack: Stack) -> list[list[float]]:
+    """The route through one stack."""
+    return [[float(name == other) for other in (*accompanying.STACKS, "keep")]] * len(stack.scales)
 
 
-def _sharpened_psnr(stack, params, route, batch):
-    found = apply_route(stack, params, route, batch.frame, batch.fusion, batch.ahead)
-    return accompanying.stage_psnr(found, batch.target, 1)
+def keep_best(stack: Stack, params: dict, wanted: list, batches) -> list[list[float]]:
+    """Of some routes the one of highest PSNR on `batches`, the first in a tie (ours).
+
+    Of each, as many stages are kept from the first on as leave PSNR no lower than it came.
+    """
+    best, found = -np.inf, [KEPT] * len(stack.scales)
+    for route in wanted:
+        before, *after = _mean([_psnrs(stack, params, route, b) for b in batches], batches)
+        lasts = [last for last, psnr in enumerate(after, 1) if psnr >= before]
+        if lasts and after[lasts[-1] - 1] > best:
+            last, best = lasts[-1], after[lasts[-1] - 1]
+            found = [*route[:last], *[KEPT] * (len(route) - last)]
+    return found
+
+
+def _psnrs(stack, params, route, batch):
+    """PSNR of every frame as it came and after each stage of a route: (1 + stages, n)."""
+    frame = reference = batch.frame
+    found = [_psnr(frame, batch.target, 1)]
+    for number, share in enumerate(route):
+        outputs = {
+            name: _stage(stack, number, params[name], frame, batch)
+            for name, part in zip("ab", share, strict=False)
+            if part
+        }
+        if any(later[2] for later in route[number:]):
+            reference = outputs["p"] = _stage(stack, number, params["p"], reference, batch)
+        passed = accompanying.blend(outputs, jnp.asarray(share[:KEEP])[:, None]) if outputs else 0.0
+        frame = passed + share[KEEP] * frame
+        found.append(_psnr(frame, batch.target, 1))
+    return np.stack(found)
+
+
+_psnr = jax.jit(accompanying.stage_psnr, static_argnums=2)
+_qualities = jax.jit(accompanying.qualities, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _stage(stack, number, params, frame, batch):
+    rest = batch.fusion, batch.ahead
+    return stack.apply({"params": params}, number, frame, *rest, method="stage")
 
 
 def _mean(values, batches):
     """Means over the last axis, of all frames of all batches."""
     weights = [len(batch.frame) for batch in batches]
     return np.average([np.asarray(v).mean(-1) for v in values], 0, weights)
-
-
-def _measured(stack, selection, params, number, feeds, batch):
-    """(frames by stack, their qualities (3, n)) after a stage."""
-    found = accompanying.candidates(
-        stack, selection, params, number, feeds, (batch.fusion, batch.ahead)
-    )
-    return found, accompanying.qualities(found, batch.target, stack.scales[number])
 
 
 def apply_route(stack: Stack, params: dict, route, frame, fusion, ahead):

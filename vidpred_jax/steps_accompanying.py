@@ -73,7 +73,8 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
     def reference_loss(params, x: Translated):
         found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.ahead)
         parts = [
-            stage_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)
+            stage_losses(f, x.target, s).mean()
+            for f, s in selection.supervised(zip(found, stack.scales, strict=True))
         ]
         return sum(parts) / len(parts), {"behind": jnp.ones(()), "psnr": _psnr(found[-1], x)}
 
@@ -82,13 +83,14 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
             stack, selection, params, x.frame, x.fusion, x.ahead, x.target
         )
         total, names = 0.0, [name for name in selection.stacks if name != "p"]
-        for done, scale in zip(passes, stack.scales, strict=True):
+        trained = selection.supervised(zip(passes, stack.scales, strict=True))
+        for done, scale in trained:
             share = selection.weights(done["quality"])
             for name in names:
                 total += (share * stage_losses(done["found"][name], x.target, scale)).mean()
         share = jnp.stack([accompanying.behind(done["quality"]).mean() for done in passes]).mean()
         psnr = _psnr(passes[-1]["passed"], x)
-        return total / (len(names) * len(passes)), {"behind": share, "psnr": psnr}
+        return total / (len(names) * len(trained)), {"behind": share, "psnr": psnr}
 
     def update(state, x: Translated, axis_name=None):
         params, start = state.params["g"], state.step == reference_steps

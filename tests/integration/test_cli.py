@@ -1,33 +1,13 @@
 """The commands as a user types them: files, tables, exit codes and one-line errors."""
 
-import concurrent.futures
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import TRAIN, run, run_many, succeed
 from PIL import Image
 
 from vidpred_jax import video_io
-
-ROOT = pathlib.Path(__file__).parents[2]
-TRAIN = ("-m", "vidpred_jax.train")
-
-
-def run(*args, cwd=ROOT):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(
-        [sys.executable, *map(str, args)], cwd=cwd, env=environment, capture_output=True, text=True
-    )
-
-
-def succeed(*args):
-    done = run(*args)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -320,8 +300,8 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
         ((*prepare,), 2, "give one of --input=FOLDER"),
         ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),
     ]
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        results = pool.map(lambda case: run(*case[0]), cases)
+    (tmp_path / "said").mkdir()
+    results = run_many(tmp_path / "said", [args for args, _, _ in cases])
     for (args, code, text), done in zip(cases, results, strict=True):
         assert done.returncode == code, (args, done.stderr)
         assert text in done.stderr and "Traceback" not in done.stderr, (args, done.stderr)

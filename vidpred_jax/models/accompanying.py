@@ -163,7 +163,8 @@ class Selection:
     gives the others a smaller weight, `all` does not select. from_reference: the pair starts from the
     trained reference (b with a tenth of its random start added, for two equal nets stay equal), not
     from random weights; not with `masked`: nothing would be behind, and nothing trained. end_to_end:
-    gradients of a stage also reach the stages whose frames were passed on to it.
+    gradients of a stage also reach the stages whose frames were passed on to it. deep_supervision:
+    every stage has a loss at its own scale; without it the last alone, which needs end_to_end.
     """
 
     reference: bool = True
@@ -172,6 +173,7 @@ class Selection:
     optimisation: str = "weighted"
     from_reference: bool = True
     end_to_end: bool = False
+    deep_supervision: bool = True
 
     def __post_init__(self):
         for field, known in (("transmission", TRANSMISSIONS), ("optimisation", OPTIMISATIONS)):
@@ -179,6 +181,11 @@ class Selection:
                 raise ValueError(
                     f"selection.{field} ({getattr(self, field)!r}) must be one of {', '.join(known)}"
                 )
+        if not (self.deep_supervision or self.end_to_end):
+            raise ValueError(
+                "selection.deep_supervision (False) needs selection.end_to_end: else only the last stage "
+                "is trained"
+            )
         if self.optimisation == "masked" and self.reference and self.from_reference:
             raise ValueError(
                 "selection.optimisation ('masked') trains nothing with selection.from_reference: a pair "
@@ -193,6 +200,10 @@ class Selection:
         if self.pair:
             started["b"] = jax.tree.map(lambda p, b: p + 0.1 * b, params["p"], params["b"])
         return {**params, **started}
+
+    def supervised(self, stages) -> list:
+        """Of a list of one entry a stage, those of the stages that have a loss."""
+        return list(stages)[0 if self.deep_supervision else -1 :]
 
     @property
     def stacks(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ class Generator(nn.Module):
             )
         check_levels(self.match, height, width, "model.match")
         if self.accompanying:
-            self._stack().check(height, width)
+            self._stack(parent=None).check(height, width)  # Not a part of this module.
         space = 2 ** len(self.widths)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")

@@ -1,0 +1,64 @@
+"""The commands of the package as a user runs them: each in a process of its own."""
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import typing
+
+ROOT = pathlib.Path(__file__).parents[2]
+TRAIN = ("-m", "vidpred_jax.train")
+
+
+class Done(typing.NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*args) -> Done:
+    """A command in a fresh process, from the top of the project."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def succeed(*args) -> str:
+    """What a command prints that must succeed."""
+    done = run(*args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_many(folder: pathlib.Path, commands: list[tuple]) -> list[Done]:
+    """Commands one after the other, each forked from a process that has the imports behind it.
+
+    folder: for what they print.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vidpred_jax.experiment_accompanying", "vidpred_jax.predictor"])
+    found = []
+    for number, args in enumerate(commands):
+        paths = [str(folder / f"{number}.{name}") for name in ("out", "err")]
+        process = context.Process(target=_execute, args=([str(x) for x in args], *paths))
+        process.start()
+        process.join()
+        texts = [pathlib.Path(path).read_text() for path in paths]
+        found.append(Done(process.exitcode, *texts))
+    return found
+
+
+def _execute(args, *paths):
+    for number, path in enumerate(paths, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    if args[0] == "-m":
+        sys.argv = args[1:]
+        runpy.run_module(args[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = args
+        runpy.run_path(args[0], run_name="__main__")
