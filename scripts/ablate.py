@@ -58,17 +58,23 @@ _TIMED = 16  # Frames of a timed call.
 
 VARIANTS = {
     "accompanying": {},
-    "refiner": {"reference_only": True},
-    "reference alone": {"reference_only": True},
-    "no reference": {"selection": {"reference": False}},
-    "single": {"selection": {"pair": False}},
-    "no transmission": {"selection": {"transmission": "none"}},
-    "soft transmission": {"selection": {"transmission": "soft"}},
-    "no selective optimisation": {"selection": {"optimisation": "all"}},
-    "end to end": {"selection": {"end_to_end": True}},
-    "last loss alone": {"selection": {"end_to_end": True, "deep_supervision": False}},
-    "masked optimisation": {"selection": {"optimisation": "masked", "from_reference": False}},
-    "weighted, random start": {"selection": {"from_reference": False}},
+    "refiner": {"refiner": True},
+    "pair": {"pair": True},
+    "no reference": {"pair": True, "selection": {"reference": False}},
+    "single": {"pair": True, "selection": {"pair": False}},
+    "no transmission": {"pair": True, "selection": {"transmission": "none"}},
+    "soft transmission": {"pair": True, "selection": {"transmission": "soft"}},
+    "no selective optimisation": {"pair": True, "selection": {"optimisation": "all"}},
+    "end to end": {"pair": True, "selection": {"end_to_end": True}},
+    "last loss alone": {
+        "pair": True,
+        "selection": {"end_to_end": True, "deep_supervision": False},
+    },
+    "masked optimisation": {
+        "pair": True,
+        "selection": {"optimisation": "masked", "from_reference": False},
+    },
+    "weighted and random start": {"pair": True, "selection": {"from_reference": False}},
     "1 scale": {"model": {"scales": (1,), "widths": (24,)}},
     "2 scales": {"model": {"scales": (2, 1), "widths": (24, 24)}},
     "4 scales": {"model": {"scales": (8, 4, 2, 1), "widths": (32, 32, 24, 24)}},
@@ -196,10 +202,12 @@ class _Variant:
         selection = {**config["selection"], **fields.get("selection", {})}
         self.name, self.route, self.sharpen = name, None, None
         self.stack, self.selection = build.make_stack(model, selection, *size)
-        if name == "refiner":
-            self.stack = _refiner(self.stack, size)
-        self.reference_only = fields.get("reference_only", False)
-        steps = config["num_steps"]
+        steps, reference_steps = config["num_steps"], config["reference_steps"]
+        if fields.get("refiner"):
+            self.stack, reference_steps = _refiner(self.stack, size), steps
+        if fields.get("pair"):  # Half of the steps for it, where the config has none.
+            reference_steps = min(reference_steps, steps // 2)
+        self.reference_only = reference_steps >= steps
         try:
             self.state, update = stage3.make_training(
                 jax.random.key(seed),
@@ -209,7 +217,7 @@ class _Variant:
                 loss=config["loss"],
                 optimizer=config["optimizer"],
                 num_steps=steps,
-                reference_steps=steps if self.reference_only else config["reference_steps"],
+                reference_steps=reference_steps,
                 ema_decay=config["ema_decay"],
             )
         except (TypeError, ValueError) as error:
