@@ -22,6 +22,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.num_steps = 1800
     config.self_fed = 2  # Up to this many steps on its own output before each trained step.
     config.ema_decay = 0.995
+    config.skip_nonfinite = 0  # Up to so many steps whose loss is not finite change nothing.
     config.log_every = 250
     config.save_every = 1000
     config.data = dict(

@@ -25,6 +25,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.predicted_fraction = 0.9
     config.fusion_run = ""
     config.ema_decay = 0.995
+    config.skip_nonfinite = 0  # Up to so many steps whose loss is not finite change nothing.
     config.log_every = 250
     config.save_every = 1000
     config.data = dict(

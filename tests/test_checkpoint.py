@@ -10,7 +10,7 @@ import pytest
 
 from vidpred_jax import checkpoint, runs
 from vidpred_jax.state import TrainState
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 META = {"stage": "fusion", "config": {"stage": "fusion"}, "data_state": {"next_index": 3}}
 
@@ -39,7 +39,7 @@ def test_round_trip(tmp_path):
     saver = checkpoint.Checkpointer(tmp_path)
     found, meta = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
-    assert meta == META and checkpoint.steps(tmp_path) == [3, 5]
+    assert {**meta, **META} == meta and checkpoint.steps(tmp_path) == [3, 5]
     template = {"step": np.zeros((), np.int32), "ema": make_state(0).ema, "batch_stats": {}}
     inference = checkpoint.restore_inference(tmp_path, template, step=3)
     chex.assert_trees_all_equal(inference["ema"], make_state(3, 3.0).ema)
@@ -140,3 +140,57 @@ def test_another_config_is_refused_field_by_field(tmp_path):
         InputError, match=r"model.widths was \[8, 8\], is \[8, 9\]; seed was 0, is 1"
     ):
         runs.check_resumable(other, tmp_path / "a")
+
+
+def damage(item):
+    """One bit in the middle of each file that holds an item's values."""
+    files = [*item.rglob("d/*")] or [*item.glob("metadata*")]
+    assert files
+    for file in files:
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 4
+        file.write_bytes(data)
+
+
+@pytest.mark.parametrize("item", ["inference", "training", "meta"])
+def test_a_damaged_newest_step_is_set_aside_and_the_one_before_is_used(item, tmp_path):
+    save(tmp_path, 3, 5)
+    damage(tmp_path / "checkpoints" / "5" / item)
+    saver = checkpoint.Checkpointer(tmp_path)
+    with pytest.warns(DamagedWarning, match="checkpoints/5 is damaged; step 3 is used instead"):
+        found, _ = saver.restore(make_state(0, 0.0))
+    chex.assert_trees_all_equal(found, make_state(3, 3.0))
+    assert checkpoint.steps(tmp_path) == [3]
+    assert [f.name for f in (tmp_path / "damaged").iterdir()] == ["5_0"]
+    saver.save(make_state(5, 5.0), META)  # Trained again.
+    saver.close()
+    found, _ = checkpoint.Checkpointer(tmp_path).restore(make_state(0, 0.0))
+    chex.assert_trees_all_equal(found, make_state(5, 5.0))
+
+
+def test_inference_uses_the_newest_sound_step(tmp_path):
+    save(tmp_path, 3, 5)
+    damage(tmp_path / "checkpoints" / "5" / "inference")
+    template = {"step": np.zeros((), np.int32), "ema": make_state(0).ema, "batch_stats": {}}
+    with pytest.warns(DamagedWarning, match="step 3 is used instead"):
+        found = checkpoint.restore_inference(tmp_path, template)
+    assert int(found["step"]) == 3 and checkpoint.steps(tmp_path) == [3, 5]
+    with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
+        checkpoint.restore_inference(tmp_path, template, step=5)
+    damage(tmp_path / "checkpoints" / "3" / "inference")
+    with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
+        checkpoint.restore_inference(tmp_path, template)
+    with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
+        template = make_state(0)
+        save(tmp_path / "other", 5)
+        damage(tmp_path / "other" / "checkpoints" / "5" / "training")
+        checkpoint.Checkpointer(tmp_path / "other").restore(template)
+
+
+def test_a_save_that_was_broken_off_is_not_seen(tmp_path):
+    save(tmp_path, 3)
+    shutil.copytree(
+        tmp_path / "checkpoints" / "3", tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
+    )
+    found, _ = checkpoint.Checkpointer(tmp_path).restore(make_state(0, 0.0))
+    assert int(found.step) == 3 and checkpoint.steps(tmp_path) == [3]

@@ -2,8 +2,12 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
+import signal
+import subprocess
+import sys
 
 import chex
 import jax
@@ -12,8 +16,15 @@ import numpy as np
 import pytest
 
 import vidpred_jax
-from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, routes, train
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax import (
+    checkpoint,
+    experiment,
+    experiment_accompanying,
+    fusion,
+    routes,
+    train,
+)
+from vidpred_jax.types import InputError, Interrupted, UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -91,15 +102,56 @@ def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir):
     assert first_meta.get("route") == second_meta.get("route")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(number, tmp_path, data_dir):
+    config = get_config(
+        "fusion", data_dir, num_steps=5, log_every=1, save_every=4, optimizer__schedule="constant"
+    )
+
+    def log(line):
+        if "step 2/" in line:
+            os.kill(os.getpid(), number)
+
+    train.train(config, tmp_path / "whole", log=lambda line: None)
+    with pytest.raises(Interrupted, match=rf"{number.name} at step 3 of 5; saved in .*, the same"):
+        train.train(config, tmp_path / "broken", log=log)
+    assert checkpoint.steps(tmp_path / "broken") == [3] and Interrupted.exit_code == 75
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    train.train(config, tmp_path / "broken", log=lambda line: None)
+    (first, one), (second, other) = (restored(config, tmp_path / x) for x in ("whole", "broken"))
+    chex.assert_trees_all_equal(first, second)
+    assert one["data_state"] == other["data_state"] and one["digests"] == other["digests"]
+
+
+def test_a_second_signal_ends_at_once():
+    code = """
+import os, signal
+from vidpred_jax import interruption
+with interruption.Interruption() as interrupted:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupted.asked(1) == "SIGTERM"
+    os.kill(os.getpid(), signal.SIGINT)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 128 + signal.SIGINT
+
+
 def test_a_finished_run_is_left_alone(trained, data_dir):
     before = checkpoint.steps(trained / "fusion")
     metrics = trained / "fusion" / "metrics.jsonl"
     whole = metrics.read_text()
     metrics.write_text(whole + '{"step": 4, "lo')  # Torn by a full disk, say.
+    (file,) = (trained / "fusion" / "checkpoints" / "4" / "meta").glob("metadata*")
+    meta = json.loads(file.read_text())
+    assert meta["devices"] == 4
+    meta.update(devices=2, digests={})
+    file.write_text(json.dumps(meta))
     lines = []
     train.train(get_config("fusion", data_dir), trained / "fusion", log=lines.append)
     assert metrics.read_text() == whole
     assert checkpoint.steps(trained / "fusion") == before and "resuming" in lines[0]
+    assert lines[1].startswith("warning: saved on 2 devices, goes on on 4")
 
 
 def test_predictor(trained, clip):
@@ -123,7 +175,7 @@ def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip,
     (meta,) = (run / "checkpoints" / "4" / "meta").glob("metadata*")
     found = json.loads(meta.read_text())
     route = [[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]]  # Surely not what was frozen.
-    meta.write_text(json.dumps({**found, "route": route}))
+    meta.write_text(json.dumps({**found, "route": route, "digests": {}}))
     predict = lambda **fields: vidpred_jax.load(folder=trained, **fields).predict(
         clip.frames[:16], clip.labels[:16], 6
     )
@@ -146,8 +198,8 @@ def test_stage_3_refusals(trained, tmp_path, data_dir):
     cases = [
         ({"evaluation__clips": 0}, "the route is chosen on validation clips of 48 frames, and"),
         (
-            {"reference_steps": 4},
-            r"reference_steps \(4\) must be 1 or more and below num_steps \(4\)",
+            {"reference_steps": 5},
+            r"reference_steps \(5\) must be 1 or more and at most num_steps \(4\)",
         ),
         ({"loss__magic": 1}, "unexpected keyword argument 'magic'"),
         ({"data__num_frames": 17}, r"data.num_frames \(17\) must be at least 18"),
@@ -184,7 +236,9 @@ def test_predictor_refusals(trained, clip, tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, data_dir):
     config = get_config("fusion", data_dir, optimizer__learning_rate=1e30, optimizer__clip=0.0)
     config["optimizer"]["warmup_steps"] = 0
-    with pytest.raises(UserError, match=r"is not finite at step \d; nothing was saved since"):
+    with pytest.raises(
+        UserError, match=r"is not finite at step \d \(clips train_.*\); nothing was saved since"
+    ):
         train.train({**config, "num_steps": 8, "log_every": 8}, tmp_path, log=lambda line: None)
 
 

@@ -1,12 +1,16 @@
 """Checkpoints through Orbax: atomic, asynchronous, arrays and JSON only, no code and no pickle.
 
 One step's folder holds three items: `inference` (what prediction needs), `training` (the rest of
-the state) and `meta` (JSON: config, data position, versions, data set's fingerprint).
+the state) and `meta` (JSON: config, data position, versions, data set's fingerprint, and a digest
+of each item). A damaged newest step is told and set aside, and the one before it is used.
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import pathlib
+import warnings
 
 import jax
 import numpy as np
@@ -15,9 +19,10 @@ from orbax.checkpoint import checkpoint_managers
 
 from vidpred_jax import parallel
 from vidpred_jax.state import TrainState
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 FOLDER = "checkpoints"
+DAMAGED = "damaged"  # Beside it: what could not be read, for a look.
 _ITEMS = ("inference", "training", "meta")
 
 
@@ -65,7 +70,12 @@ class Checkpointer:
             self._manager = ocp.CheckpointManager(
                 self.folder,
                 item_names=_ITEMS,
-                options=ocp.CheckpointManagerOptions(preservation_policy=policy, create=create),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy,
+                    create=create,
+                    # In the background, a folder that cannot be made is waited for at exit.
+                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+                ),
             )
 
     def latest_step(self) -> int | None:
@@ -77,7 +87,10 @@ class Checkpointer:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = {name: _save_args(tree) for name, tree in _split(state).items()}
+        trees = _split(state)
+        meta = {**meta, "digests": {name: _digest(tree) for name, tree in trees.items()}}
+        meta["digests"]["meta"] = _digest_json(meta)
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
         with _clear_errors(self.folder, "write"):
             self._manager.save(step, args=args, metrics=metrics)
@@ -87,21 +100,79 @@ class Checkpointer:
             self._manager.wait_until_finished()
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict]:
-        """The newest state, shaped and placed as `template`, and its meta."""
-        step = self.latest_step()
+        """The newest sound state, shaped and placed as `template`, and its meta.
+
+        Damaged newer ones are moved to `damaged/`, with a warning. Raises InputError if all are.
+        """
+        steps, error = sorted(self._manager.all_steps(), reverse=True), None
+        for step in steps:
+            try:
+                found = self._restore(step, template)
+            except InputError as damage:
+                found, error = None, error or damage
+            # All processes take the same step.
+            if parallel.all_processes(found is not None):
+                for newer in steps[: steps.index(step)]:
+                    self._set_aside(newer, step)
+                return _join(found["inference"], found["training"]), found["meta"]
+        raise error or InputError(f"checkpoints of {self.folder} are damaged for another process")
+
+    def _restore(self, step, template):
         items = {name: ocp.args.StandardRestore(t) for name, t in _split(template).items()}
         args = ocp.args.Composite(meta=ocp.args.JsonRestore(), **items)
-        with _clear_errors(self.folder / str(step), "read"):
+        folder = self.folder / str(step)
+        with _clear_errors(folder, "read"):
             found = self._manager.restore(step, args=args)
-        return _join(found["inference"], found["training"]), found["meta"]
+            for name in items:
+                _check_digest(found["meta"], name, _digest(parallel.to_host(found[name])))
+            _check_digest(found["meta"], "meta", _digest_json(found["meta"]))
+        return found
+
+    def _set_aside(self, step, used):
+        _warn_damaged(self.folder / str(step), used)
+
+        def move():
+            aside = self.folder.parent / DAMAGED
+            aside.mkdir(exist_ok=True)
+            number = len(list(aside.iterdir()))
+            os.replace(self.folder / str(step), aside / f"{step}_{number}")
+
+        with _clear_errors(self.folder, "write"):
+            parallel.main_process_first(move if jax.process_index() == 0 else lambda: None)
+            self._manager.reload()
 
     def close(self) -> None:
         with _clear_errors(self.folder, "write"):
             self._manager.close()
 
 
-def _save_args(tree):
-    return ocp.args.StandardSave(jax.tree.map(np.asarray, tree))
+def _digest(tree) -> str:
+    """SHA-256 of a pytree of arrays: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _digest_json(meta: dict) -> str:
+    """The same of the meta item, without its digests."""
+    rest = {key: value for key, value in meta.items() if key != "digests"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_digest(meta, item: str, found: str) -> None:
+    """Raises ValueError where `item` is not what was saved; older versions saved no digests."""
+    expected = meta.get("digests", {}).get(item, found)
+    if expected != found:
+        raise ValueError(f"{item} is not what was saved (its SHA-256 differs)")
+
+
+def _warn_damaged(folder, used) -> None:
+    warnings.warn(
+        f"checkpoint {folder} is damaged; step {used} is used instead", DamagedWarning, stacklevel=3
+    )
 
 
 def steps(workdir: str | os.PathLike) -> list[int]:
@@ -113,22 +184,55 @@ def steps(workdir: str | os.PathLike) -> list[int]:
 
 
 def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
-    """The meta item of a step (None: the newest). Raises InputError where there is none."""
-    folder = _step_folder(workdir, step)
-    with _clear_errors(folder, "read"):
-        found = _read(folder, meta=ocp.args.JsonRestore())["meta"]
-    if not isinstance(found, dict) or not {"stage", "config"} <= set(found):
+    """The meta item of a step (None: the newest sound one). Raises InputError where there is none."""
+    found = _newest_sound(workdir, step, _read_meta)
+    if not {"stage", "config"} <= set(found):
         raise InputError(
-            f"checkpoint {folder} was not made by vidpred_jax: its meta names no stage"
+            f"checkpoint of {str(workdir)!r} was not made by vidpred_jax: its meta names no stage"
         )
     return found
 
 
 def restore_inference(workdir: str | os.PathLike, template, step: int | None = None) -> dict:
-    """The `inference` item shaped as `template`: {step, ema, batch_stats}, NumPy arrays."""
-    folder = _step_folder(workdir, step)
-    with _clear_errors(folder, "read"):
-        return _read(folder, inference=ocp.args.StandardRestore(template))["inference"]
+    """The `inference` item shaped as `template`: {step, ema, batch_stats}, NumPy arrays.
+
+    step: None for the newest sound one. Raises InputError where there is none, or none that fits.
+    """
+
+    def read(folder):
+        found = _read(folder, inference=ocp.args.StandardRestore(template))["inference"]
+        _check_digest(_read_meta(folder), "inference", _digest(found))
+        return found
+
+    return _newest_sound(workdir, step, read)
+
+
+def _read_meta(folder) -> dict:
+    found = _read(folder, meta=ocp.args.JsonRestore())["meta"]
+    if not isinstance(found, dict):
+        raise ValueError("its meta is not a JSON object")
+    _check_digest(found, "meta", _digest_json(found))
+    return found
+
+
+def _newest_sound(workdir, step, read):
+    """`read(folder)` of a step, or of the newest for which it does not raise."""
+    wanted = [int(_step_folder(workdir, step).name)]
+    if step is None:
+        wanted = steps(workdir)[::-1]
+    error = None
+    for number in wanted:
+        folder = _step_folder(workdir, number)
+        try:
+            with _clear_errors(folder, "read"):
+                found = read(folder)
+        except InputError as damage:
+            error = error or damage
+            continue
+        if error is not None:
+            _warn_damaged(_step_folder(workdir, wanted[0]), number)
+        return found
+    raise error
 
 
 def _step_folder(workdir, step) -> pathlib.Path:

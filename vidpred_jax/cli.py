@@ -2,18 +2,26 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax import parallel
+from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show a traceback and check every operation for NaN.")
 
 
 def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = None) -> None:
-    """Runs `main` as a program: exit code 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
+    """Runs `main` as a program: exit code 2 for bad input, 1 for a failure, 130 for Ctrl-C.
+
+    75 stands for a training that was asked to stop, and is saved.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    warnings.simplefilter("always", DamagedWarning)
+    warnings.showwarning = _show_warning
 
     def guarded(argv):
         logging.set_verbosity(logging.ERROR)  # Orbax reports every file it moves at INFO.
@@ -28,7 +36,7 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
                 raise InputError(f"argument {argv[1]!r} is not a flag; flags begin with --")
             main(argv)
         except UserError as error:
-            _stop(str(error), error.exit_code)
+            _stop(str(error), error.exit_code, error.label)
         except KeyboardInterrupt:
             _stop("interrupted", 130)
         except OSError as error:
@@ -58,6 +66,16 @@ def _parse(argv):
         _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
 
 
-def _stop(message: str, code: int):
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if issubclass(category, DamagedWarning):
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+    else:
+        _show_plain(message, category, filename, lineno, file, line)
+
+
+_show_plain = warnings.showwarning
+
+
+def _stop(message: str, code: int, label: str = "error"):
+    print(f"{label}: " + " ".join(message.split()), file=sys.stderr)
+    parallel.end(code)

@@ -17,11 +17,12 @@ from vidpred_jax import (
     parallel,
     pipeline,
     rollout,
+    schema,
     state,
     steps,
     summary,
 )
-from vidpred_jax.datasets import registry
+from vidpred_jax.datasets import clips, registry
 from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, InputError
 
@@ -32,7 +33,7 @@ class Experiment:
 
     field: which part of a batch element predictions are compared with. freeze: `(state, windows) ->
     dict`, what prediction needs beside arrays, for the checkpoint. beside: further predictors
-    `(state, seen)` that validation shows.
+    `(state, seen)` that validation shows. clip_name: `(index) -> name` of a training clip.
     """
 
     state: state.TrainState
@@ -42,13 +43,14 @@ class Experiment:
     batches: Iterator
     validation: Callable
     fingerprint: str
+    clip_name: Callable
     freeze: Callable = lambda current, windows: {}
     beside: dict = dataclasses.field(default_factory=dict)
 
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
     """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
-    check_ranges(config)
+    schema.check(config)
     data, stage = config["data"], config["stage"]
     builder = open_builder(data, log)
     size = data["height"], data["width"]
@@ -102,6 +104,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         batches=train_batches(config, log),
         validation=functools.partial(validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
+        clip_name=lambda index: clips.name(builder.as_data_source(split="train")[index]),
     )
 
 
@@ -114,35 +117,11 @@ def open_builder(data: dict, log):
     )
 
 
-def check_ranges(config: dict) -> None:
-    """Raises InputError for a number out of its range."""
-    least = {
-        "batch_size": 1,
-        "num_steps": 1,
-        "log_every": 1,
-        "save_every": 1,
-        "evaluation.every": 1,
-        "evaluation.clips": 0,
-        "evaluation.horizon": 1,
-        "data.height": 11,  # SSIM's window.
-        "data.width": 11,
-        "self_fed": 0,
-        "targets": 1,
-    }
-    for field, lowest in least.items():
-        part, _, name = field.rpartition(".")
-        value = (config[part] if part else config).get(name, lowest)
-        if value < lowest:
-            raise InputError(f"{field} ({value}) must be {lowest} or more")
-    for field in ("predicted_fraction", "ema_decay"):
-        if not 0 <= config.get(field, 0) <= 1:
-            raise InputError(f"{field} ({config[field]}) must be 0 to 1")
-
-
 def _load_predictor(config, size):
     """The stage-1 network whose rollout stage 2 trains on: (module, EMA parameters, snap_labels)."""
     run = config["fusion_run"]
     meta = checkpoint.read_meta(run)
+    schema.check(meta["config"])
     if meta["stage"] != "fusion":
         raise InputError(f"fusion_run {run!r} holds a {meta['stage']} run; a fusion run is needed")
     found = meta["config"]["data"]["height"], meta["config"]["data"]["width"]
@@ -158,6 +137,7 @@ def load_generator(run: str, step: int | None = None):
     """The network of a run and its variables for prediction (EMA parameters)."""
     meta = checkpoint.read_meta(run, step)
     config = meta["config"]
+    schema.check(config)
     size = config["data"]["height"], config["data"]["width"]
     module = build.make_generator(meta["stage"], config["model"], *size)
     if meta["stage"] == "fusion":
@@ -186,7 +166,7 @@ def train_batches(config, log):
     source = registry.open_split(
         data["name"], "train", data_dir=data["data_dir"], config=data["config"], log=log
     )
-    augmentation = dict(data["augmentation"])
+    augmentation = dict(data.get("augmentation", {}))
     augmentation["speeds"] = tuple(augmentation.get("speeds", (1,)))
     try:
         augmentation = pipeline.Augmentation(**augmentation)

@@ -12,17 +12,18 @@ from vidpred_jax import (
     parallel,
     pipeline,
     routes,
+    schema,
     steps_accompanying,
     translated,
 )
-from vidpred_jax.datasets import registry
+from vidpred_jax.datasets import clips, registry
 from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, InputError
 
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment.Experiment:
     """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
-    experiment.check_ranges(config)
+    schema.check(config)
     data, size = config["data"], (config["data"]["height"], config["data"]["width"])
     builder = experiment.open_builder(data, log)
     stack, selection = build.make_stack(config["model"], config["selection"], *size)
@@ -65,6 +66,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment
         batches=experiment.train_batches(config, log),
         validation=functools.partial(experiment.validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
+        clip_name=lambda index: clips.name(builder.as_data_source(split="train")[index]),
         freeze=route.freeze,
         beside={"translator": functools.partial(route.translate, horizon)},
     )
@@ -74,6 +76,7 @@ def load(run: str, step: int | None = None):
     """The stack of a run, its EMA parameters and its frozen route. Raises InputError."""
     meta = checkpoint.read_meta(run, step)
     config = meta["config"]
+    schema.check(config)
     size = config["data"]["height"], config["data"]["width"]
     stack, selection = build.make_stack(config["model"], config["selection"], *size)
     frame = np.zeros((1, *size, 3), np.float32)
@@ -84,8 +87,9 @@ def load(run: str, step: int | None = None):
         "ema": dict.fromkeys(selection.stacks, empty),
         "batch_stats": {},
     }
-    params = checkpoint.restore_inference(run, template, step)["ema"]
-    return stack, params, routes.check_route(meta.get("route"), stack, selection, run)
+    found = checkpoint.restore_inference(run, template, step)
+    route = checkpoint.read_meta(run, int(found["step"])).get("route")  # Of the same step.
+    return stack, found["ema"], routes.check_route(route, stack, selection, run)
 
 
 def _check(config, builder) -> None:
@@ -103,9 +107,9 @@ def _check(config, builder) -> None:
             f"data.name ({config['data']['name']!r}) with evaluation.clips ({clips}): the route is chosen "
             f"on validation clips of {length} frames, and there are none"
         )
-    if not 1 <= config["reference_steps"] < config["num_steps"]:
+    if not 1 <= config["reference_steps"] <= config["num_steps"]:
         raise InputError(
-            f"reference_steps ({config['reference_steps']}) must be 1 or more and below num_steps "
+            f"reference_steps ({config['reference_steps']}) must be 1 or more and at most num_steps "
             f"({config['num_steps']})"
         )
 

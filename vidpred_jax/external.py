@@ -60,7 +60,9 @@ class Folder:
 
     def _read(self, path):
         frames = (
-            _read_npz(path) if path.suffix.lower() == ".npz" else _read_video(path, self._shape[0])
+            _read_npz(path, self._shape)
+            if path.suffix.lower() == ".npz"
+            else _read_video(path, self._shape[0])
         )
         if frames.shape != self._shape:
             raise InputError(
@@ -78,12 +80,35 @@ def _read_video(path, horizon):
     return video_io.read(path, limits=Limits(max_frames=4 * horizon + 16))
 
 
-def _read_npz(path):
-    """Integers are 0..255, floats 0..1 and may leave that range a little: they are not clipped."""
+def _shape_in_header(archive: zipfile.ZipFile) -> tuple[int, ...]:
+    with archive.open("frames.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in read:
+            raise ValueError(f"version {version} of the .npy format is not read")
+        shape, _, dtype = read[version](stream)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are not loaded")
+        return shape
+
+
+def _read_npz(path, shape):
+    """Integers are 0..255, floats 0..1 and may leave that range a little: they are not clipped.
+
+    An array of another shape is refused by its header, before memory is taken for it.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if "frames" not in arrays.files:
                 raise InputError(f"{path} has no array 'frames', but {', '.join(arrays.files)}")
+            found = _shape_in_header(arrays.zip)
+            if found != shape:
+                raise InputError(
+                    f"{path} holds frames of shape {found}; {shape} is needed (horizon, height, width, 3)"
+                )
             frames = arrays["frames"]
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):

@@ -1,17 +1,22 @@
 """The only file that says pmap: data parallelism over all devices of all processes."""
 
+import contextlib
+import faulthandler
 import functools
 import glob
 import importlib.util
 import os
+import sys
+from typing import NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vidpred_jax.types import InputError
+from vidpred_jax.types import InputError, Interrupted, UserError
 
 AXIS = "device"
+_PATIENCE = 30  # Seconds of silence after which another process counts as gone.
 
 
 def initialize() -> None:
@@ -42,6 +47,8 @@ def _initialize():
             coordinator_address=os.environ["JAX_COORDINATOR_ADDRESS"],
             num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
             process_id=int(os.environ["JAX_PROCESS_ID"]),
+            heartbeat_timeout_seconds=_PATIENCE,
+            shutdown_timeout_seconds=_PATIENCE,
         )
     elif any(
         (
@@ -51,7 +58,38 @@ def _initialize():
             len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1,
         )
     ):
-        jax.distributed.initialize()
+        jax.distributed.initialize(
+            heartbeat_timeout_seconds=_PATIENCE, shutdown_timeout_seconds=_PATIENCE
+        )
+
+
+@contextlib.contextmanager
+def watched():
+    """Tells a failure of JAX while several processes work as the loss of one: nearly always it is.
+
+    Where JAX's own heartbeat finds that out first, it ends this process and says that a task died.
+    """
+    if jax.process_count() > 1:
+        faulthandler.disable()  # absl's dump of every thread would bury that line.
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            "another process of this training is gone, or this one has failed; the same command in all "
+            f"processes goes on from the last checkpoint ({reason})"
+        ) from error
+
+
+def end(code: int) -> NoReturn:
+    """Exits; at once after a failure among several processes, for the others wait for this one."""
+    if code not in (0, Interrupted.exit_code) and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def has_accelerator() -> bool:
@@ -87,6 +125,13 @@ def from_main_process(value: float) -> float:
     if jax.process_count() == 1:
         return value
     return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
+def all_processes(value: bool) -> bool:
+    """Whether it holds in every process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.process_allgather(np.int32(value)).all())
 
 
 def parallelize(step, devices=None):

@@ -181,8 +181,8 @@ def train_batches(
     dataset = grain.MapDataset.source(cache).seed(seed).shuffle()
     # Drawn before the split, for random_map knows an element by its place: no two processes agree.
     dataset = dataset.repeat().random_map(RandomWindow(num_frames, augmentation, finish))
-    dataset = dataset[process_index::process_count]
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    # Neighbours stay together: the devices of all processes see what those of one would see.
+    dataset = dataset.batch(batch_size, drop_remainder=True)[process_index::process_count]
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
     return iter(dataset.to_iter_dataset(options))
 

@@ -1,8 +1,9 @@
 """Trained runs as one predictor: observed RGB frames in, future RGB frames out."""
 
+import collections
 import dataclasses
-import functools
 import os
+import threading
 
 import jax
 import numpy as np
@@ -15,11 +16,13 @@ from vidpred_jax import (
     rollout,
     routes,
     runs,
+    schema,
     segmentation,
     steps,
 )
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
+_KEPT = 8  # Compiled programs.
 _A = {"fusion": "a fusion", "translator": "a translator", "accompanying": "an accompanying"}
 
 
@@ -86,6 +89,9 @@ def _load_accompanying(run: str, height: int, width: int):
 class Predictor:
     """`predict()` for one clip of any size, `predict_batch()` for prepared clips.
 
+    Safe to call from several threads: each number of clips and horizon is compiled once, and the
+    last `_KEPT` of them are kept.
+
     Attributes: config (of the translator run), height and width of what it predicts.
     """
 
@@ -98,6 +104,8 @@ class Predictor:
     ):
         fusion_config = checkpoint.read_meta(fusion_run)["config"]
         self.config = checkpoint.read_meta(translator_run)["config"]
+        for config in (fusion_config, self.config):
+            schema.check(config)
         self.fusion_run, self.translator_run = fusion_run, translator_run
         sizes = [(c["data"]["height"], c["data"]["width"]) for c in (fusion_config, self.config)]
         if sizes[0] != sizes[1]:
@@ -117,7 +125,9 @@ class Predictor:
         if accompanying_run:
             self._sharpen, params = _load_accompanying(accompanying_run, self.height, self.width)
             self._translator_variables = {**self._translator_variables, "sharpen": params}
-        self._compiled = functools.lru_cache(maxsize=8)(self._compile)
+        variables = self._fusion_variables["params"], self._translator_variables
+        self._parameters, self._frames_parameters = jax.device_put(variables)
+        self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
 
     def predict(
         self,
@@ -162,8 +172,8 @@ class Predictor:
         if horizon < 1:
             raise InputError(f"horizon ({horizon}) must be 1 or more")
         stacked = (np.stack([e[field] for e in elements]) for field in ("frames", "fusion"))
-        pictures, frames = self._compiled(horizon)(
-            self._fusion_variables["params"], self._translator_variables, *stacked
+        pictures, frames = self._run(
+            self._make_roll, horizon, self._parameters, self._frames_parameters, *stacked
         )
         return np.asarray(pictures), np.asarray(frames)
 
@@ -175,7 +185,21 @@ class Predictor:
         frames, pictures = (
             np.stack([e[field] for e in elements]) for field in ("frames", "fusion")
         )
-        return np.asarray(self._translate(self._translator_variables, frames, pictures))
+        horizon = pictures.shape[1] - CONTEXT
+        found = self._run(self._make_translate, horizon, self._frames_parameters, frames, pictures)
+        return np.asarray(found)
+
+    def _run(self, make, horizon, *args):
+        """`make(horizon)` of the arguments, compiled for their shapes."""
+        key = make.__name__, horizon, len(args[-1])
+        with self._lock:  # Held while it compiles: who asks for the same waits for it.
+            if key not in self._compiled:
+                self._compiled[key] = jax.jit(make(horizon)).lower(*args).compile()
+            self._compiled.move_to_end(key)
+            while len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+            run = self._compiled[key]
+        return run(*args)
 
     def _apply(self, variables, pictures, references, ahead):
         """The translator, and what sharpens its frames."""
@@ -185,8 +209,9 @@ class Predictor:
             frames = self._sharpen(variables["sharpen"], frames, pictures, ahead)
         return frames
 
-    @functools.cached_property
-    def _translate(self):
+    def _make_translate(self, horizon):
+        del horizon  # The pictures tell.
+
         def translate(variables, frames, pictures):
             frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
             observed = pictures[:, :CONTEXT]
@@ -194,9 +219,9 @@ class Predictor:
             found = rollout.translate_pictures(self._apply, variables, pictures[:, CONTEXT:], seen)
             return fusion.to_uint8(found)
 
-        return jax.jit(translate)
+        return translate
 
-    def _compile(self, horizon):
+    def _make_roll(self, horizon):
         roll = rollout.make_rollout(
             self._fusion, horizon, snap_labels=self.snap_labels, translate=self._apply
         )
@@ -207,4 +232,4 @@ class Predictor:
             predicted = roll(params, pictures, variables, seen)
             return jax.tree.map(fusion.to_uint8, predicted)
 
-        return jax.jit(predict)
+        return predict

@@ -12,6 +12,7 @@ _FREE = (
     "num_steps",
     "log_every",
     "save_every",
+    "skip_nonfinite",
     "evaluation",
     "optimizer.learning_rate",
     "data.data_dir",

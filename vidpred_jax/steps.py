@@ -208,3 +208,15 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
         return state, metrics
 
     return step
+
+
+def skip_nonfinite(step):
+    """The step, but where a metric is not finite the state stays as it was, all but its number."""
+
+    def guarded(state, batch, *, axis_name=None):
+        new, metrics = step(state, batch, axis_name=axis_name)
+        finite = jnp.stack([jnp.isfinite(value).all() for value in metrics.values()]).all()
+        unchanged = state.replace(step=new.step)
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, unchanged), metrics
+
+    return guarded

@@ -12,9 +12,10 @@ HORIZON = 32  # Predicted frames (paper: "recursively generates 32 output frames
 
 
 class UserError(Exception):
-    """A failure told in one line; `exit_code` 1."""
+    """A failure told in one line that begins with `label`; `exit_code` 1."""
 
     exit_code = 1
+    label = "error"
 
 
 class InputError(UserError, ValueError):
@@ -23,13 +24,25 @@ class InputError(UserError, ValueError):
     exit_code = 2
 
 
+class Interrupted(UserError):
+    """Stopped when asked to, and saved; the same command goes on. `exit_code` 75."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again.
+    label = "stopped"
+
+
+class DamagedWarning(UserWarning):
+    """A file is damaged, and an older one is used instead."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a reader accepts before it refuses, so that one bad file cannot exhaust memory."""
+    """What a reader accepts before it refuses, so that one bad file cannot exhaust memory or time."""
 
     max_frames: int = 20_000
     max_pixels: int = 8192 * 8192  # Of one frame.
     max_bytes: int = 8 << 30  # Of one decoded window.
+    max_seconds: float = 3600.0  # Of decoding it.
 
 
 @dataclasses.dataclass

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import tempfile
+import time
 
 import cv2
 import imageio.v3 as imageio
@@ -107,7 +108,8 @@ def read(
             f"at most {limits.max_bytes} are read at once"
         )
     if path.is_dir():
-        frames = _read_folder(list_images(path)[start : start + wanted], (info.height, info.width))
+        files = list_images(path)[start : start + wanted]
+        frames = _read_folder(files, (info.height, info.width), limits)
     else:
         frames = _read_file(path, start, wanted, info, limits)
     if num_frames is not None and not at_most and len(frames) < num_frames:
@@ -141,9 +143,10 @@ def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int,
     return height, width
 
 
-def _read_folder(files, size) -> list[np.ndarray]:
-    frames = []
+def _read_folder(files, size, limits) -> list[np.ndarray]:
+    frames, check = [], _timer(limits)
     for file in files:
+        check(file.parent)
         found = image_size(file)
         if found != size:
             raise InputError(
@@ -155,13 +158,15 @@ def _read_folder(files, size) -> list[np.ndarray]:
 
 
 def _read_file(path, start, wanted, info, limits) -> list[np.ndarray]:
-    frames = []
+    frames, check = [], _timer(limits)
     with _capture(path) as capture:
         # Seeking by index is unreliable across codecs; skipping without converting is exact.
         position = 0
         while position < start and capture.grab():
+            check(path)
             position += 1
         while len(frames) < wanted:
+            check(path)
             ok, frame = capture.read()
             if not ok:
                 break
@@ -176,6 +181,17 @@ def _read_file(path, start, wanted, info, limits) -> list[np.ndarray]:
             f"{path} is truncated or damaged: {decoded} of {info.num_frames} frames can be decoded"
         )
     return frames
+
+
+def _timer(limits):
+    """`check(path)`, which raises InputError when decoding takes too long."""
+    begin = time.monotonic()
+
+    def check(path):
+        if time.monotonic() - begin > limits.max_seconds:
+            raise InputError(f"{path} takes more than {limits.max_seconds:g} s to decode")
+
+    return check
 
 
 @contextlib.contextmanager

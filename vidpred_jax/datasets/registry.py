@@ -1,10 +1,13 @@
 """Names of data sets -> prepared data on disk: `data_dir/name/config/version`, TFDS's layout."""
 
+import glob
 import hashlib
+import json
 import os
 import pathlib
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from vidpred_jax.datasets import clips, digits, folders, sprites
 from vidpred_jax.types import InputError
@@ -41,7 +44,9 @@ def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
             log(f"making data set {name}/{config} in {data_dir}")
             prepare(builder)
         return builder
-    found = sorted(pathlib.Path(data_dir, name).glob(f"{config or '*'}/*/dataset_info.json"))
+    plain = all(part in ("", pathlib.PurePath(part).name) for part in (name, config))
+    found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/*/dataset_info.json")
+    found = sorted(found) if plain and name else []  # Within data_dir alone.
     if not found:
         prepared = sorted(
             {f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")}
@@ -50,7 +55,20 @@ def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
             f"data set {name!r} is not in {str(data_dir)!r}: embedded are {', '.join(EMBEDDED)}, "
             f"prepared are {', '.join(prepared) or 'none'}; scripts/prepare.py makes one"
         )
-    return tfds.builder_from_directory(found[-1].parent)
+    return _open_prepared(found[-1].parent)
+
+
+def _open_prepared(folder: pathlib.Path):
+    """A builder that reads what a file says is there; the file may be a stranger's."""
+    try:
+        # Checked first: TFDS imports the modules that features.json names.
+        expected = json_format.MessageToDict(clips.features().to_proto())
+        if json.loads((folder / "features.json").read_text()) != expected:
+            raise ValueError("features.json is not that of a data set made by scripts/prepare.py")
+        return tfds.builder_from_directory(folder)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"data set {folder} is damaged or of another program: {reason}") from error
 
 
 def prepare(builder) -> None:

@@ -2,13 +2,13 @@
 
 import jax.numpy as jnp
 
+from vidpred_jax import schema
 from vidpred_jax.models.accompanying import Selection, Stack
 from vidpred_jax.models.translator import Generator, PatchDiscriminator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
 
 _NETWORKS = {"fusion": UNet3d, "translator": Generator}
-STAGES = (*_NETWORKS, "accompanying")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -29,6 +29,7 @@ def make_generator(stage: str, fields: dict, height: int, width: int, axis_name=
 
 def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[Stack, Selection]:
     """The accompanying convolution and its switches. Raises InputError naming the field."""
+    schema.check_types(Selection, selection, "selection")
     known = set(Selection.__dataclass_fields__)
     for field in selection:
         if field not in known:
@@ -54,7 +55,8 @@ def make_discriminator(fields: dict, axis_name=None) -> PatchDiscriminator:
 
 
 def _clean(module, fields, prefix) -> dict:
-    """Lists (from JSON) to tuples, names to dtypes; unknown fields refused."""
+    """Lists (from JSON) to tuples, names to dtypes; unknown fields and wrong types refused."""
+    schema.check_types(module, fields, prefix)
     known = set(module.__dataclass_fields__) - {"parent", "name", "axis_name"}
     clean = {}
     for field, value in fields.items():
@@ -63,7 +65,7 @@ def _clean(module, fields, prefix) -> dict:
                 f"{prefix}.{field} is not a field of {module.__name__}: {', '.join(sorted(known))}"
             )
         if field == "dtype":
-            if value not in _DTYPES:
+            if not isinstance(value, str) or value not in _DTYPES:
                 raise InputError(f"{prefix}.dtype ({value!r}) must be one of {', '.join(_DTYPES)}")
             value = _DTYPES[value]
         clean[field] = tuple(value) if isinstance(value, list) else value

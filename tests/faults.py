@@ -1,0 +1,192 @@
+"""Kills trainings at random moments, restarts them, and compares them with unbroken ones.
+
+python tests/faults.py --runs=40 [--seed=0] [--output=results/faults.json]
+
+Each training gets up to `--kills` signals: SIGKILL or SIGTERM, after a random time or as soon as a
+save is being written. At the end every array of its last checkpoint, its data position and its
+best-so-far record must equal those of a run that nobody disturbed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import re
+import runpy
+import signal
+import sys
+import tempfile
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = pathlib.Path(__file__).parents[1]
+NUM_STEPS, SAVE_EVERY = 40, 4
+STAGES = ("fusion", "translator")
+_FLAGS = {
+    "num_steps": NUM_STEPS,
+    "save_every": SAVE_EVERY,
+    "log_every": 1,
+    "evaluation.every": 2 * SAVE_EVERY,
+    "optimizer.schedule": "constant",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--kills", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default="")
+    options = parser.parse_args()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(pathlib.Path(folder), options.runs, options.kills, options.seed, log=_say)
+    equal = sum(x["equal"] for x in found)
+    lost = max(kill["steps_lost"] for x in found for kill in x["kills"])
+    print(f"{equal} of {len(found)} equal; at most {lost} steps lost at a save every {SAVE_EVERY}")
+    report = {
+        "command": " ".join(["python", *sys.argv]),
+        "equal": equal,
+        "runs": len(found),
+        "kills": sum(len(x["kills"]) for x in found),
+        "save_every": SAVE_EVERY,
+        "most_steps_lost": lost,
+        "seconds": round(time.monotonic() - start),
+        "each": found,
+    }
+    if options.output:
+        pathlib.Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
+    sys.exit(equal != len(found))
+
+
+def _say(line):
+    print(line, flush=True)
+
+
+def run(folder: pathlib.Path, runs: int, kills: int, seed: int, log, data_dir=None) -> list[dict]:
+    """What became of each disturbed training."""
+    rng = random.Random(seed)
+    data_dir = data_dir or folder / "data"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    whole, seconds = {}, {}
+    for stage in STAGES[:runs]:
+        for _ in range(2):  # The second finds everything compiled: its time is the one to kill in.
+            whole[stage] = folder / f"{stage}_{len(whole)}_{time.monotonic_ns()}"
+            begin = time.monotonic()
+            training = _Training(stage, whole[stage], data_dir)
+            assert training.wait() == 0, training.text()
+            seconds[stage] = time.monotonic() - begin
+    found = []
+    for number in range(runs):
+        stage = STAGES[number % len(STAGES)]
+        workdir, done = folder / f"killed_{number}", []
+        for _ in range(kills):
+            done.append(_kill(_Training(stage, workdir, data_dir), rng, seconds[stage]))
+        training = _Training(stage, workdir, data_dir)
+        code = training.wait()
+        resumed = training.resumed_at()
+        for kill, at in zip(done, [x["resumed_at"] for x in done[1:]] + [resumed], strict=True):
+            kill["steps_lost"] = max(kill["last_step"] - at, 0)
+        equal = code == 0 and _equal(workdir, whole[stage])
+        found.append({"run": number, "stage": stage, "equal": equal, "kills": done})
+        said = ", ".join(
+            f"{k['signal']}{' in a save' * k['in_a_save']} at step {k['last_step']} (exit {k['exit']}, "
+            f"{k['steps_lost']} lost)"
+            for k in done
+        )
+        log(f"run {number}: {stage}: {said}: {'equal' if equal else 'DIFFERENT'}")
+        if not equal:
+            log(training.text())
+    return found
+
+
+class _Training:
+    """A training in a process of its own, forked from one that has the imports behind it."""
+
+    def __init__(self, stage, workdir, data_dir):
+        self.workdir = workdir
+        self._said = workdir.with_name(f"{workdir.name}_{time.monotonic_ns()}.txt")
+        fields = {**_FLAGS, "data.data_dir": data_dir}
+        flags = [f"--config.{name}={value}" for name, value in fields.items()]
+        args = ["vidpred_jax.train", f"--config=configs/{stage}.py:smoke", f"--workdir={workdir}"]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["vidpred_jax.experiment_accompanying"])
+        self.process = context.Process(target=_train, args=([*args, *flags], str(self._said)))
+        self.process.start()
+
+    def wait(self) -> int:
+        self.process.join()
+        return self.process.exitcode
+
+    def text(self) -> str:
+        return self._said.read_text() if self._said.exists() else ""
+
+    def resumed_at(self) -> int:
+        found = re.search(r"resuming .* at step (\d+)", self.text())
+        return int(found[1]) if found else 0
+
+    def last_step(self) -> int:
+        return max([0, *map(int, re.findall(rf" step (\d+)/{NUM_STEPS} ", self.text()))])
+
+
+def _train(args, said):
+    for number in (1, 2):
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    os.chdir(ROOT)
+    sys.argv = args
+    runpy.run_module(args[0], run_name="__main__", alter_sys=True)
+
+
+def _kill(training, rng, seconds) -> dict:
+    """Sends one signal, unless the training ends before."""
+    number = rng.choice([signal.SIGKILL, signal.SIGTERM])
+    in_a_save, deadline = rng.random() < 0.4, time.monotonic() + rng.uniform(0, seconds)
+    saves = 0
+    while training.process.is_alive() and time.monotonic() < deadline + 60:
+        if not in_a_save and time.monotonic() > deadline:
+            break
+        if in_a_save and any(training.workdir.glob("checkpoints/*tmp*")):
+            saves += 1
+            if time.monotonic() > deadline:
+                break
+        time.sleep(0.002)
+    if training.process.is_alive():
+        os.kill(training.process.pid, number)
+    return {
+        "signal": number.name,
+        "in_a_save": in_a_save,
+        "exit": training.wait(),
+        "last_step": training.last_step(),
+        "resumed_at": training.resumed_at(),
+    }
+
+
+def _equal(one, other) -> bool:
+    """Whether two runs end with the same arrays, data position and records of quality."""
+    read = ocp.StandardCheckpointer()
+    for item in ("inference", "training"):
+        trees = [read.restore(x / "checkpoints" / str(NUM_STEPS) / item) for x in (one, other)]
+        names = [[*map(str, ocp.tree.to_flat_dict(tree))] for tree in trees]
+        leaves = [ocp.tree.to_flat_dict(tree).values() for tree in trees]
+        if names[0] != names[1]:
+            return False
+        if not all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True)):
+            return False
+    metas = [_meta(x) for x in (one, other)]
+    return metas[0] == metas[1]
+
+
+def _meta(workdir):
+    step = workdir / "checkpoints" / str(NUM_STEPS)
+    meta = json.loads(next((step / "meta").glob("metadata*")).read_text())
+    metrics = json.loads((step / "metrics" / "metrics").read_text())
+    return meta["data_state"], meta["digests"]["inference"], metrics
+
+
+if __name__ == "__main__":
+    main()

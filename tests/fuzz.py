@@ -1,0 +1,412 @@
+"""Damaged and hostile inputs: each must end soon, in success or in one clear line.
+
+python tests/fuzz.py --inputs=2000 [--seed=0] [--kinds=video,npz] [--output=results/fuzz.json]
+
+Every input is a sound file or folder with random damage, given to the command or function that
+reads it, in a process of its own. A failure of ours: a traceback or a line that only names a Python
+error, a crash, more than 10 s or 2 GiB, a file half-written, or one touched outside the output.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import resource
+import runpy
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+
+import numpy as np
+from PIL import Image
+
+from vidpred_jax import video_io
+from vidpred_jax.datasets import registry, synthesis
+from vidpred_jax.types import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+SECONDS, BYTES = 10, 2 << 30
+_EXTREMES = [0, -1, 1, 2**31, 2**63, 1e308, float("nan"), "", "../../x", "a" * 5000, None, [], {}]
+_EXTREMES += [True, [[[]]], {"a": {"b": 1}}, "\x00", [1] * 1000, -5, 0.5, "np.zeros"]
+
+
+# What is damaged: bytes of files, and values in JSON.
+
+
+def damage(data: bytes, rng: random.Random) -> bytes:
+    """One to three random changes."""
+    data = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        size = len(data)
+        at, length = rng.randrange(size + 1), rng.randint(1, max(size // 4, 1))
+        kind = rng.randrange(8)
+        if kind == 0:
+            del data[at:]
+        elif kind == 1:
+            data[at : at + length] = bytes(min(length, size - at))
+        elif kind == 2:
+            data[at : at + length] = rng.randbytes(min(length, size - at))
+        elif kind == 3:
+            data[at:at] = data[at : at + length]
+        elif kind == 4:
+            del data[at : at + length]
+        elif kind == 5:  # A length or a size that says too much.
+            value = rng.choice([0, 1, 2**16 - 1, 2**31 - 1, 2**32 - 1]).to_bytes(4, "little")
+            data[at : at + 4] = rng.choice([value, value[::-1]])
+        elif size:
+            for _ in range(rng.randint(1, 32)):
+                data[rng.randrange(max(size // rng.choice([1, 20]), 1))] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def damage_json(value, rng: random.Random):
+    """The same value with one entry somewhere in it replaced, removed or renamed."""
+    if isinstance(value, dict) and value:
+        key = rng.choice([*value])
+        if rng.random() < 0.15:
+            rest = {k: v for k, v in value.items() if k != key}
+            return rest if rng.random() < 0.5 else {**rest, f"{key}_": value[key]}
+        return {**value, key: damage_json(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.5:
+        place = rng.randrange(len(value))
+        return [*value[:place], damage_json(value[place], rng), *value[place + 1 :]]
+    return rng.choice(_EXTREMES)
+
+
+def damage_a_file(folder: pathlib.Path, rng: random.Random) -> str:
+    """Damages, removes, empties or doubles one file of a folder; what was done."""
+    file = rng.choice(sorted(f for f in folder.rglob("*") if f.is_file()))
+    kind, name = rng.random(), file.relative_to(folder)
+    if kind < 0.08:
+        file.unlink()
+        return f"{name} removed"
+    if kind < 0.12:
+        file.unlink()
+        file.mkdir()
+        return f"{name} is a folder"
+    if kind < 0.16:
+        os.replace(file, file.with_name(rng.choice(["x", ".png", f"{file.name}.gif", "é\n.jpg"])))
+        return f"{name} renamed"
+    try:
+        value = json.loads(file.read_bytes())
+        if rng.random() < 0.7:
+            file.write_text(json.dumps(damage_json(value, rng)))
+            return f"{name} changed"
+    except ValueError:
+        pass
+    file.write_bytes(damage(file.read_bytes(), rng))
+    return f"{name} damaged"
+
+
+# Who reads it: a command's arguments, or a function; both see `box/in` and write to `box/out`.
+
+
+def prepare(box):
+    args = ["scripts/prepare.py", f"--input={box / 'in'}", f"--data_dir={box / 'out'}"]
+    masks = box / "in_masks"
+    return [*args, f"--masks={masks}"] if masks.exists() else args
+
+
+def evaluate(box):
+    return [
+        *("scripts/evaluate.py", "--data_config=tiny", f"--data_dir={box / 'data'}", "--runs=none"),
+        *("--metrics=psnr", "--baselines=copy_last", "--resolution=32", "--horizon=8"),
+        *(f"--predictions=theirs={box / 'in'}", f"--output={box / 'out'}"),
+    ]
+
+
+def load(box):
+    import vidpred_jax
+
+    stages = ("fusion", "translator", "accompanying")
+    vidpred_jax.load(**{stage: str(box / "in" / stage) for stage in stages})
+
+
+def resume(box):
+    from vidpred_jax import checkpoint, experiment
+
+    run = box / "in" / "fusion"
+    template = experiment.make(checkpoint.read_meta(run)["config"], log=lambda line: None).state
+    checkpoint.Checkpointer(run).restore(template)
+
+
+def configure(box):
+    from vidpred_jax import experiment
+
+    config = json.loads((box / "in" / "config.json").read_text())
+    experiment.make(config, log=lambda line: None)
+
+
+def open_data(box):
+    source = registry.open_split("mine", "train", data_dir=box / "in")
+    from vidpred_jax import pipeline
+
+    batches = pipeline.train_batches(
+        source, batch_size=1, num_frames=20, height=32, width=32, seed=0, log=lambda line: None
+    )
+    next(batches)
+
+
+KINDS = {
+    "video": (prepare, 5),
+    "frames": (prepare, 3),
+    "masks": (prepare, 3),
+    "npz": (evaluate, 3),
+    "config": (configure, 3),
+    "checkpoint": (load, 4),
+    "resumed": (resume, 2),
+    "data": (open_data, 2),
+}
+
+
+def make_sound(folder: pathlib.Path) -> None:
+    """A sound input of every kind under `folder`."""
+    clip = synthesis.sprite_clip(np.random.default_rng(0), "clip", 20, 48)
+    for suffix in (".avi", ".mp4", ".webm", ".gif"):
+        for name in "abc":
+            video_io.write_video(folder / f"video{suffix}" / f"{name}{suffix}", clip.frames)
+    for suffix in (".png", ".jpg", ".bmp"):
+        for name in "abc":
+            for t, frame in enumerate(clip.frames):
+                path = folder / f"frames{suffix}" / name / f"{t:02d}{suffix}"
+                video_io.write_image(path, frame)
+                if suffix == ".png":
+                    mask = folder / "masks.png" / name / f"{t:02d}.png"
+                    mask.parent.mkdir(parents=True, exist_ok=True)
+                    picture = Image.fromarray(clip.labels[t])
+                    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+                    picture.save(mask)
+    builder = registry.open_builder("sprites", data_dir=folder / "data", config="tiny", log=print)
+    mine = registry.video_folder("mine", folder / "data.in", input=str(folder / "video.avi"))
+    registry.prepare(mine)
+    source = builder.as_data_source(split="test")
+    (folder / "npz.in").mkdir()
+    frames = np.zeros((8, 32, 32, 3), np.uint8)
+    for number, example in enumerate(source):
+        name = example["name"].decode()
+        save = np.savez_compressed if number % 2 else np.savez
+        save(folder / "npz.in" / f"{name}.npz", frames=frames / 255 if number % 3 else frames)
+    environment = sys.argv
+    for stage in ("fusion", "translator", "accompanying"):
+        sys.argv = ["train", f"--config=configs/{stage}.py:smoke"]
+        sys.argv += [f"--workdir={folder / 'runs' / stage}", "--config.num_steps=2"]
+        sys.argv += [f"--config.data.data_dir={folder / 'data'}", "--config.save_every=1"]
+        sys.argv += ["--config.evaluation.every=2"]
+        if stage != "fusion":
+            sys.argv += ["--config.predicted_fraction=0.5"]
+        if stage == "accompanying":
+            sys.argv += ["--config.reference_steps=1"]
+        process = multiprocessing.get_context("forkserver").Process(
+            target=_command, args=(["-m", "vidpred_jax.train", *sys.argv[1:]],)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == 0, sys.argv
+    sys.argv = environment
+
+
+def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random) -> str:
+    """A box with a damaged input; what was damaged."""
+    (box / "out").mkdir(parents=True)
+    if kind == "npz":
+        shutil.copytree(sound / "data", box / "data")
+    if kind == "masks":
+        shutil.copytree(sound / "frames.png", box / "in")
+        shutil.copytree(sound / "masks.png", box / "in_masks")
+        return damage_a_file(box / "in_masks", rng)
+    if kind == "config":
+        (box / "in").mkdir()
+        shutil.copytree(sound / "data", box / "data")
+        stage = rng.choice(["fusion", "translator"])
+        config = json.loads((sound / "runs" / stage / "config.json").read_text())
+        config["predicted_fraction"] = 0.0
+        for _ in range(rng.randint(1, 2)):
+            config = damage_json(config, rng)
+            if not isinstance(config, dict):
+                break
+        (box / "in" / "config.json").write_text(json.dumps(config))
+        return "config.json changed"
+    folders = {
+        "video": sorted(sound.glob("video.*")),
+        "frames": sorted(sound.glob("frames.*")),
+        "npz": [sound / "npz.in"],
+        "data": [sound / "data.in"],
+        "checkpoint": [sound / "runs"],
+        "resumed": [sound / "runs"],
+    }
+    shutil.copytree(rng.choice(folders[kind]), box / "in")
+    what = [damage_a_file(box / "in", rng) for _ in range(rng.choice([1, 1, 1, 2, 5]))]
+    return "; ".join(what)
+
+
+def attempt(kind: str, number: int, seed: int, sound: pathlib.Path, folder: pathlib.Path) -> dict:
+    """One input: {kind, number, what, seconds, exit, line, fault ('' for none)}."""
+    rng = random.Random(f"{seed} {kind} {number}")
+    box = folder / f"{kind}_{number}"
+    what = fill(box, kind, sound, rng)
+    before = _listing(box)
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=_attempt, args=(kind, str(box)))
+    start = time.monotonic()
+    process.start()
+    process.join(SECONDS)
+    seconds = time.monotonic() - start
+    hung = process.is_alive()
+    if hung:
+        process.kill()
+        process.join()
+    said, peak = _read(box / "err"), int(_read(box / "peak") or 0)
+    errors = [line for line in said.splitlines() if not line.startswith("warning: ")]
+    code, fault = process.exitcode, ""
+    if hung:
+        fault = f"more than {SECONDS} s"
+    elif code not in (0, 1, 2):
+        fault = f"exit code {code}"
+    elif "Traceback" in said or "--debug shows where" in said:
+        fault = "not a clear line"
+    elif code and (len(errors) != 1 or not errors[0].startswith("error: ")):
+        fault = "not one line"
+    elif peak > BYTES:
+        fault = f"{peak >> 20} MiB"
+    else:
+        fault = _touched(before, _listing(box), code)
+    found = {"kind": kind, "number": number, "what": what, "exit": code, "fault": fault}
+    found |= {"seconds": round(seconds, 2), "peak_mib": peak >> 20, "line": said.strip()[-300:]}
+    if not fault:
+        shutil.rmtree(box)
+    return found
+
+
+def _touched(before, after, code) -> str:
+    ours = {"out", "err", "said", "peak", "tmp"}
+    resumed = "damaged"  # A run's own folder of what could not be read.
+    for path in before.keys() | after.keys():
+        top = path.split("/")[0]
+        if top not in ours and before.get(path) != after.get(path) and resumed not in path:
+            moved = "checkpoints/" in path and path not in after
+            if not moved:
+                return f"touched {path}"
+    left = [p for p in after if p.startswith("tmp/") or ".writing-" in p or "incomplete" in p]
+    if left:
+        return f"left {left[0]}"
+    written = [p for p in after if p.startswith("out/")]
+    return f"left {written[0]}" if code and written else ""
+
+
+def _listing(box) -> dict:
+    return {
+        str(f.relative_to(box)): (f.stat().st_size, f.stat().st_mtime_ns)
+        for f in box.rglob("*")
+        if f.is_file()
+    }
+
+
+def _read(path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _command(args):
+    os.chdir(ROOT)
+    if args[0] == "-m":
+        sys.argv = args[1:]
+        runpy.run_module(args[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = args
+        sys.path.insert(0, str(ROOT))
+        runpy.run_path(args[0], run_name="__main__")
+
+
+def _attempt(kind, box):
+    """In the process of the attempt."""
+    box = pathlib.Path(box)
+    for number, name in ((1, "said"), (2, "err")):
+        os.dup2(os.open(box / name, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    (box / "tmp").mkdir()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(box / "tmp")
+    resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # The machine's protection.
+    os.chdir(ROOT)
+    reader = KINDS[kind][0]
+    try:
+        found = reader(box)
+        if isinstance(found, list):
+            _command(found)
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+    finally:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        (box / "peak").write_text(str(peak))
+
+
+def run(inputs: int, seed: int, kinds: list[str], folder: pathlib.Path, log, first: int = 0):
+    """What became of each input."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vidpred_jax.experiment_accompanying", "vidpred_jax.predictor"])
+    sound = folder / "sound"
+    make_sound(sound)
+    total = sum(KINDS[kind][1] for kind in kinds)
+    jobs = []
+    for kind in kinds:
+        count = -(-inputs * KINDS[kind][1] // total)
+        jobs += [(kind, first + number) for number in range(count)]
+    random.Random(seed).shuffle(jobs)
+    found = []
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        tries = pool.map(lambda job: attempt(*job, seed, sound, folder), jobs)
+        for number, one in enumerate(tries, 1):
+            found.append(one)
+            if one["fault"]:
+                log(f"{one['kind']} {one['number']}: {one['fault']}: {one['what']}: {one['line']}")
+            if number % 100 == 0:
+                log(
+                    f"{number} of {len(jobs)} inputs, {sum(bool(x['fault']) for x in found)} faults"
+                )
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first input of a kind")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--output", default="")
+    options = parser.parse_args()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = options.kinds.split(",")
+        log = lambda line: print(line, flush=True)
+        found = run(options.inputs, options.seed, kinds, pathlib.Path(folder), log, options.first)
+    faults = [x for x in found if x["fault"]]
+    report = {
+        "command": " ".join(["python", *sys.argv]),
+        "inputs": len(found),
+        "faults": faults,
+        "by_kind": {
+            kind: {
+                "inputs": sum(x["kind"] == kind for x in found),
+                "accepted": sum(x["kind"] == kind and x["exit"] == 0 for x in found),
+                "refused": sum(x["kind"] == kind and x["exit"] in (1, 2) for x in found),
+                "most_seconds": max(x["seconds"] for x in found if x["kind"] == kind),
+                "most_mib": max(x["peak_mib"] for x in found if x["kind"] == kind),
+            }
+            for kind in kinds
+        },
+        "seconds": round(time.monotonic() - start),
+    }
+    print(json.dumps({k: v for k, v in report.items() if k != "faults"}, indent=1))
+    if options.output:
+        pathlib.Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()

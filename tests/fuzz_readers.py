@@ -1,0 +1,116 @@
+"""Coverage-guided fuzzing of the readers that are our own: whatever they are given, InputError or a result.
+
+pip install -e '.[fuzz]'; python tests/fuzz_readers.py -runs=200000 [-max_total_time=600] CORPUS_FOLDER
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+import tempfile
+import warnings
+
+import atheris
+
+with atheris.instrument_imports(include=["vidpred_jax"]):
+    from vidpred_jax import external, routes, runs, schema, segmentation, video_io
+    from vidpred_jax.datasets import digits, folders, registry
+    from vidpred_jax.models import build
+    from vidpred_jax.models.accompanying import Selection, Stack
+    from vidpred_jax.types import InputError, Limits
+
+FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="vidpred_jax_fuzz_"))
+STACK = Stack((2, 1), (8, 8))
+
+
+def _file(name, data):
+    path = FOLDER / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def idx(data):
+    digits.read_idx(str(_file("digits.idx", data)))
+
+
+def idx_gz(data):
+    digits.read_idx(str(_file("digits.gz", data)))
+
+
+def npz(data):
+    _file("npz/clip.npz", data)
+    folder = external.Folder(FOLDER / "npz", [("clip", 0)], 2, 4, 4)
+    folder([{"clip": "clip", "start": 0}])
+
+
+def mask(data):
+    _file("masks/0.png", data)
+    segmentation.read_masks(FOLDER / "masks", 1, (4, 4))
+
+
+def image(data):
+    _file("frames/0.png", data)
+    video_io.read(FOLDER / "frames", limits=Limits(max_pixels=4096))
+
+
+def image_sets(data):
+    (FOLDER / "davis" / folders.DAVIS_FRAMES / "a").mkdir(parents=True, exist_ok=True)
+    _file("davis/ImageSets/train.txt", data)
+    _file("davis/ImageSets/val.txt", b"a\n")
+    for split in folders.davis_splits(FOLDER / "davis").values():
+        for frames, _ in split.values():
+            assert frames.resolve().is_relative_to(FOLDER), frames
+
+
+def config(data):
+    found = _json(data)
+    schema.check(found)
+    build.make_generator("fusion", found.get("model", {}), 32, 32)
+
+
+def route(data):
+    found = routes.check_route(_json(data), STACK, Selection(), "run")
+    routes.describe(found)
+
+
+def run_folder(data):
+    _file("runs/a/config.json", data)
+    runs.newest("fusion", FOLDER / "runs")
+
+
+def prepared(data):
+    _file("data/mine/default/1.0.0/dataset_info.json", data)
+    _file("data/mine/default/1.0.0/features.json", data)
+    registry.open_builder("mine", data_dir=FOLDER / "data")
+
+
+def names(data):
+    with contextlib.suppress(UnicodeDecodeError):
+        registry.open_builder(data.decode(), data_dir=FOLDER / "none", config=data[::-1].decode())
+
+
+def _json(data):
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise InputError("not JSON") from None
+
+
+READERS = (idx, idx_gz, npz, mask, image, image_sets, config, route, run_folder, prepared, names)
+
+
+def one_input(data):
+    if data:
+        with contextlib.suppress(InputError):
+            READERS[data[0] % len(READERS)](data[1:])
+
+
+def main():
+    warnings.simplefilter("ignore")
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

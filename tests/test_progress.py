@@ -1,0 +1,77 @@
+"""Guards of a training: values that are not finite, and a discriminator that has stalled or won."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vidpred_jax import steps
+from vidpred_jax.progress import GanWatch, Progress
+from vidpred_jax.state import TrainState
+from vidpred_jax.types import UserError
+
+
+def make_progress(skippable=0):
+    said = []
+    pace = Progress(10, 99, lambda batch: f"clips {batch}", skippable, said.append)
+    return pace, said
+
+
+def test_a_value_that_is_not_finite_is_told_with_step_and_clips():
+    pace, _ = make_progress()
+    pace.add({"loss": 1.0, "l1": 2.0}, "a")
+    pace.add({"loss": 1.0, "l1": math.nan}, "b, c")
+    with pytest.raises(UserError, match=r"^l1 is not finite at step 12 \(clips b, c\); nothing"):
+        pace.check(12)
+
+
+def test_so_many_are_skipped_and_no_more():
+    pace, said = make_progress(skippable=2)
+    for number, value in enumerate([1.0, math.inf, 3.0, math.nan]):
+        pace.add({"loss": value}, number)
+    pace.check(14)
+    assert pace.means(14)["loss"] == 2
+    assert [line.split(":")[1] for line in said] == [
+        " loss is not finite at step 12 (clips 1)",
+        " loss is not finite at step 14 (clips 3)",
+    ]
+    assert said[1].endswith("skipped, 2 of at most 2")
+    pace.add({"loss": math.nan}, 5)
+    with pytest.raises(UserError, match=r"step 15 \(clips 5\); skip_nonfinite \(2\); nothing was"):
+        pace.means(15)
+
+
+def test_a_skipped_step_changes_nothing_but_its_number():
+    tree = {"w": jnp.ones(3)}
+    state = TrainState(jnp.asarray(4), {"g": tree}, {}, {"m": jnp.zeros(3)}, tree, {})
+
+    def step(state, batch, *, axis_name=None):
+        changed = jax.tree.map(lambda x: x + batch, state)
+        return changed.replace(step=state.step + 1), {"loss": batch, "norm": 1 / batch}
+
+    guarded = jax.jit(steps.skip_nonfinite(step))
+    after, metrics = guarded(state, 2.0)
+    assert int(after.step) == 5 and float(after.params["g"]["w"][0]) == 3
+    after, metrics = guarded(state, 0.0)  # A norm of 1 / 0.
+    assert int(after.step) == 5 and math.isinf(metrics["norm"])
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), after.replace(step=4), state))
+
+
+@pytest.mark.parametrize(
+    ("gan", "values", "word"),
+    [
+        ("bce", [0.693] * 5, "stalled by step 4: d_loss 0.693, at chance 0.693"),
+        ("bce", [0.01] * 5, "won by step 4: d_loss 0.010, at chance 0.693"),
+        ("hinge", [1.99] * 5, "stalled by step 4"),
+        ("bce", [0.693] * 4 + [0.5] + [0.693] * 3, None),
+        ("bce", [0.3] * 9, None),
+    ],
+)
+def test_a_discriminator_that_does_not_help_is_told_once(gan, values, word):
+    said = []
+    watch = GanWatch(gan, said.append)
+    watch.add(0, {"loss": 1.0})  # Stage 1 has none.
+    for step, value in enumerate([*values, values[-1]]):
+        watch.add(step, {"d_loss": value})
+    assert len(said) == (word is not None) and (not word or word in said[0])

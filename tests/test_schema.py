@@ -1,0 +1,71 @@
+"""A config from anywhere is taken whole or refused by field, value and rule."""
+
+import math
+
+import pytest
+from test_train import get_config
+
+from vidpred_jax import schema
+from vidpred_jax.models import build
+from vidpred_jax.types import InputError
+
+
+@pytest.mark.parametrize("stage", ["fusion", "translator", "accompanying"])
+@pytest.mark.parametrize("preset", ["smoke", "cpu", "full", "paper"])
+def test_presets_hold_every_field(stage, preset):
+    config = get_config(stage, "data", preset)
+    schema.check(config)
+    for field in config:
+        if field not in ("skip_nonfinite", "discriminator") or stage == "translator":
+            rest = {k: v for k, v in config.items() if k != field}
+            message = "stage None is not one of" if field == "stage" else f"no field '{field}'"
+            if field != "skip_nonfinite":
+                with pytest.raises(InputError, match=message):
+                    schema.check(rest)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", True, r"batch_size \(True\) must be a whole number"),
+        ("batch_size", 2.0, r"batch_size \(2.0\) must be a whole number"),
+        ("num_steps", 2**40, r"num_steps \(1099511627776\) must be 1 to 2147483646"),
+        ("seed", -1, r"seed \(-1\) must be 0 or more"),
+        ("ema_decay", math.nan, r"ema_decay \(nan\) must be 0 to 1"),
+        ("ema_decay", "x" * 500, r"ema_decay \('x+ \.\.\.\) must be a number"),
+        ("data", [], r"data \(\[\]\) must be a group of fields"),
+        ("data__height", None, r"data.height \(None\) must be a whole number"),
+        ("data__name", 3, r"data.name \(3\) must be text"),
+        ("data__augmentation", 3, r"data.augmentation \(3\) must be a group"),
+        ("loss__l1", -0.5, r"loss.l1 \(-0.5\) must be 0 or more"),
+        ("loss__l1", math.inf, r"loss.l1 \(inf\) must be 0 to"),
+        ("optimizer__schedule", 1, r"optimizer.schedule \(1\) must be text"),
+    ],
+)
+def test_wrong_types_and_ranges(field, value, message):
+    with pytest.raises(InputError, match=message):
+        schema.check(get_config("fusion", "data", **{field: value}))
+
+
+def test_not_a_config():
+    with pytest.raises(InputError, match=r"the config \(\[1\]\) must be a group of fields"):
+        schema.check([1])
+    with pytest.raises(InputError, match="stage 'x' is not one of fusion, translator, accomp"):
+        schema.check({"stage": "x"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("widths", 8, r"model.widths \(8\) must be a list of at most 32 whole numbers"),
+        ("widths", [8, "8"], r"model.widths \(\[8, '8'\]\) must hold whole numbers from 1"),
+        ("widths", [8] * 33, "must be a list of at most 32"),
+        ("blocks", 1e9, r"model.blocks \(1000000000.0\) must be a whole number"),
+        ("blocks", 10**9, r"model.blocks \(1000000000\) must be 0 to 16384"),
+        ("norm", None, r"model.norm \(None\) must be text"),
+        ("dtype", [], r"model.dtype \(\[\]\) must be one of float32, bfloat16"),
+    ],
+)
+def test_fields_of_a_network(field, value, message):
+    with pytest.raises(InputError, match=message):
+        build.make_generator("fusion", {"widths": [8, 8], field: value}, 32, 32)
