@@ -128,18 +128,23 @@ def load(box):
 
 
 def resume(box):
+    import jax
+
     from vidpred_jax import checkpoint, experiment
 
     run = box / "in" / "fusion"
-    template = experiment.make(checkpoint.read_meta(run)["config"], log=lambda line: None).state
-    checkpoint.Checkpointer(run).restore(template)
+    config = checkpoint.read_meta(run)["config"]
+    shapes = jax.eval_shape(lambda: experiment.make(config, log=lambda line: None).state)
+    checkpoint.Checkpointer(run).restore(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
 
 
 def configure(box):
+    import jax
+
     from vidpred_jax import experiment
 
     config = json.loads((box / "in" / "config.json").read_text())
-    experiment.make(config, log=lambda line: None)
+    jax.eval_shape(lambda: experiment.make(config, log=lambda line: None).state)
 
 
 def open_data(box):
@@ -190,7 +195,9 @@ def make_sound(folder: pathlib.Path) -> None:
     for number, example in enumerate(source):
         name = example["name"].decode()
         save = np.savez_compressed if number % 2 else np.savez
-        save(folder / "npz.in" / f"{name}.npz", frames=frames / 255 if number % 3 else frames)
+        for start in (0, 24):
+            path = folder / "npz.in" / f"{name}_{start:05d}.npz"
+            save(path, frames=frames / 255 if number % 3 else frames)
     environment = sys.argv
     for stage in ("fusion", "translator", "accompanying"):
         sys.argv = ["train", f"--config=configs/{stage}.py:smoke"]
@@ -210,22 +217,23 @@ def make_sound(folder: pathlib.Path) -> None:
     sys.argv = environment
 
 
-def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random) -> str:
-    """A box with a damaged input; what was damaged."""
+def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, harm: bool) -> str:
+    """A box with an input, damaged if it is to be harmed; what was damaged."""
+    harmed = damage_a_file if harm else lambda folder, rng: "nothing"
     (box / "out").mkdir(parents=True)
     if kind == "npz":
         shutil.copytree(sound / "data", box / "data")
     if kind == "masks":
         shutil.copytree(sound / "frames.png", box / "in")
         shutil.copytree(sound / "masks.png", box / "in_masks")
-        return damage_a_file(box / "in_masks", rng)
+        return harmed(box / "in_masks", rng)
     if kind == "config":
         (box / "in").mkdir()
         shutil.copytree(sound / "data", box / "data")
         stage = rng.choice(["fusion", "translator"])
         config = json.loads((sound / "runs" / stage / "config.json").read_text())
         config["predicted_fraction"] = 0.0
-        for _ in range(rng.randint(1, 2)):
+        for _ in range(rng.randint(1, 2) * harm):
             config = damage_json(config, rng)
             if not isinstance(config, dict):
                 break
@@ -240,15 +248,15 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random) 
         "resumed": [sound / "runs"],
     }
     shutil.copytree(rng.choice(folders[kind]), box / "in")
-    what = [damage_a_file(box / "in", rng) for _ in range(rng.choice([1, 1, 1, 2, 5]))]
+    what = [harmed(box / "in", rng) for _ in range(rng.choice([1, 1, 1, 2, 5]))]
     return "; ".join(what)
 
 
-def attempt(kind: str, number: int, seed: int, sound: pathlib.Path, folder: pathlib.Path) -> dict:
+def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: bool = True) -> dict:
     """One input: {kind, number, what, seconds, exit, line, fault ('' for none)}."""
     rng = random.Random(f"{seed} {kind} {number}")
     box = folder / f"{kind}_{number}"
-    what = fill(box, kind, sound, rng)
+    what = fill(box, kind, sound, rng, harm)
     before = _listing(box)
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_attempt, args=(kind, str(box)))
@@ -352,6 +360,10 @@ def run(inputs: int, seed: int, kinds: list[str], folder: pathlib.Path, log, fir
     context.set_forkserver_preload(["vidpred_jax.experiment_accompanying", "vidpred_jax.predictor"])
     sound = folder / "sound"
     make_sound(sound)
+    for kind in kinds:  # What is not damaged is accepted.
+        for number in range(3):
+            one = attempt(kind, -1 - number, seed, sound, folder, harm=False)
+            assert one["exit"] == 0 and not one["fault"], one
     total = sum(KINDS[kind][1] for kind in kinds)
     jobs = []
     for kind in kinds:

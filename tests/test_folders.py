@@ -1,5 +1,7 @@
 """Folders of videos and DAVIS's layout as data sets."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,3 +101,20 @@ def test_davis_list_cannot_leave_its_folder(tmp_path, clip):
     (root / "ImageSets" / "val.txt").unlink()
     with pytest.raises(InputError, match=r"ImageSets/val.txt does not exist"):
         folders.davis_splits(root)
+
+
+def test_a_data_set_of_a_stranger_imports_nothing_and_stays_in_its_folder(tmp_path, video_folder):
+    registry.prepare(registry.video_folder("mine", tmp_path / "data", input=str(video_folder[0])))
+    features = tmp_path / "data" / "mine" / "default" / "1.0.0" / "features.json"
+    sound = features.read_text()
+    features.write_text(
+        sound.replace("tensorflow_datasets.core.features.text_feature.Text", "this.Text")
+    )
+    with pytest.raises(InputError, match="damaged or of another program: features.json is not"):
+        registry.open_builder("mine", data_dir=tmp_path / "data")
+    assert "this" not in sys.modules
+    features.write_text(sound)
+    assert len(registry.open_split("mine", "train", data_dir=tmp_path / "data")) == 1
+    for name, config in (("../data/mine", ""), ("mine", "../mine/default"), ("", "mine")):
+        with pytest.raises(InputError, match="data set .* is not in"):
+            registry.open_builder(name, data_dir=tmp_path / "data", config=config)

@@ -1,5 +1,6 @@
 """Training whole: resume equals unbroken, smoke presets run, the predictor predicts."""
 
+import concurrent.futures
 import importlib.util
 import json
 import os
@@ -211,6 +212,21 @@ def test_stage_3_refusals(trained, tmp_path, data_dir):
         config = get_config("accompanying", data_dir, **{**runs, **fields})
         with pytest.raises(InputError, match=message):
             train.train(config, tmp_path / "run", log=lambda line: None)
+
+
+def test_predictions_from_several_threads_compile_once_each(trained, clip):
+    predictor = vidpred_jax.load(folder=trained)
+
+    def predict(horizon):
+        return predictor.predict(clip.frames[:16], clip.labels[:16], horizon).frames
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(predict, [2, 5, 2, 5, 2, 5]))
+    assert len(predictor._compiled) == 2
+    for frames, horizon in zip(found, [2, 5, 2, 5, 2, 5], strict=True):
+        assert len(frames) == horizon
+        np.testing.assert_array_equal(frames, found[0 if horizon == 2 else 1])
+    np.testing.assert_array_equal(found[0], found[1][:2])
 
 
 def test_predictor_refusals(trained, clip, tmp_path):

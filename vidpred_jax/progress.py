@@ -149,3 +149,7 @@ class MetricsWriter:
             for metric, values in found.items():
                 self._board.add_scalar(f"validation/{predictor}/{metric}", values["mean"], step)
         self._board.flush()
+
+    def close(self):
+        self._file.close()
+        self._board.close()

@@ -116,14 +116,20 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
                 saver.save(state, {**meta, **found, "data_state": batches.get_state()}, quality)
                 pace.pause()
             if stop and not last:
-                saver.close()
+                _close(saver, writer)
                 raise Interrupted(
                     f"{stop} at step {step} of {config['num_steps']}; saved in {workdir}, the same command "
                     "goes on"
                 )
-    saver.close()
+    _close(saver, writer)
     log(f"{config['stage']}: done at step {int(state.step)}, saved in {workdir}")
     return summary
+
+
+def _close(saver, writer) -> None:
+    saver.close()
+    if writer:
+        writer.close()
 
 
 def _describe_batch(clip_name, index) -> str:
