@@ -185,7 +185,7 @@ def _meta(workdir):
     step = workdir / "checkpoints" / str(NUM_STEPS)
     meta = json.loads(next((step / "meta").glob("metadata*")).read_text())
     metrics = json.loads((step / "metrics" / "metrics").read_text())
-    return meta["data_state"], meta["digests"]["inference"], metrics
+    return meta["data_state"], meta["digests"], metrics
 
 
 if __name__ == "__main__":

@@ -194,3 +194,11 @@ def test_a_save_that_was_broken_off_is_not_seen(tmp_path):
     )
     found, _ = checkpoint.Checkpointer(tmp_path).restore(make_state(0, 0.0))
     assert int(found.step) == 3 and checkpoint.steps(tmp_path) == [3]
+
+
+def test_the_record_of_the_best_outlives_a_restart(tmp_path):
+    quality = {1: 10.0, 2: 30.0, 3: 20.0, 4: 5.0, 5: 6.0, 6: 31.0, 7: 1.0, 8: 2.0}
+    for step, psnr in quality.items():
+        save(tmp_path, step, metrics={step: {"psnr": psnr}})
+        best = max(range(1, step + 1), key=quality.get)
+        assert checkpoint.steps(tmp_path) == sorted({best, max(step - 1, 1), step})

@@ -72,6 +72,7 @@ class Checkpointer:
                 item_names=_ITEMS,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=policy,
+                    best_fn=lambda m: m["psnr"],  # Has them written, so that a restart knows them.
                     create=create,
                     # In the background, a folder that cannot be made is waited for at exit.
                     async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
