@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from vidpred_jax import steps
-from vidpred_jax.progress import GanWatch, Progress
+from vidpred_jax.progress import GanWatch, MetricsWriter, Progress
 from vidpred_jax.state import TrainState
 from vidpred_jax.types import UserError
 
@@ -56,6 +56,17 @@ def test_a_skipped_step_changes_nothing_but_its_number():
     after, metrics = guarded(state, 0.0)  # A norm of 1 / 0.
     assert int(after.step) == 5 and math.isinf(metrics["norm"])
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), after.replace(step=4), state))
+
+
+@pytest.mark.parametrize("before", ["", '{"ste', '{"step": 3}\n{"step": 5}\n'])
+def test_lines_after_the_checkpoint_are_written_again(before, tmp_path):
+    """Whatever a kill has left."""
+    (tmp_path / "metrics.jsonl").write_text(before)
+    writer = MetricsWriter(tmp_path, 3)
+    writer.write(4, {"loss": 1.0})
+    writer.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert lines == ['{"step": 3}'] * ("3}" in before) + ['{"step": 4, "loss": 1.0}']
 
 
 @pytest.mark.parametrize(

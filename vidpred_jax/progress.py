@@ -131,7 +131,10 @@ class MetricsWriter:
             # Steps after the checkpoint that is resumed will be done, and told, again.
             lines = path.read_text().splitlines()
             kept = [line for line in lines if _step_of(line) <= step]
-            video_io.write_text(path, "".join(f"{line}\n" for line in kept))
+            if kept:
+                video_io.write_text(path, "".join(f"{line}\n" for line in kept))
+            else:  # Killed before the first was written.
+                path.unlink()
         self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(os.fspath(workdir / "tensorboard"))
 
