@@ -118,10 +118,8 @@ def main(_):
         for x in (validation[0].frame, validation[0].fusion, validation[0].ahead)
     ]
     references = jnp.zeros((1, frozen.translator.reference_frames, *size, 6))
-    translator_ms = _milliseconds(
-        jax.jit(lambda *x: frozen.translator.apply(frozen.variables["translator"], *x)),
-        *(timed[1][None], references, timed[2][None]),
-    )
+    translate = jax.jit(lambda *x: frozen.translator.apply(frozen.variables["translator"], *x))
+    translate = functools.partial(translate, timed[1][None], references, timed[2][None])
     for seed in map(int, _SEEDS.value):
         variants = {name: _Variant(name, config, size, seed) for name in names}
         _train(variants, pool, config, seed)
@@ -134,15 +132,17 @@ def main(_):
         )
         found = summary.summarize(table)
         print(summary.format_table(found), flush=True)
+        calls = {n: functools.partial(v.sharpen, *timed) for n, v in variants.items()}
+        costs = _milliseconds({"translator alone": translate, **calls})
         for name, measured in found.items():
             entry = runs.setdefault(name, {"by_seed": {}})
             entry["by_seed"][seed] = {m: e["mean"] for m, e in measured.items()}
+            if name in costs:
+                entry.setdefault("ms_per_frame", {})[seed] = costs[name]
             if name in variants:
                 variant = variants[name]
                 entry["parameters"] = variant.num_parameters
                 entry.setdefault("route", {})[seed] = routes.describe(variant.route)
-                cost = _milliseconds(variant.sharpen, *timed)
-                entry.setdefault("ms_per_frame", {})[seed] = cost
     for entry in runs.values():
         values = list(entry["by_seed"].values())
         entry["mean"] = {m: float(np.mean([v[m] for v in values])) for m in values[0]}
@@ -150,7 +150,6 @@ def main(_):
     report = {
         "data": f"{config['data']['name']} {_SPLIT.value}",
         "windows": len(windows[_SPLIT.value]),
-        "translator_ms_per_frame": translator_ms,
         "validation_windows": len(windows["validation"]),
         "height": size[0],
         "width": size[1],
@@ -170,14 +169,15 @@ def main(_):
     print(f"wrote {path}")
 
 
-def _milliseconds(function, *args) -> float:
-    """Median time of a compiled call, for each of its frames."""
-    times = []
-    for _ in range(8):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*args))
-        times.append(time.perf_counter() - start)
-    return round(float(np.median(times[1:])) * 1000 / _TIMED, 3)
+def _milliseconds(calls: dict) -> dict[str, float]:
+    """Median time a frame of compiled calls; in turn, so that a busy machine slows all alike."""
+    times = {name: [] for name in calls}
+    for _ in range(40):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name].append(time.perf_counter() - start)
+    return {n: round(float(np.median(t[2:])) * 1000 / _TIMED, 3) for n, t in times.items()}
 
 
 def _windows(data, split, size):

@@ -48,7 +48,7 @@ def _seeds_table(report) -> str:
     ]
     for name, found in predictors.items():
         cells = [f"{found['parameters']:,}" if "parameters" in found else ""]
-        cost = [report["translator_ms_per_frame"]] * (name == "translator alone")
+        cost = [report.get("translator_ms_per_frame")] * (name == "translator alone")
         cost = list(found.get("ms_per_frame", {}).values()) or cost
         cells.append(f"{sum(cost) / len(cost):.2f}" if cost else "")
         for metric in metrics:

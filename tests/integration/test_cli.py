@@ -154,10 +154,10 @@ def test_sharpened_rollout_evaluation_and_ablation(runs, data_dir, tmp_path):
     out = succeed(
         *("scripts/ablate.py", *named(runs), "--config=configs/accompanying.py:smoke"),
         *(f"--config.{k}={v}" for k, v in fields.items()),
-        *("--seeds=0,1", "--pool=4", "--clips=2", "--metrics=psnr", f"--output={tmp_path / 'a'}"),
+        *("--seeds=3", "--pool=4", "--clips=2", "--metrics=psnr", f"--output={tmp_path / 'a'}"),
     )
     report = json.loads((tmp_path / "a" / "ablation.json").read_text())
-    assert set(report["predictors"]["refiner"]["by_seed"]) == {"0", "1"}
+    assert set(report["predictors"]["refiner"]["by_seed"]) == {"3"}
     sizes = [report["predictors"][n]["parameters"] for n in ("accompanying", "refiner")]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.2)
 
