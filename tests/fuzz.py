@@ -31,6 +31,14 @@ from vidpred_jax.types import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SECONDS, BYTES = 10, 2 << 30
+# Printed by C libraries, past Python; beside our line, not instead of it.
+_DECODERS = (
+    "libpng ",
+    "Corrupt JPEG",
+    "Premature end of JPEG",
+    "Invalid SOS",
+    "Unsupported marker",
+)
 _EXTREMES = [0, -1, 1, 2**31, 2**63, 1e308, float("nan"), "", "../../x", "a" * 5000, None, [], {}]
 _EXTREMES += [True, [[[]]], {"a": {"b": 1}}, "\x00", [1] * 1000, -5, 0.5, "np.zeros"]
 
@@ -75,6 +83,8 @@ def damage_json(value, rng: random.Random):
     if isinstance(value, list) and value and rng.random() < 0.5:
         place = rng.randrange(len(value))
         return [*value[:place], damage_json(value[place], rng), *value[place + 1 :]]
+    if isinstance(value, (int, float)) and rng.random() < 0.6:  # Near enough to be believed.
+        return rng.choice([value + 1, value - 1, value * 2, value // 2, value * 1000, -value])
     return rng.choice(_EXTREMES)
 
 
@@ -103,6 +113,22 @@ def damage_a_file(folder: pathlib.Path, rng: random.Random) -> str:
     return f"{name} damaged"
 
 
+def forge(runs: pathlib.Path, rng: random.Random) -> str:
+    """A changed meta item without the digest that would tell, in runs of a single step."""
+    for folder in runs.glob("*/checkpoints/1"):
+        shutil.rmtree(folder)
+    file = (
+        runs / rng.choice(["fusion", "translator", "accompanying"]) / "checkpoints/2/meta/metadata"
+    )
+    meta = json.loads(file.read_text())
+    del meta["digests"]
+    for _ in range(rng.randint(1, 3)):
+        if isinstance(meta, dict):
+            meta = damage_json(meta, rng)
+    file.write_text(json.dumps(meta))
+    return f"{file.relative_to(runs)} forged"
+
+
 # Who reads it: a command's arguments, or a function; both see `box/in` and write to `box/out`.
 
 
@@ -128,14 +154,7 @@ def load(box):
 
 
 def resume(box):
-    import jax
-
-    from vidpred_jax import checkpoint, experiment
-
-    run = box / "in" / "fusion"
-    config = checkpoint.read_meta(run)["config"]
-    shapes = jax.eval_shape(lambda: experiment.make(config, log=lambda line: None).state)
-    checkpoint.Checkpointer(run).restore(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
+    return ["-m", *_training("fusion", box / "in" / "fusion", box / "data")]
 
 
 def configure(box):
@@ -198,30 +217,37 @@ def make_sound(folder: pathlib.Path) -> None:
         for start in (0, 24):
             path = folder / "npz.in" / f"{name}_{start:05d}.npz"
             save(path, frames=frames / 255 if number % 3 else frames)
-    environment = sys.argv
     for stage in ("fusion", "translator", "accompanying"):
-        sys.argv = ["train", f"--config=configs/{stage}.py:smoke"]
-        sys.argv += [f"--workdir={folder / 'runs' / stage}", "--config.num_steps=2"]
-        sys.argv += [f"--config.data.data_dir={folder / 'data'}", "--config.save_every=1"]
-        sys.argv += ["--config.evaluation.every=2"]
-        if stage != "fusion":
-            sys.argv += ["--config.predicted_fraction=0.5"]
-        if stage == "accompanying":
-            sys.argv += ["--config.reference_steps=1"]
+        args = _training(stage, folder / "runs" / stage, folder / "data")
         process = multiprocessing.get_context("forkserver").Process(
-            target=_command, args=(["-m", "vidpred_jax.train", *sys.argv[1:]],)
+            target=_command, args=(["-m", *args],)
         )
         process.start()
         process.join()
-        assert process.exitcode == 0, sys.argv
-    sys.argv = environment
+        assert process.exitcode == 0, args
+
+
+def _training(stage, workdir, data_dir) -> list[str]:
+    """The arguments of two steps of training."""
+    fields = {"num_steps": 2, "save_every": 1, "data.data_dir": data_dir, "evaluation.every": 2}
+    if stage != "fusion":
+        fields |= {"predicted_fraction": 0.5}
+    if stage == "accompanying":
+        fields |= {"reference_steps": 1}
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    return [
+        "vidpred_jax.train",
+        f"--config=configs/{stage}.py:smoke",
+        f"--workdir={workdir}",
+        *flags,
+    ]
 
 
 def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, harm: bool) -> str:
     """A box with an input, damaged if it is to be harmed; what was damaged."""
     harmed = damage_a_file if harm else lambda folder, rng: "nothing"
     (box / "out").mkdir(parents=True)
-    if kind == "npz":
+    if kind in ("npz", "resumed"):
         shutil.copytree(sound / "data", box / "data")
     if kind == "masks":
         shutil.copytree(sound / "frames.png", box / "in")
@@ -248,6 +274,8 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
         "resumed": [sound / "runs"],
     }
     shutil.copytree(rng.choice(folders[kind]), box / "in")
+    if kind in ("checkpoint", "resumed") and harm and rng.random() < 0.5:
+        return forge(box / "in", rng)
     what = [harmed(box / "in", rng) for _ in range(rng.choice([1, 1, 1, 2, 5]))]
     return "; ".join(what)
 
@@ -269,7 +297,7 @@ def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: boo
         process.kill()
         process.join()
     said, peak = _read(box / "err"), int(_read(box / "peak") or 0)
-    errors = [line for line in said.splitlines() if not line.startswith("warning: ")]
+    errors = [x for x in said.splitlines() if not x.startswith(("warning: ", *_DECODERS))]
     code, fault = process.exitcode, ""
     if hung:
         fault = f"more than {SECONDS} s"
@@ -282,7 +310,7 @@ def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: boo
     elif peak > BYTES:
         fault = f"{peak >> 20} MiB"
     else:
-        fault = _touched(before, _listing(box), code)
+        fault = _touched(kind, before, _listing(box), code)
     found = {"kind": kind, "number": number, "what": what, "exit": code, "fault": fault}
     found |= {"seconds": round(seconds, 2), "peak_mib": peak >> 20, "line": said.strip()[-300:]}
     if not fault:
@@ -290,15 +318,11 @@ def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: boo
     return found
 
 
-def _touched(before, after, code) -> str:
-    ours = {"out", "err", "said", "peak", "tmp"}
-    resumed = "damaged"  # A run's own folder of what could not be read.
+def _touched(kind, before, after, code) -> str:
+    ours = ("out/", "err", "said", "peak", "tmp/", *(("in/fusion/",) if kind == "resumed" else ()))
     for path in before.keys() | after.keys():
-        top = path.split("/")[0]
-        if top not in ours and before.get(path) != after.get(path) and resumed not in path:
-            moved = "checkpoints/" in path and path not in after
-            if not moved:
-                return f"touched {path}"
+        if not path.startswith(ours) and before.get(path) != after.get(path):
+            return f"touched {path}"
     left = [p for p in after if p.startswith("tmp/") or ".writing-" in p or "incomplete" in p]
     if left:
         return f"left {left[0]}"
@@ -358,6 +382,8 @@ def run(inputs: int, seed: int, kinds: list[str], folder: pathlib.Path, log, fir
     """What became of each input."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vidpred_jax.experiment_accompanying", "vidpred_jax.predictor"])
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     sound = folder / "sound"
     make_sound(sound)
     for kind in kinds:  # What is not damaged is accepted.

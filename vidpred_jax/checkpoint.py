@@ -5,11 +5,13 @@ the state) and `meta` (JSON: config, data position, versions, data set's fingerp
 of each item). A damaged newest step is told and set aside, and the one before it is used.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import threading
 import warnings
 
 import jax
@@ -24,6 +26,7 @@ from vidpred_jax.types import DamagedWarning, InputError, UserError
 FOLDER = "checkpoints"
 DAMAGED = "damaged"  # Beside it: what could not be read, for a look.
 _ITEMS = ("inference", "training", "meta")
+_READING = threading.Lock()
 
 
 def _split(state: TrainState) -> dict[str, dict]:
@@ -251,11 +254,35 @@ def _read(folder, **items):
         return reader.restore(folder, args=ocp.args.Composite(**items))
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Deaf once closed: a read that fails ends Orbax's loop, and TensorStore's other reads, which
+    report to it, would each print a traceback.
+    """
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+
+
+@contextlib.contextmanager
+def _deaf_loops():
+    with _READING:
+        before, asyncio.new_event_loop = asyncio.new_event_loop, _Loop
+        try:
+            yield
+        finally:
+            asyncio.new_event_loop = before
+
+
 @contextlib.contextmanager
 def _clear_errors(folder, verb):
     """Orbax raises many kinds of errors; a user needs one line with the folder in it."""
     try:
-        yield
+        with _deaf_loops() if verb == "read" else contextlib.nullcontext():
+            yield
     except (InputError, UserError):
         raise
     except Exception as error:

@@ -104,7 +104,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         batches=train_batches(config, log),
         validation=functools.partial(validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
-        clip_name=lambda index: clips.name(builder.as_data_source(split="train")[index]),
+        clip_name=clips.Source(builder, "train").clip_name,
     )
 
 
@@ -204,7 +204,7 @@ def validation_windows(config, log):
     if "validation" not in builder.info.splits:
         return []
     windows = pipeline.evaluation_windows(
-        builder.as_data_source(split="validation"),
+        clips.Source(builder, "validation"),
         num_frames=CONTEXT + options["horizon"],
         height=data["height"],
         width=data["width"],

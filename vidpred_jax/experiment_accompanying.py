@@ -66,7 +66,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment
         batches=experiment.train_batches(config, log),
         validation=functools.partial(experiment.validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
-        clip_name=lambda index: clips.name(builder.as_data_source(split="train")[index]),
+        clip_name=clips.Source(builder, "train").clip_name,
         freeze=route.freeze,
         beside={"translator": functools.partial(route.translate, horizon)},
     )
@@ -98,13 +98,13 @@ def _check(config, builder) -> None:
         raise InputError(
             f"data.num_frames ({config['data']['num_frames']}) must be at least {needed} for this config"
         )
-    length, clips = CONTEXT + config["evaluation"]["horizon"], config["evaluation"]["clips"]
+    length, wanted = CONTEXT + config["evaluation"]["horizon"], config["evaluation"]["clips"]
     places = []
-    if "validation" in builder.info.splits and clips:
-        places = pipeline.window_places(builder.as_data_source(split="validation"), length, length)
+    if "validation" in builder.info.splits and wanted:
+        places = pipeline.window_places(clips.Source(builder, "validation"), length, length)
     if not places:
         raise InputError(
-            f"data.name ({config['data']['name']!r}) with evaluation.clips ({clips}): the route is chosen "
+            f"data.name ({config['data']['name']!r}) with evaluation.clips ({wanted}): the route is chosen "
             f"on validation clips of {length} frames, and there are none"
         )
     if not 1 <= config["reference_steps"] <= config["num_steps"]:

@@ -187,6 +187,20 @@ def train_batches(
     return iter(dataset.to_iter_dataset(options))
 
 
+def set_position(batches: grain.DatasetIterator, state: dict) -> None:
+    """`set_state` for a state out of a file. Raises InputError for what is no state of these."""
+    if not _alike(state, batches.get_state()):
+        raise InputError(f"the data position {str(state)[:100]} is not one of this pipeline")
+    batches.set_state(state)
+
+
+def _alike(found, expected) -> bool:
+    if isinstance(expected, dict):
+        same = isinstance(found, dict) and found.keys() == expected.keys()
+        return same and all(_alike(found[key], expected[key]) for key in expected)
+    return type(found) is type(expected) and (not isinstance(found, int) or found >= 0)
+
+
 def _native(clip: Clip) -> dict:
     return {"frames": clip.frames, "labels": clip.labels, "edges": clip.edges}
 

@@ -129,7 +129,7 @@ class MetricsWriter:
         path = workdir / "metrics.jsonl"
         if path.exists():
             # Steps after the checkpoint that is resumed will be done, and told, again.
-            lines = path.read_text().splitlines()
+            lines = path.read_text(errors="replace").splitlines()
             kept = [line for line in lines if _step_of(line) <= step]
             if kept:
                 video_io.write_text(path, "".join(f"{line}\n" for line in kept))

@@ -20,6 +20,7 @@ from vidpred_jax import (
     experiment_accompanying,
     interruption,
     parallel,
+    pipeline,
     progress,
     runs,
     steps,
@@ -46,8 +47,8 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
     saver = checkpoint.Checkpointer(workdir)
     if saver.latest_step() is not None:
         state, meta = saver.restore(state)
-        batches.set_state(meta["data_state"])
-        if meta["fingerprint"] != made.fingerprint:
+        pipeline.set_position(batches, meta.get("data_state"))
+        if meta.get("fingerprint") != made.fingerprint:
             log(
                 f"warning: data set {config['data']['name']!r} has changed since the last checkpoint"
             )

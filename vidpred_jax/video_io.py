@@ -19,12 +19,18 @@ from PIL import Image
 
 from vidpred_jax.types import InputError, Limits, UserError
 
-# A file that cannot be read is told in our one line, without OpenCV's warnings beside it.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+# A file that cannot be read is told in our one line, without its decoder's messages beside it.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-_CODECS = {".webm": "VP90", ".avi": "MJPG"}
+_VP9 = ["-crf", "28", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6"]
+_ENCODERS = {
+    ".mp4": {"codec": "libx264"},
+    ".webm": {"codec": "libvpx-vp9", "output_params": _VP9},
+    ".avi": {"codec": "mjpeg", "pixelformat": "yuvj420p", "output_params": ["-qscale:v", "2"]},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +136,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 
 def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int, int]:
-    """(height, width) from the header alone, refused beyond `limits`."""
+    """(height, width) from the header, refused beyond `limits`; checksums (PNG) are looked at too."""
     try:
         with Image.open(path) as image:
             width, height = image.size
+            image.verify()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be opened as an image: {_one_line(error)}") from error
     if height * width > limits.max_pixels:
@@ -264,28 +271,24 @@ def write_image(path: str | os.PathLike, picture: np.ndarray) -> None:
 
 
 def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) -> None:
-    """Writes uint8 (t, h, w, 3), RGB, as .webm (VP9), .gif, .mp4 (H.264) or .avi (MJPEG)."""
+    """Writes uint8 (t, h, w, 3), RGB, as .webm (VP9), .gif, .mp4 (H.264) or .avi (MJPEG).
+
+    Raises InputError for another suffix and for .mp4 of odd sizes, UserError where it cannot write.
+    """
     suffix = pathlib.Path(path).suffix
+    height, width = frames.shape[1:3]
+    if suffix == ".mp4" and (height % 2 or width % 2):
+        raise InputError(
+            f"{path} would be {width} x {height}; .mp4 needs even sizes, .webm does not"
+        )
     with atomic(path) as temporary:
         if suffix == ".gif":
             duration = round(1000 / fps)
             imageio.imwrite(temporary, frames, extension=".gif", duration=duration, loop=0)
-        elif suffix == ".mp4":
-            imageio.imwrite(temporary, frames, plugin="FFMPEG", fps=fps, macro_block_size=1)
-        elif suffix in _CODECS:
-            _write_with_opencv(temporary, frames, fps, _CODECS[suffix])
+        elif suffix in _ENCODERS:
+            options = {"fps": fps, "macro_block_size": 1, "ffmpeg_log_level": "error"}
+            imageio.imwrite(temporary, frames, plugin="FFMPEG", **options, **_ENCODERS[suffix])
         else:
             raise InputError(
                 f"{path} ends in {suffix!r}; videos are written as .webm, .gif, .mp4 or .avi"
             )
-
-
-def _write_with_opencv(path, frames, fps, codec):
-    height, width = frames.shape[1:3]
-    code = cv2.VideoWriter_fourcc(*codec)
-    writer = cv2.VideoWriter(os.fspath(path), cv2.CAP_FFMPEG, code, fps, (width, height))
-    if not writer.isOpened():
-        raise OSError(f"this OpenCV cannot write {codec}")
-    for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()

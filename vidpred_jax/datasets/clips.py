@@ -4,14 +4,17 @@ Encoded bytes instead of TFDS's image features let a reader decode a window of a
 need no TensorFlow.
 """
 
+import io
+import pathlib
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from vidpred_jax import fusion
-from vidpred_jax.types import Clip, InputError
+from vidpred_jax.types import Clip, InputError, Limits
 
 FILE_FORMAT = "array_record"
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # As video_io reads.
@@ -47,21 +50,72 @@ def name(example: dict) -> str:
     return text.decode() if isinstance(text, bytes) else text
 
 
+class Source(Sequence):
+    """The examples of a prepared split, by number; what a damaged shard gives is refused by name."""
+
+    def __init__(self, builder, split: str):
+        self._source = builder.as_data_source(split=split)
+        self._split = builder.info.splits[split]
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index) -> dict:
+        """An example of `features()`. Raises InputError with the shard's path, IndexError."""
+        index = range(len(self))[index]
+        try:
+            example = self._source[index]
+            _check(example)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self._shard(index)} is damaged: {reason}") from error
+        return example
+
+    def clip_name(self, index) -> str:
+        return name(self[index])
+
+    def _shard(self, index) -> str:
+        ends = np.cumsum(self._split.shard_lengths)
+        return str(self._split.filepaths[int(np.searchsorted(ends, index, side="right"))])
+
+
+def _check(example) -> None:
+    """Raises ValueError for an example that no `encode` has made."""
+    clip, total = name(example), example["num_frames"]
+    if pathlib.PurePath(clip).name != clip or "\0" in clip:  # It becomes the name of files.
+        raise ValueError(f"clip {clip!r} must be named by a single part of a path")
+    lengths = {stream: len(example[stream]) for stream in _STREAMS}
+    if total < 1 or set(lengths.values()) != {total}:
+        raise ValueError(f"clip {clip!r} of {total} frames holds {lengths}")
+    height, width = example["height"], example["width"]
+    if min(height, width) < 1 or height * width > Limits().max_pixels:
+        raise ValueError(f"clip {clip!r} is {width} x {height}")
+
+
 def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> Clip:
-    """The frames at `indices` (None: all) of an example."""
+    """The frames at `indices` (None: all) of an example. Raises InputError."""
     indices = range(int(example["num_frames"])) if indices is None else indices
     decoded = {
-        stream: np.stack([_image(example[stream][i], stream, name(example)) for i in indices])
-        for stream in _STREAMS
+        stream: np.stack([_image(example, stream, i) for i in indices]) for stream in _STREAMS
     }
     return Clip(name=name(example), **decoded)
 
 
-def _image(data: bytes, stream: str, name: str) -> np.ndarray:
+def _image(example: dict, stream: str, index: int) -> np.ndarray:
+    data, where = example[stream][index], f"{stream} of clip {name(example)!r}"
+    try:
+        width, height = Image.open(io.BytesIO(data)).size  # Before memory is taken for it.
+    except Exception as error:
+        raise InputError(f"{where} cannot be decoded; the data set is damaged") from error
+    if (height, width) != (example["height"], example["width"]):
+        raise InputError(
+            f"{where} are {width} x {height}, the clip is {example['width']} x {example['height']}; "
+            "the data set is damaged"
+        )
     flags = _COLOR if stream == "frames" else cv2.IMREAD_UNCHANGED
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
-        raise InputError(f"{stream} of clip {name!r} cannot be decoded; the data set is damaged")
+    if image is None or (stream != "frames" and (image.ndim != 2 or image.dtype != np.uint8)):
+        raise InputError(f"{where} cannot be decoded; the data set is damaged")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if stream == "frames" else image
 
 

@@ -28,7 +28,7 @@ def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=
         raise InputError(
             f"data set {name!r} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}"
         )
-    return builder.as_data_source(split=split)
+    return clips.Source(builder, split)
 
 
 def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
