@@ -2,12 +2,14 @@
 
 python tests/faults.py --runs=40 [--seed=0] [--output=results/faults.json]
 
-Each training gets up to `--kills` signals: SIGKILL or SIGTERM, after a random time or as soon as a
-save is being written. At the end every array of its last checkpoint, its data position and its
-best-so-far record must equal those of a run that nobody disturbed.
+Each training gets `--kills` signals, SIGKILL or SIGTERM: while it starts or resumes, at a random
+step, or as soon as a save is being written. At the end every array of its last checkpoint, its data
+position and its best-so-far record must equal those of a run that nobody disturbed, and no restart
+may have begun before the newest save that was finished.
 """
 
 import argparse
+import collections
 import json
 import multiprocessing
 import os
@@ -45,22 +47,35 @@ def main():
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         found = run(pathlib.Path(folder), options.runs, options.kills, options.seed, log=_say)
-    equal = sum(x["equal"] for x in found)
-    lost = max(kill["steps_lost"] for x in found for kill in x["kills"])
-    print(f"{equal} of {len(found)} equal; at most {lost} steps lost at a save every {SAVE_EVERY}")
-    report = {
+    kills = [kill for x in found for kill in x["kills"]]
+    summary = {
         "command": " ".join(["python", *sys.argv]),
-        "equal": equal,
         "runs": len(found),
-        "kills": sum(len(x["kills"]) for x in found),
+        "equal": sum(x["equal"] for x in found),
+        "steps_of_a_run": NUM_STEPS,
         "save_every": SAVE_EVERY,
-        "most_steps_lost": lost,
+        "signals": _count(kills, "signal"),
+        "moments": _count(kills, "moment"),
+        "exits": _count(kills, "exit"),
+        "finished_saves_lost": sum(kill["resumed_at"] < kill["saved"] for kill in kills),
+        "most_steps_lost": {
+            name: max((k["steps_lost"] for k in kills if k["signal"] == name), default=0)
+            for name in ("SIGKILL", "SIGTERM")
+        },
+    }
+    print(json.dumps(summary, indent=1))
+    report = {
+        **summary,
         "seconds": round(time.monotonic() - start),
         "each": found,
     }
     if options.output:
         pathlib.Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
-    sys.exit(equal != len(found))
+    sys.exit(summary["equal"] != len(found) or summary["finished_saves_lost"] > 0)
+
+
+def _count(kills, name) -> dict:
+    return dict(collections.Counter(str(kill[name]) for kill in kills))
 
 
 def _say(line):
@@ -73,29 +88,29 @@ def run(folder: pathlib.Path, runs: int, kills: int, seed: int, log, data_dir=No
     data_dir = data_dir or folder / "data"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    whole, seconds = {}, {}
+    # Killed processes leave semaphores to Python's tracker, which tells them at the end.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
+    whole = {}
     for stage in STAGES[:runs]:
-        for _ in range(2):  # The second finds everything compiled: its time is the one to kill in.
-            whole[stage] = folder / f"{stage}_{len(whole)}_{time.monotonic_ns()}"
-            begin = time.monotonic()
-            training = _Training(stage, whole[stage], data_dir)
-            assert training.wait() == 0, training.text()
-            seconds[stage] = time.monotonic() - begin
+        whole[stage] = folder / f"whole_{stage}"
+        training = _Training(stage, whole[stage], data_dir)
+        assert training.wait() == 0, training.text()
     found = []
     for number in range(runs):
         stage = STAGES[number % len(STAGES)]
         workdir, done = folder / f"killed_{number}", []
         for _ in range(kills):
-            done.append(_kill(_Training(stage, workdir, data_dir), rng, seconds[stage]))
+            done.append(_kill(_Training(stage, workdir, data_dir), rng))
         training = _Training(stage, workdir, data_dir)
         code = training.wait()
-        resumed = training.resumed_at()
-        for kill, at in zip(done, [x["resumed_at"] for x in done[1:]] + [resumed], strict=True):
-            kill["steps_lost"] = max(kill["last_step"] - at, 0)
+        begun = [kill.pop("begun_at") for kill in done[1:]] + [training.begun_at()]
+        done[0].pop("begun_at", None)
+        for kill, at in zip(done, begun, strict=True):
+            kill |= {"resumed_at": at, "steps_lost": max(kill["last_step"] - at, 0)}
         equal = code == 0 and _equal(workdir, whole[stage])
         found.append({"run": number, "stage": stage, "equal": equal, "kills": done})
         said = ", ".join(
-            f"{k['signal']}{' in a save' * k['in_a_save']} at step {k['last_step']} (exit {k['exit']}, "
+            f"{k['signal']} {k['moment']} at step {k['last_step']} (exit {k['exit']}, "
             f"{k['steps_lost']} lost)"
             for k in done
         )
@@ -126,7 +141,7 @@ class _Training:
     def text(self) -> str:
         return self._said.read_text() if self._said.exists() else ""
 
-    def resumed_at(self) -> int:
+    def begun_at(self) -> int:
         found = re.search(r"resuming .* at step (\d+)", self.text())
         return int(found[1]) if found else 0
 
@@ -142,27 +157,33 @@ def _train(args, said):
     runpy.run_module(args[0], run_name="__main__", alter_sys=True)
 
 
-def _kill(training, rng, seconds) -> dict:
+def _kill(training, rng) -> dict:
     """Sends one signal, unless the training ends before."""
     number = rng.choice([signal.SIGKILL, signal.SIGTERM])
-    in_a_save, deadline = rng.random() < 0.4, time.monotonic() + rng.uniform(0, seconds)
-    saves = 0
-    while training.process.is_alive() and time.monotonic() < deadline + 60:
-        if not in_a_save and time.monotonic() > deadline:
-            break
-        if in_a_save and any(training.workdir.glob("checkpoints/*tmp*")):
-            saves += 1
-            if time.monotonic() > deadline:
+    moment = rng.choices(["starting", "at a step", "in a save"], [1, 3, 3])[0]
+    share, delay = rng.uniform(0, 0.8), rng.uniform(0, 2.0 if moment == "starting" else 0.05)
+    begin = time.monotonic()
+    while training.process.is_alive() and time.monotonic() < begin + 120:
+        begun = training.begun_at()
+        step = begun + 1 + share * (NUM_STEPS - begun - 2)
+        if moment == "starting" or training.last_step() >= step:
+            if moment != "in a save":
+                time.sleep(delay)
+                break
+            if any(training.workdir.glob("checkpoints/*tmp*")):
                 break
         time.sleep(0.002)
     if training.process.is_alive():
         os.kill(training.process.pid, number)
+    code = training.wait()
+    folders = training.workdir.glob("checkpoints/*")
     return {
         "signal": number.name,
-        "in_a_save": in_a_save,
-        "exit": training.wait(),
-        "last_step": training.last_step(),
-        "resumed_at": training.resumed_at(),
+        "moment": moment,
+        "exit": code,
+        "last_step": max(training.last_step(), training.begun_at()),
+        "saved": max([0, *(int(x.name) for x in folders if x.name.isdigit())]),
+        "begun_at": training.begun_at(),
     }
 
 

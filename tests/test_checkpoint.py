@@ -187,6 +187,20 @@ def test_inference_uses_the_newest_sound_step(tmp_path):
         checkpoint.Checkpointer(tmp_path / "other").restore(template)
 
 
+def test_a_damaged_checkpoint_is_told_without_tracebacks(tmp_path, capfd):
+    """Reads that still run when the first has failed have nobody to report to."""
+    many = {f"layer_{i}": np.full((64, 64), i, np.float32) for i in range(40)}
+    saver = checkpoint.Checkpointer(tmp_path)
+    saver.save(make_state(5).replace(ema=many), META)
+    saver.close()
+    damage(tmp_path / "checkpoints" / "5" / "inference")
+    template = {"step": np.zeros((), np.int32), "ema": many, "batch_stats": {}}
+    for _ in range(5):
+        with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
+            checkpoint.restore_inference(tmp_path, template)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_save_that_was_broken_off_is_not_seen(tmp_path):
     save(tmp_path, 3)
     shutil.copytree(

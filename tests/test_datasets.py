@@ -1,6 +1,9 @@
 """Synthetic clips, the format on disk, splits, idx files."""
 
 import gzip
+import re
+import shutil
+import types
 
 import numpy as np
 import pytest
@@ -48,6 +51,61 @@ def test_damaged_example_names_the_clip(clip):
     example = clips.encode(Clip("clip_7", clip.frames[:2], clip.labels[:2]))
     example["labels"][1] = b"damaged"
     with pytest.raises(InputError, match="labels of clip 'clip_7' cannot be decoded"):
+        clips.decode(example)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": b"../../x"}, "clip '../../x' must be named by a single part of a path"),
+        ({"num_frames": 3}, "clip 'a' of 3 frames holds {'frames': 2, 'labels': 2, 'edges': 2}"),
+        ({"num_frames": 0, "frames": [], "labels": [], "edges": []}, "clip 'a' of 0 frames"),
+        ({"height": 0}, "clip 'a' is 64 x 0"),
+        ({"height": 1 << 21}, "clip 'a' is 64 x 2097152"),
+        ({"edges": None}, "has no len"),
+    ],
+)
+def test_a_forged_example_is_refused_with_its_shard(change, message, clip, tmp_path):
+    example = clips.encode(Clip("a", clip.frames[:2], clip.labels[:2])) | change
+    files = [tmp_path / f"train-{number}" for number in range(2)]
+    split = types.SimpleNamespace(filepaths=files, shard_lengths=[2, 1])
+    builder = types.SimpleNamespace(
+        as_data_source=lambda split: [example] * 3, info=types.SimpleNamespace(splits={"t": split})
+    )
+    source = clips.Source(builder, "t")
+    for index, file in ((1, files[0]), (2, files[1]), (-1, files[1])):
+        with pytest.raises(InputError, match=re.escape(f"{file} is damaged: ")) as error:
+            source[index]
+        assert message in str(error.value)
+    with pytest.raises(IndexError):
+        source[3]
+
+
+def test_a_damaged_shard_names_itself(data_dir, tmp_path):
+    shutil.copytree(data_dir / "sprites", tmp_path / "sprites")
+    (file,) = (tmp_path / "sprites").rglob("*-test.array_record*")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2] + bytes(1000) + data[len(data) // 2 + 1000 :])
+    source = registry.open_split("sprites", "test", data_dir=tmp_path, config="tiny")
+    with pytest.raises(InputError, match=f"{re.escape(str(file))} is damaged"):
+        for example in source:
+            clips.decode(example)
+
+
+@pytest.mark.parametrize("stream", ["frames", "edges"])
+def test_pictures_of_another_size_are_refused_before_they_are_decoded(stream, clip):
+    example = clips.encode(Clip("a", clip.frames[:2], clip.labels[:2]))
+    example[stream][1] = clips.encode(Clip("b", clip.frames[:1, :9], clip.labels[:1, :9]))[stream][
+        0
+    ]
+    with pytest.raises(InputError, match=f"{stream} of clip 'a' are 64 x 9, the clip is 64 x 64"):
+        clips.decode(example)
+
+
+def test_labels_with_colours_are_refused(clip):
+    example = clips.encode(Clip("a", clip.frames[:1], clip.labels[:1]))
+    example["labels"] = example["frames"]
+    with pytest.raises(InputError, match="labels of clip 'a' cannot be decoded"):
         clips.decode(example)
 
 

@@ -34,6 +34,18 @@ def test_batches_are_windows_of_their_clips(source):
         )
 
 
+@pytest.mark.parametrize(
+    "state",
+    [None, {}, {"next": 1}, {"next_index": "1"}, {"next_index": -1}, {"next_index": 1, "x": 0}],
+)
+def test_a_position_that_is_none_is_refused(state, source):
+    found = batches(source)
+    with pytest.raises(InputError, match="data position .* is not one of this pipeline"):
+        pipeline.set_position(found, state)
+    pipeline.set_position(found, {"next_index": 2})
+    assert found.get_state() == {"next_index": 2}
+
+
 def test_order_is_a_function_of_the_seed_for_any_cache_and_threads(source):
     first = [b["index"] for b, _ in zip(batches(source), range(5), strict=False)]
     again = [b["frames"] for b, _ in zip(batches(source), range(5), strict=False)]

@@ -58,15 +58,15 @@ def test_a_skipped_step_changes_nothing_but_its_number():
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), after.replace(step=4), state))
 
 
-@pytest.mark.parametrize("before", ["", '{"ste', '{"step": 3}\n{"step": 5}\n'])
+@pytest.mark.parametrize("before", [b"", b'{"ste', b"\xe5\n", b'{"step": 3}\n{"step": 5}\n'])
 def test_lines_after_the_checkpoint_are_written_again(before, tmp_path):
     """Whatever a kill has left."""
-    (tmp_path / "metrics.jsonl").write_text(before)
+    (tmp_path / "metrics.jsonl").write_bytes(before)
     writer = MetricsWriter(tmp_path, 3)
     writer.write(4, {"loss": 1.0})
     writer.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert lines == ['{"step": 3}'] * ("3}" in before) + ['{"step": 4, "loss": 1.0}']
+    assert lines == ['{"step": 3}'] * (b"3}" in before) + ['{"step": 4, "loss": 1.0}']
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,22 @@ def test_frames_of_different_sizes(folder):
 def test_damaged_frame(folder):
     data = (folder / "f3.png").read_bytes()
     (folder / "f3.png").write_bytes(data[:300])
-    with pytest.raises(InputError, match=r"f3\.png cannot be decoded as an image"):
+    with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
+    with pytest.raises(InputError, match=r"f3\.png cannot be decoded as an image"):
+        video_io.read_image(folder / "f3.png")
     (folder / "f3.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
+
+
+def test_a_flipped_bit_of_a_frame_is_told_in_one_line(folder, capfd):
+    data = bytearray((folder / "f3.png").read_bytes())
+    data[len(data) // 2] ^= 4
+    (folder / "f3.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
+        video_io.read(folder)
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -102,6 +113,12 @@ def test_limits(folder, limits, message):
 def test_unknown_suffix_leaves_nothing(tmp_path, video):
     with pytest.raises(InputError, match=r"ends in '\.flv'; videos are written as"):
         video_io.write_video(tmp_path / "clip.flv", video)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mp4_of_odd_sizes(tmp_path, video):
+    with pytest.raises(InputError, match=r"clip\.mp4 would be 127 x 128; .mp4 needs even sizes"):
+        video_io.write_video(tmp_path / "clip.mp4", video[:, :, 1:])
     assert not list(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import grain
 import numpy as np
@@ -187,7 +188,7 @@ def train_batches(
     return iter(dataset.to_iter_dataset(options))
 
 
-def set_position(batches: grain.DatasetIterator, state: dict) -> None:
+def set_position(batches: grain.DatasetIterator, state: Any) -> None:
     """`set_state` for a state out of a file. Raises InputError for what is no state of these."""
     if not _alike(state, batches.get_state()):
         raise InputError(f"the data position {str(state)[:100]} is not one of this pipeline")

@@ -96,7 +96,7 @@ def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> 
     """The frames at `indices` (None: all) of an example. Raises InputError."""
     indices = range(int(example["num_frames"])) if indices is None else indices
     decoded = {
-        stream: np.stack([_image(example, stream, i) for i in indices]) for stream in _STREAMS
+        stream: np.stack([_image(example, stream, int(i)) for i in indices]) for stream in _STREAMS
     }
     return Clip(name=name(example), **decoded)
 
