@@ -1,14 +1,17 @@
 """What is saved comes back, bit for bit; what is damaged or foreign is one clear line."""
 
+import asyncio
+import errno
 import json
 import shutil
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import checkpoint, runs
+from vidpred_jax import checkpoint, cli, runs
 from vidpred_jax.state import TrainState
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
@@ -40,7 +43,7 @@ def test_round_trip(tmp_path):
     found, meta = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
     assert {**meta, **META} == meta and checkpoint.steps(tmp_path) == [3, 5]
-    template = {"step": np.zeros((), np.int32), "ema": make_state(0).ema, "batch_stats": {}}
+    template = {"ema": make_state(0).ema, "batch_stats": {}}
     inference = checkpoint.restore_inference(tmp_path, template, step=3)
     chex.assert_trees_all_equal(inference["ema"], make_state(3, 3.0).ema)
 
@@ -64,7 +67,7 @@ def test_damaged(tmp_path):
     for file in (tmp_path / "checkpoints" / "1" / "inference").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:7])
-    template = {"step": np.zeros((), np.int32), "ema": make_state(0).ema, "batch_stats": {}}
+    template = {"ema": make_state(0).ema, "batch_stats": {}}
     with pytest.raises(InputError, match="checkpoint .*/1 is damaged or does not fit"):
         checkpoint.restore_inference(tmp_path, template)
     shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")
@@ -89,7 +92,7 @@ def test_other_shapes_do_not_fit(tmp_path):
 
 def test_unwritable(tmp_path):
     (tmp_path / "checkpoints").write_text("in the way")
-    with pytest.raises(UserError, match="cannot write checkpoints to .*/checkpoints"):
+    with pytest.raises(UserError, match="cannot write checkpoints in .*/checkpoints"):
         save(tmp_path, 1)
 
 
@@ -108,6 +111,10 @@ def test_newest_run(tmp_path):
     write_run(tmp_path / "b", "translator", 2)
     write_run(tmp_path / "c", "fusion", 1)
     (tmp_path / "d").mkdir()
+    for number, content in enumerate(["[]", "1", "null", "{}", "[" * 9999, "\0"]):
+        (tmp_path / f"odd_{number}").mkdir()
+        (tmp_path / f"odd_{number}" / "config.json").write_text(content)
+    (tmp_path / "a" / "checkpoints" / "²").mkdir()
     (tmp_path / "d" / "config.json").write_text("{broken")
     assert runs.newest("fusion", tmp_path) == str(tmp_path / "c")
 
@@ -171,7 +178,7 @@ def test_a_damaged_newest_step_is_set_aside_and_the_one_before_is_used(item, tmp
 def test_inference_uses_the_newest_sound_step(tmp_path):
     save(tmp_path, 3, 5)
     damage(tmp_path / "checkpoints" / "5" / "inference")
-    template = {"step": np.zeros((), np.int32), "ema": make_state(0).ema, "batch_stats": {}}
+    template = {"ema": make_state(0).ema, "batch_stats": {}}
     with pytest.warns(DamagedWarning, match="step 3 is used instead"):
         found = checkpoint.restore_inference(tmp_path, template)
     assert int(found["step"]) == 3 and checkpoint.steps(tmp_path) == [3, 5]
@@ -187,14 +194,68 @@ def test_inference_uses_the_newest_sound_step(tmp_path):
         checkpoint.Checkpointer(tmp_path / "other").restore(template)
 
 
-def test_a_damaged_checkpoint_is_told_without_tracebacks(tmp_path, capfd):
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"psnr": "x"}', b'{"psnr": NaN}', b"[" * 9999])
+def test_a_damaged_record_of_quality_is_forgotten(content, tmp_path):
+    save(tmp_path, 3, 5, metrics={3: {"psnr": 9.0}, 5: {"psnr": 8.0}})
+    (tmp_path / "checkpoints" / "3" / "metrics" / "metrics").write_bytes(content)
+    with pytest.warns(DamagedWarning, match="3/metrics/metrics is damaged; the quality of that"):
+        saver = checkpoint.Checkpointer(tmp_path)
+    found, _ = saver.restore(make_state(0, 0.0))
+    chex.assert_trees_all_equal(found, make_state(5, 5.0))
+    saver.save(make_state(7, 7.0), META, {"psnr": 1.0})
+    saver.close()
+    assert checkpoint.steps(tmp_path) == [5, 7]
+
+
+def test_a_read_that_fails_once_condemns_nothing(tmp_path, monkeypatch):
+    save(tmp_path, 3, 5)
+    saver = checkpoint.Checkpointer(tmp_path)
+    restore, errors = saver._manager.restore, [ValueError("torn")]
+
+    def fail_once(*args, **kwargs):
+        if errors:
+            raise errors.pop()
+        return restore(*args, **kwargs)
+
+    monkeypatch.setattr(saver._manager, "restore", fail_once)
+    found, _ = saver.restore(make_state(0, 0.0))
+    chex.assert_trees_all_equal(found, make_state(5, 5.0))
+    errors += [OSError(errno.EIO, "Input/output error")]
+    with pytest.raises(UserError, match="cannot read checkpoints in .*/5: Input/output error"):
+        saver.restore(make_state(0, 0.0))
+    assert checkpoint.steps(tmp_path) == [3, 5] and not (tmp_path / "damaged").exists()
+
+
+def test_a_save_in_the_background_is_finished_after_an_error(tmp_path):
+    with pytest.raises(KeyError, match="later"), checkpoint.Checkpointer(tmp_path) as saver:
+        saver.save(make_state(5, 5.0), META)
+        raise KeyError("later")
+    assert checkpoint.steps(tmp_path) == [5]
+
+
+def test_a_full_disk_is_told_first():
+    with (
+        pytest.raises(UserError, match="cannot write checkpoints in x: No space left on device$"),
+        checkpoint._clear_errors("x", "write"),
+    ):
+        raise ValueError(f"RESOURCE_EXHAUSTED: {'a' * 999}: No space left on device [28]")
+
+
+def test_a_network_beyond_any_memory_is_refused(tmp_path):
+    huge = {"ema": {"w": jax.ShapeDtypeStruct((2**20, 2**12), np.float32)}, "batch_stats": {}}
+    with pytest.raises(InputError, match="has 4,294,967,296 parameters; at most 2,147,483,648"):
+        checkpoint.restore_inference(tmp_path, huge)
+
+
+def test_a_damaged_checkpoint_is_told_without_tracebacks(tmp_path, capfd, monkeypatch):
     """Reads that still run when the first has failed have nobody to report to."""
+    monkeypatch.setattr(asyncio, "new_event_loop", cli._Loop)  # As the commands have it.
     many = {f"layer_{i}": np.full((64, 64), i, np.float32) for i in range(40)}
     saver = checkpoint.Checkpointer(tmp_path)
     saver.save(make_state(5).replace(ema=many), META)
     saver.close()
     damage(tmp_path / "checkpoints" / "5" / "inference")
-    template = {"step": np.zeros((), np.int32), "ema": many, "batch_stats": {}}
+    template = {"ema": many, "batch_stats": {}}
     for _ in range(5):
         with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
             checkpoint.restore_inference(tmp_path, template)

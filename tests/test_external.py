@@ -1,5 +1,8 @@
 """Predictions of other systems: scored as ours are, or refused in one line."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -57,6 +60,52 @@ def refused(folder, windows):
         score(folder, windows)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def archive(path, name="frames.npy", header=None, data=b"", **entry):
+    """An archive with one hand-made entry."""
+    content = io.BytesIO()
+    if header is None:
+        np.save(content, np.zeros(SIZE, np.uint8))
+    else:
+        text = header.encode() + b"\n"
+        content.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data)
+    with zipfile.ZipFile(path, "w") as found:
+        found.writestr(name, content.getvalue())
+    if entry:  # In the local header and in the directory.
+        raw = bytearray(path.read_bytes())
+        for start, shift in ((0, 0), (raw.index(b"PK\x01\x02"), 2)):
+            for place, value in entry.values():
+                raw[start + shift + place] = value
+        path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (dict(flag=(6, 1)), "encrypted"),
+        (dict(method=(8, 99)), "cannot be read"),
+        (dict(version=(4, 255)), "cannot be read"),
+        (dict(name="frames"), "has no array 'frames'"),
+        (dict(header="{'descr': ("), "cannot be read"),
+        (dict(header="-" * 9000), "cannot be read"),
+        (
+            dict(header=f"{{'descr': '|V4000000', 'fortran_order': False, 'shape': {SIZE}}}"),
+            "holds |V",
+        ),
+        (
+            dict(header=f"{{'descr': '<m8', 'fortran_order': False, 'shape': {SIZE}}}"),
+            "holds timedelta",
+        ),
+        (
+            dict(header=f"{{'descr': '|O', 'fortran_order': False, 'shape': {SIZE}}}"),
+            "Python objects",
+        ),
+    ],
+)
+def test_hostile_archives(options, text, tmp_path, windows):
+    archive(tmp_path / "b.npz", **options)
+    assert text in refused(tmp_path, windows[2:])
 
 
 def test_refusals(tmp_path, windows):

@@ -1,10 +1,14 @@
 """Guards of a training: values that are not finite, and a discriminator that has stalled or won."""
 
+import errno
 import math
+import os
+import struct
 
 import jax
 import jax.numpy as jnp
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from vidpred_jax import steps
 from vidpred_jax.progress import GanWatch, MetricsWriter, Progress
@@ -62,11 +66,46 @@ def test_a_skipped_step_changes_nothing_but_its_number():
 def test_lines_after_the_checkpoint_are_written_again(before, tmp_path):
     """Whatever a kill has left."""
     (tmp_path / "metrics.jsonl").write_bytes(before)
-    writer = MetricsWriter(tmp_path, 3)
-    writer.write(4, {"loss": 1.0})
-    writer.close()
+    with MetricsWriter(tmp_path, 3) as writer:
+        writer.write(4, {"loss": 1.0})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert lines == ['{"step": 3}'] * (b"3}" in before) + ['{"step": 4, "loss": 1.0}']
+
+
+@pytest.mark.parametrize("part", ["_file", "_board"])
+def test_a_full_disk_is_told_and_not_waited_for(part, tmp_path, monkeypatch):
+    def write(self, line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with MetricsWriter(tmp_path, 0) as writer:
+        monkeypatch.setattr(
+            writer, part, type("Full", (), {"write": write, "write_event": write})()
+        )
+        with pytest.raises(UserError, match=r"cannot write .*metrics.jsonl: No space left on dev"):
+            writer.write(1, {"loss": 1.0})
+        monkeypatch.undo()
+
+
+def test_tensorboard_shows_what_was_written(tmp_path):
+    psnr = {"psnr": {"mean": 20.5}}
+    for start in (0, 2):  # A restart has a file of its own, within the same second too.
+        with MetricsWriter(tmp_path, start) as writer:
+            writer.write(start + 1, {"loss": start + 0.5})
+            writer.write_evaluation(start + 2, 1.0, {"ours": psnr})
+    found = []
+    for file in sorted((tmp_path / "tensorboard").glob("*tfevents*")):
+        data = file.read_bytes()
+        while data:  # TFRecord: a length, its checksum, the event, its checksum.
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+            data = data[16 + length :]
+    assert found == [
+        (1, "train/loss", 0.5),
+        (2, "validation/ours/psnr", 20.5),
+        (3, "train/loss", 2.5),
+        (4, "validation/ours/psnr", 20.5),
+    ]
 
 
 @pytest.mark.parametrize(

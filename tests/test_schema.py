@@ -61,7 +61,7 @@ def test_not_a_config():
         ("widths", [8, "8"], r"model.widths \(\[8, '8'\]\) must hold whole numbers from 1"),
         ("widths", [8] * 33, "must be a list of at most 32"),
         ("blocks", 1e9, r"model.blocks \(1000000000.0\) must be a whole number"),
-        ("blocks", 10**9, r"model.blocks \(1000000000\) must be 0 to 16384"),
+        ("blocks", 10**9, r"model.blocks \(1000000000\) must be 0 to 64"),
         ("norm", None, r"model.norm \(None\) must be text"),
         ("dtype", [], r"model.dtype \(\[\]\) must be one of float32, bfloat16"),
     ],

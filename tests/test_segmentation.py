@@ -1,5 +1,7 @@
 """Masks as given; motion, k-means and a network on clips whose labels are known."""
 
+import os
+
 import cv2
 import numpy as np
 import onnx
@@ -155,3 +157,25 @@ def test_labels_of_the_context_do_not_see_its_future(method):
 def test_unknown_method(clip):
     with pytest.raises(InputError, match="segmentation 'magic' is not one of motion, kmeans, onnx"):
         segmentation.segment(clip.frames, "magic")
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 4 4
+%%EndComments
+%ImageData: 4 4 8 1 0 1 1 "image"
+showpage
+"""
+
+
+def test_only_pictures_are_opened_whatever_their_suffix(tmp_path, clip):
+    """Pillow would give this one to Ghostscript, and a stranger's program would run."""
+    folder = write_masks(tmp_path / "m", clip.labels[:3])
+    (folder / "00001.png").write_bytes(EPS)
+    with pytest.raises(InputError, match="cannot be"):
+        segmentation.read_masks(folder, 3, clip.labels.shape[1:])
+    with pytest.raises(InputError, match="cannot be opened as an image"):
+        video_io.image_size(folder / "00001.png")
+    os.remove(folder / "00001.png")
+    os.mkfifo(folder / "00001.png")  # Would be waited for.
+    with pytest.raises(InputError, match="holds 2 masks"):
+        segmentation.read_masks(folder, 3, clip.labels.shape[1:])

@@ -5,10 +5,12 @@ import importlib.util
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import chex
 import jax
@@ -23,6 +25,7 @@ from vidpred_jax import (
     experiment_accompanying,
     fusion,
     routes,
+    runs,
     train,
 )
 from vidpred_jax.types import InputError, Interrupted, UserError
@@ -61,7 +64,14 @@ def restored(config, workdir):
 def test_a_run_leaves_what_it_promises(trained):
     for stage in ("fusion", "translator", "accompanying"):
         names = {f.name for f in (trained / stage).iterdir()}
-        assert names == {"checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard"}
+        assert names == {
+            ".lock",
+            "checkpoints",
+            "config.json",
+            "metrics.jsonl",
+            "samples",
+            "tensorboard",
+        }
         lines = [
             json.loads(x) for x in (trained / stage / "metrics.jsonl").read_text().splitlines()
         ]
@@ -75,15 +85,11 @@ def test_a_run_leaves_what_it_promises(trained):
 
 
 @pytest.mark.parametrize("stage", ["fusion", "translator", "accompanying"])
-def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir):
-    extra = (
-        {"predicted_fraction": 0.5, "fusion_run": str(trained / "fusion")}
-        if stage != "fusion"
-        else {}
-    )
-    if (
-        stage == "accompanying"
-    ):  # Its route needs validation clips; broken off within the pair's part.
+def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir, monkeypatch):
+    """Though the clock jumps by up to a year."""
+    extra = {"predicted_fraction": 0.5, "fusion_run": str(trained / "fusion")}
+    extra = {} if stage == "fusion" else extra
+    if stage == "accompanying":  # Its route needs validation; broken off within the pair's part.
         extra |= {"translator_run": str(trained / "translator"), "reference_steps": 1}
         extra |= {"evaluation__clips": 2}
     else:
@@ -92,6 +98,8 @@ def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir):
     extra |= {"optimizer__schedule": "constant"}
     whole = get_config(stage, data_dir, **extra)
     train.train(whole, tmp_path / "whole", log=lambda line: None)
+    rng, clock = random.Random(0), time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + rng.choice([0, rng.uniform(-3e7, 3e7)]))
     train.train({**whole, "num_steps": 2}, tmp_path / "broken", log=lambda line: None)
     lines = []
     train.train(whole, tmp_path / "broken", log=lines.append)
@@ -242,6 +250,22 @@ def test_predictor_refusals(trained, clip, tmp_path):
         predictor.predict(clip.frames[:16].astype(np.float32))
     with pytest.raises(InputError, match=r"horizon \(0\) must be 1 or more"):
         predictor.predict(clip.frames[:16], clip.labels[:16], horizon=0)
+    with pytest.raises(InputError, match="labels must be whole numbers from 0 to 255"):
+        predictor.predict(clip.frames[:16], np.full((16, 64, 64), 256))
+    element = {name: np.zeros((16, 32, 32, 3), np.uint8) for name in ("frames", "fusion")}
+    with pytest.raises(InputError, match="elements hold no clip"):
+        predictor.predict_batch([])
+    for change, message in (
+        (
+            np.zeros((15, 32, 32, 3), np.uint8),
+            r"fusion of element 1 are uint8 \(15, 32, 32, 3\); uint8 \(16,",
+        ),
+        (np.zeros((16, 32, 32, 3)), "fusion of element 1 are float64"),
+    ):
+        with pytest.raises(InputError, match=message):
+            predictor.predict_batch([element, {**element, "fusion": change}])
+    with pytest.raises(InputError, match="fusion pictures of 16 steps; 17 are needed"):
+        predictor.translate_batch([element])
     with pytest.raises(
         InputError, match="no fusion run under .*: train one by python -m vidpred_jax"
     ):
@@ -257,6 +281,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, data_dir):
         UserError, match=r"is not finite at step \d \(clips train_.*\); nothing was saved since"
     ):
         train.train({**config, "num_steps": 8, "log_every": 8}, tmp_path, log=lambda line: None)
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path, data_dir):
+    """The step's loss is, for it was of the parameters before."""
+    config = get_config("fusion", data_dir, optimizer__learning_rate=3e38, optimizer__clip=0.0)
+    config["optimizer"]["warmup_steps"] = 0
+    config.update(num_steps=1, save_every=1)
+    with pytest.raises(UserError, match="param_norm is not finite at step 1"):
+        train.train(config, tmp_path, log=lambda line: None)
+    assert checkpoint.steps(tmp_path) == []
+
+
+def test_a_second_training_in_the_same_folder_is_refused(trained, data_dir):
+    config = get_config("fusion", data_dir)
+    with (
+        runs.locked(trained / "fusion"),
+        pytest.raises(UserError, match="another training is running in .*/fusion"),
+    ):
+        train.train(config, trained / "fusion", log=lambda line: None)
+    train.train(config, trained / "fusion", log=lambda line: None)
 
 
 @pytest.mark.parametrize(

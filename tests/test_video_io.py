@@ -1,5 +1,6 @@
 """Videos and folders in and out, windows, limits, and every refusal by its text."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -114,6 +115,16 @@ def test_unknown_suffix_leaves_nothing(tmp_path, video):
     with pytest.raises(InputError, match=r"ends in '\.flv'; videos are written as"):
         video_io.write_video(tmp_path / "clip.flv", video)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_does_not_say_how_long_it_is_is_not_cut(tmp_path, video, monkeypatch):
+    video_io.write_video(tmp_path / "a.webm", video)
+    real = video_io.probe
+    unknown = lambda path, limits: dataclasses.replace(real(path), num_frames=0)
+    monkeypatch.setattr(video_io, "probe", unknown)
+    assert len(video_io.read(tmp_path / "a.webm", limits=Limits(max_frames=24))) == 24
+    with pytest.raises(InputError, match=r"a\.webm has more than 23 frames"):
+        video_io.read(tmp_path / "a.webm", limits=Limits(max_frames=23))
 
 
 def test_mp4_of_odd_sizes(tmp_path, video):

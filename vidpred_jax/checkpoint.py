@@ -5,12 +5,16 @@ the state) and `meta` (JSON: config, data position, versions, data set's fingerp
 of each item). A damaged newest step is told and set aside, and the one before it is used.
 """
 
-import asyncio
 import contextlib
+import errno
+import functools
 import hashlib
+import itertools
 import json
+import math
 import os
 import pathlib
+import shutil
 import threading
 import warnings
 
@@ -26,7 +30,9 @@ from vidpred_jax.types import DamagedWarning, InputError, UserError
 FOLDER = "checkpoints"
 DAMAGED = "damaged"  # Beside it: what could not be read, for a look.
 _ITEMS = ("inference", "training", "meta")
-_READING = threading.Lock()
+_MOST_VALUES = 2**31
+_DECADES = 2_000_000_000
+_SECONDS = 10  # For a save that other processes may never finish.
 
 
 def _split(state: TrainState) -> dict[str, dict]:
@@ -70,6 +76,7 @@ class Checkpointer:
             ]
         )
         with _clear_errors(self.folder, "write"):
+            parallel.in_main_process(functools.partial(_drop_damaged_metrics, self.folder))
             self._manager = ocp.CheckpointManager(
                 self.folder,
                 item_names=_ITEMS,
@@ -78,7 +85,10 @@ class Checkpointer:
                     best_fn=lambda m: m["psnr"],  # Has them written, so that a restart knows them.
                     create=create,
                     # In the background, a folder that cannot be made is waited for at exit.
-                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+                    # Orbax measures how long a save takes by a clock that may jump.
+                    async_options=ocp.AsyncOptions(
+                        create_directories_asynchronously=False, timeout_secs=_DECADES
+                    ),
                 ),
             )
 
@@ -110,10 +120,14 @@ class Checkpointer:
         """
         steps, error = sorted(self._manager.all_steps(), reverse=True), None
         for step in steps:
-            try:
-                found = self._restore(step, template)
-            except InputError as damage:
-                found, error = None, error or damage
+            found = None
+            # A network disk may fail once; several processes must try equally often.
+            for _ in range(2 if jax.process_count() == 1 else 1):
+                try:
+                    found = self._restore(step, template)
+                    break
+                except InputError as damage:
+                    error = error or damage
             # All processes take the same step.
             if parallel.all_processes(found is not None):
                 for newer in steps[: steps.index(step)]:
@@ -138,16 +152,49 @@ class Checkpointer:
         def move():
             aside = self.folder.parent / DAMAGED
             aside.mkdir(exist_ok=True)
-            number = len(list(aside.iterdir()))
-            os.replace(self.folder / str(step), aside / f"{step}_{number}")
+            names = (f"{step}_{number}" for number in itertools.count())
+            os.replace(
+                self.folder / str(step), next(aside / n for n in names if not (aside / n).exists())
+            )
 
         with _clear_errors(self.folder, "write"):
-            parallel.main_process_first(move if jax.process_index() == 0 else lambda: None)
+            parallel.in_main_process(move)
             self._manager.reload()
 
     def close(self) -> None:
         with _clear_errors(self.folder, "write"):
             self._manager.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        """Finishes a save in the background, after an error too, which is told instead of its own."""
+        if kind is None:
+            self.close()
+        elif jax.process_count() == 1:
+            with contextlib.suppress(UserError):
+                self.wait()
+        else:  # The others, for which a save waits, may be gone.
+            waiting = threading.Thread(target=self._manager.wait_until_finished, daemon=True)
+            waiting.start()
+            waiting.join(_SECONDS)
+
+
+def _drop_damaged_metrics(folder) -> None:
+    """The record of a step's quality, which Orbax reads first, is no reason to refuse a run."""
+    for file in folder.glob("[0-9]*/metrics/metrics"):
+        try:
+            sound = math.isfinite(json.loads(file.read_bytes())["psnr"])
+        except (ValueError, LookupError, TypeError, RecursionError, IsADirectoryError):
+            sound = False
+        if not sound:
+            shutil.rmtree(file.parent)
+            warnings.warn(
+                f"{file} is damaged; the quality of that step is forgotten",
+                DamagedWarning,
+                stacklevel=3,
+            )
 
 
 def _digest(tree) -> str:
@@ -184,7 +231,11 @@ def steps(workdir: str | os.PathLike) -> list[int]:
     folder = pathlib.Path(workdir) / FOLDER
     if not folder.is_dir():
         return []
-    return sorted(int(f.name) for f in folder.iterdir() if f.is_dir() and f.name.isdigit())
+    return sorted(int(f.name) for f in folder.iterdir() if f.is_dir() and _is_number(f.name))
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
@@ -197,11 +248,19 @@ def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
     return found
 
 
-def restore_inference(workdir: str | os.PathLike, template, step: int | None = None) -> dict:
-    """The `inference` item shaped as `template`: {step, ema, batch_stats}, NumPy arrays.
+def restore_inference(workdir: str | os.PathLike, shapes: dict, step: int | None = None) -> dict:
+    """The `inference` item: {step, ema, batch_stats}, NumPy arrays.
 
-    step: None for the newest sound one. Raises InputError where there is none, or none that fits.
+    shapes: {ema, batch_stats} as `jax.eval_shape` gives them. step: None for the newest sound one.
+    Raises InputError where there is none, or none that fits, and beyond 2 G values.
     """
+    size = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+    if size > _MOST_VALUES:  # A stranger's config may ask for any.
+        raise InputError(
+            f"run {str(workdir)!r} has {size:,} parameters; at most {_MOST_VALUES:,} are read"
+        )
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    template = {**template, "step": np.zeros((), np.int32)}
 
     def read(folder):
         found = _read(folder, inference=ocp.args.StandardRestore(template))["inference"]
@@ -254,39 +313,32 @@ def _read(folder, **items):
         return reader.restore(folder, args=ocp.args.Composite(**items))
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Deaf once closed: a read that fails ends Orbax's loop, and TensorStore's other reads, which
-    report to it, would each print a traceback.
-    """
-
-    def call_soon_threadsafe(self, callback, *args, context=None):
-        try:
-            return super().call_soon_threadsafe(callback, *args, context=context)
-        except RuntimeError:
-            if not self.is_closed():
-                raise
+# Of the machine, not of the file. TensorStore tells them only in words.
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_MACHINE += (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
-@contextlib.contextmanager
-def _deaf_loops():
-    with _READING:
-        before, asyncio.new_event_loop = asyncio.new_event_loop, _Loop
-        try:
-            yield
-        finally:
-            asyncio.new_event_loop = before
+def _machine_fault(error) -> str:
+    """Disk full and its like, in words; '' for what may be the file's own fault."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    number, text = getattr(error, "errno", None), str(error)
+    found = [os.strerror(n) for n in _MACHINE if n == number or os.strerror(n) in text]
+    return found[0] if found else ""
 
 
 @contextlib.contextmanager
 def _clear_errors(folder, verb):
-    """Orbax raises many kinds of errors; a user needs one line with the folder in it."""
+    """Orbax raises many kinds of errors; a user needs one line with the folder in it.
+
+    Raises InputError where what is read is at fault, UserError where the machine is.
+    """
     try:
-        with _deaf_loops() if verb == "read" else contextlib.nullcontext():
-            yield
+        yield
     except (InputError, UserError):
         raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        if verb == "write":
-            raise UserError(f"cannot write checkpoints to {folder}: {reason}") from error
+        reason = _machine_fault(error) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if verb == "write" or _machine_fault(error):
+            raise UserError(f"cannot {verb} checkpoints in {folder}: {reason}") from error
         raise InputError(f"checkpoint {folder} is damaged or does not fit: {reason}") from error

@@ -1,10 +1,13 @@
 """What the commands share: one clear line for a user's mistake, and the right exit code."""
 
+import asyncio
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 
+import jax
 from absl import app, flags, logging
 
 from vidpred_jax import parallel
@@ -18,23 +21,16 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
 
     75 stands for a training that was asked to stop, and is saved.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-    warnings.simplefilter("always", DamagedWarning)
-    warnings.showwarning = _show_warning
+    keep_errors_to_a_line()
 
     def guarded(argv):
-        logging.set_verbosity(logging.ERROR)  # Orbax reports every file it moves at INFO.
-        if _DEBUG.value:
-            import jax
-
-            jax.config.update("jax_debug_nans", True)
-            main(argv)
-            return
+        # Orbax reports every file it moves, and logs each error before it raises it.
+        logging.set_verbosity(logging.ERROR if _DEBUG.value else logging.FATAL)
+        jax.config.update("jax_debug_nans", _DEBUG.value)
         try:
             if argv[1:]:
                 raise InputError(f"argument {argv[1]!r} is not a flag; flags begin with --")
-            main(argv)
+            _traced(main, argv)
         except UserError as error:
             _stop(str(error), error.exit_code, error.label)
         except KeyboardInterrupt:
@@ -51,6 +47,39 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
         except InputError as error:
             _stop(str(error), error.exit_code)
     app.run(guarded, flags_parser=_parse)
+
+
+def keep_errors_to_a_line() -> None:
+    """Warnings of ours in a line, and nothing beside it from threads that Orbax leaves behind."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.simplefilter("always", DamagedWarning)
+    warnings.showwarning = _show_warning
+    asyncio.new_event_loop = _Loop
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Deaf once closed: a read or write that fails ends Orbax's loop, and TensorStore's others, which
+    report to it, would each print a traceback.
+    """
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+
+    def call_exception_handler(self, context):
+        """What no task waited for: the first error is raised and told."""
+
+
+def _traced(main, argv):
+    try:
+        main(argv)
+    except Exception:
+        if _DEBUG.value:
+            traceback.print_exc()
+        raise
 
 
 def _parse(argv):

@@ -93,7 +93,9 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     )
     horizon = config["evaluation"]["horizon"]
     if stage == "fusion":
-        predict = make_fusion_predict(generator, horizon, config["evaluation"]["snap_labels"])
+        predict = make_fusion_predict(
+            generator, horizon, config["evaluation"].get("snap_labels", 0)
+        )
     else:
         predict = make_translator_predict(generator, predictor, horizon, snap)
     return Experiment(
@@ -130,7 +132,7 @@ def _load_predictor(config, size):
             f"fusion_run {run!r} was trained at {found[0]} x {found[1]}, not {size[0]} x {size[1]}"
         )
     module, variables = load_generator(run)
-    return module, variables["params"], meta["config"]["evaluation"]["snap_labels"]
+    return module, variables["params"], meta["config"]["evaluation"].get("snap_labels", 0)
 
 
 def load_generator(run: str, step: int | None = None):
@@ -145,13 +147,8 @@ def load_generator(run: str, step: int | None = None):
     else:
         inputs = _translator_inputs(module, size)
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
-    empty = lambda tree: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
-    template = {
-        "step": np.zeros((), np.int32),
-        "ema": empty(shapes["params"]),
-        "batch_stats": empty(shapes.get("batch_stats", {})),
-    }
-    found = checkpoint.restore_inference(run, template, step)
+    shapes = {"ema": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    found = checkpoint.restore_inference(run, shapes, step)
     return module, {"params": found["ema"], "batch_stats": found["batch_stats"]}
 
 

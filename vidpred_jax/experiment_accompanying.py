@@ -81,13 +81,8 @@ def load(run: str, step: int | None = None):
     stack, selection = build.make_stack(config["model"], config["selection"], *size)
     frame = np.zeros((1, *size, 3), np.float32)
     shapes = jax.eval_shape(stack.init, jax.random.key(0), frame, frame, np.ones(1, np.float32))
-    empty = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["params"])
-    template = {
-        "step": np.zeros((), np.int32),
-        "ema": dict.fromkeys(selection.stacks, empty),
-        "batch_stats": {},
-    }
-    found = checkpoint.restore_inference(run, template, step)
+    shapes = {"ema": dict.fromkeys(selection.stacks, shapes["params"]), "batch_stats": {}}
+    found = checkpoint.restore_inference(run, shapes, step)
     route = checkpoint.read_meta(run, int(found["step"])).get("route")  # Of the same step.
     return stack, found["ema"], routes.check_route(route, stack, selection, run)
 

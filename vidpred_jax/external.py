@@ -9,7 +9,6 @@ import collections
 import os
 import pathlib
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -80,7 +79,8 @@ def _read_video(path, horizon):
     return video_io.read(path, limits=Limits(max_frames=4 * horizon + 16))
 
 
-def _shape_in_header(archive: zipfile.ZipFile) -> tuple[int, ...]:
+def _header(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array."""
     with archive.open("frames.npy") as stream:
         version = np.lib.format.read_magic(stream)
         read = {
@@ -92,7 +92,7 @@ def _shape_in_header(archive: zipfile.ZipFile) -> tuple[int, ...]:
         shape, _, dtype = read[version](stream)
         if dtype.hasobject:
             raise ValueError("it holds Python objects, which are not loaded")
-        return shape
+        return shape, dtype
 
 
 def _read_npz(path, shape):
@@ -101,25 +101,28 @@ def _read_npz(path, shape):
     An array of another shape is refused by its header, before memory is taken for it.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "frames" not in arrays.files:
+        # A file that is no archive is one array, which np.load would read whole.
+        archive = zipfile.ZipFile(path)
+        with archive, np.load(path, allow_pickle=False) as arrays:
+            if "frames.npy" not in archive.namelist():
                 raise InputError(f"{path} has no array 'frames', but {', '.join(arrays.files)}")
-            found = _shape_in_header(arrays.zip)
+            found, dtype = _header(archive)
             if found != shape:
                 raise InputError(
                     f"{path} holds frames of shape {found}; {shape} is needed (horizon, height, width, 3)"
                 )
+            if dtype.kind not in "iuf":
+                raise InputError(f"{path} holds {dtype}; integers or floats are needed")
             frames = arrays["frames"]
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if np.issubdtype(frames.dtype, np.integer):
+    except InputError:
+        raise
+    except Exception as error:  # Of many kinds: zipfile's, zlib's, NumPy's, the tokenizer's.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read: {reason}") from error
+    if dtype.kind in "iu":
         if frames.size and not 0 <= frames.min() <= frames.max() <= 255:
             raise InputError(f"{path} holds integers outside 0 to 255")
         return frames.astype(np.uint8)
-    if not np.issubdtype(frames.dtype, np.floating):
-        raise InputError(f"{path} holds {frames.dtype}; integers or floats are needed")
     low, high = (frames.min(), frames.max()) if frames.size else (0, 0)
     if not -0.5 <= low <= high <= 2:  # A little outside is left as it is; another range is refused.
         raise InputError(

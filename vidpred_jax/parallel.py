@@ -120,6 +120,11 @@ def main_process_first(function):
     return result
 
 
+def in_main_process(function) -> None:
+    """Runs `function` in process 0 alone, while the others wait."""
+    main_process_first(function if jax.process_index() == 0 else lambda: None)
+
+
 def from_main_process(value: float) -> float:
     """Process 0's number, in every process."""
     if jax.process_count() == 1:

@@ -89,7 +89,7 @@ def _load_accompanying(run: str, height: int, width: int):
 class Predictor:
     """`predict()` for one clip of any size, `predict_batch()` for prepared clips.
 
-    Safe to call from several threads: each number of clips and horizon is compiled once, and the
+    Safe to call from several threads: each shape is compiled once, and the
     last `_KEPT` of them are kept.
 
     Attributes: config (of the translator run), height and width of what it predicts.
@@ -115,7 +115,7 @@ class Predictor:
             )
         self.height, self.width = sizes[0]
         if snap_labels is None:
-            snap_labels = fusion_config["evaluation"]["snap_labels"]
+            snap_labels = fusion_config["evaluation"].get("snap_labels", 0)
         self.snap_labels = snap_labels
         self._fusion, self._fusion_variables = experiment.load_generator(fusion_run)
         self._translator, self._translator_variables = experiment.load_generator(translator_run)
@@ -155,7 +155,10 @@ class Predictor:
         frames = frames[-CONTEXT:]
         if labels is None:
             labels = segmentation.segment(frames, segmentation_method)
-        labels = np.asarray(labels)[-CONTEXT:].astype(np.uint8)
+        labels = np.asarray(labels)[-CONTEXT:]
+        if labels.dtype.kind not in "iub" or not 0 <= labels.min() <= labels.max() <= 255:
+            raise InputError("labels must be whole numbers from 0 to 255")
+        labels = labels.astype(np.uint8)
         pictures = fusion.render(fusion.canny(frames), labels)
         element = {
             "frames": fusion.resize_frames(frames, self.height, self.width),
@@ -171,7 +174,7 @@ class Predictor:
         """
         if horizon < 1:
             raise InputError(f"horizon ({horizon}) must be 1 or more")
-        stacked = (np.stack([e[field] for e in elements]) for field in ("frames", "fusion"))
+        stacked = self._stack(elements, CONTEXT)
         pictures, frames = self._run(
             self._make_roll, horizon, self._parameters, self._frames_parameters, *stacked
         )
@@ -182,16 +185,33 @@ class Predictor:
 
         elements: as for `predict_batch`, but `fusion` goes on for `horizon` more pictures.
         """
-        frames, pictures = (
-            np.stack([e[field] for e in elements]) for field in ("frames", "fusion")
-        )
-        horizon = pictures.shape[1] - CONTEXT
+        horizon = len(elements[0]["fusion"]) - CONTEXT if elements else 0
+        if horizon < 1:
+            raise InputError(
+                f"fusion pictures of {CONTEXT + horizon} steps; {CONTEXT + 1} are needed"
+            )
+        frames, pictures = self._stack(elements, CONTEXT + horizon)
         found = self._run(self._make_translate, horizon, self._frames_parameters, frames, pictures)
         return np.asarray(found)
 
+    def _stack(self, elements, num_pictures: int) -> list[np.ndarray]:
+        """frames, fusion: of all elements, each refused if it is not as it must be."""
+        if not elements:
+            raise InputError("elements hold no clip; at least one is needed")
+        for field, length in (("frames", CONTEXT), ("fusion", num_pictures)):
+            needed = length, self.height, self.width, 3
+            for number, element in enumerate(elements):
+                found = np.asarray(element[field])
+                if found.shape != needed or found.dtype != np.uint8:
+                    raise InputError(
+                        f"{field} of element {number} are {found.dtype} {found.shape}; "
+                        f"uint8 {needed} is needed"
+                    )
+        return [np.stack([e[field] for e in elements]) for field in ("frames", "fusion")]
+
     def _run(self, make, horizon, *args):
         """`make(horizon)` of the arguments, compiled for their shapes."""
-        key = make.__name__, horizon, len(args[-1])
+        key = make.__name__, horizon, *(np.shape(x) for x in args if isinstance(x, np.ndarray))
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 self._compiled[key] = jax.jit(make(horizon)).lower(*args).compile()

@@ -1,14 +1,18 @@
 """How training goes: its rate and means, its events as files, and warnings about what goes wrong."""
 
 import collections
+import contextlib
 import json
 import math
 import os
+import pathlib
 import time
 
 import jax
 import numpy as np
-import tensorboardX
+from tensorboardX import event_file_writer
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from vidpred_jax import video_io
 from vidpred_jax.types import UserError
@@ -118,41 +122,76 @@ def _step_of(line: str) -> int | float:
     """The step of a line of metrics.jsonl; a torn line belongs to none."""
     try:
         return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
 
 
 class MetricsWriter:
-    """metrics.jsonl, one line an event, and the same numbers for TensorBoard."""
+    """metrics.jsonl, one line an event, and the same numbers for TensorBoard; nothing without a workdir.
 
-    def __init__(self, workdir, step: int):
-        path = workdir / "metrics.jsonl"
-        if path.exists():
-            # Steps after the checkpoint that is resumed will be done, and told, again.
-            lines = path.read_text(errors="replace").splitlines()
-            kept = [line for line in lines if _step_of(line) <= step]
-            if kept:
-                video_io.write_text(path, "".join(f"{line}\n" for line in kept))
-            else:  # Killed before the first was written.
-                path.unlink()
-        self._file = path.open("a")
-        self._board = tensorboardX.SummaryWriter(os.fspath(workdir / "tensorboard"))
+    Raises UserError where it cannot write.
+    """
+
+    def __init__(self, workdir: pathlib.Path | None, step: int):
+        self._path, self._file, self._board = None, None, None
+        if workdir is None:
+            return
+        self._path = workdir / "metrics.jsonl"
+        with self._clear_errors():
+            if self._path.exists():
+                _drop_lines_after(step, self._path)
+            self._file = self._path.open("a")
+            folder = workdir / "tensorboard"
+            folder.mkdir(exist_ok=True)
+            # The writer beneath SummaryWriter, whose thread would wait for ever on a full disk.
+            self._board = event_file_writer.EventsWriter(
+                os.fspath(folder / "events"), f".from_step_{step}"
+            )
 
     def write(self, step, values):
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"train/{name}", value, step)
+        self._write(step, values, {f"train/{name}": value for name, value in values.items()})
 
     def write_evaluation(self, step, seconds, summary):
-        line = {"step": step, "seconds": round(seconds, 2), "evaluation": summary}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        for predictor, found in summary.items():
-            for metric, values in found.items():
-                self._board.add_scalar(f"validation/{predictor}/{metric}", values["mean"], step)
-        self._board.flush()
+        means = {
+            f"validation/{predictor}/{metric}": values["mean"]
+            for predictor, found in summary.items()
+            for metric, values in found.items()
+        }
+        self._write(step, {"seconds": round(seconds, 2), "evaluation": summary}, means)
 
-    def close(self):
-        self._file.close()
-        self._board.close()
+    def _write(self, step, line, scalars):
+        if self._file is None:
+            return
+        with self._clear_errors():
+            self._file.write(json.dumps({"step": step, **line}) + "\n")
+            self._file.flush()
+            for name, value in scalars.items():
+                found = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                self._board.write_event(found)
+            self._board.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # All that could be written is.
+                self._file.close()
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _clear_errors(self):
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
+
+
+def _drop_lines_after(step: int, path: pathlib.Path) -> None:
+    """Steps after the checkpoint that is resumed will be done, and told, again."""
+    lines = path.read_text(errors="replace").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept:
+        video_io.write_text(path, "".join(f"{line}\n" for line in kept))
+    else:  # Killed before the first was written.
+        path.unlink()

@@ -1,11 +1,16 @@
 """Run folders: finding the newest, resolving what a config leaves open, refusing a misfit."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import pathlib
 
+import jax
+
 from vidpred_jax import checkpoint
-from vidpred_jax.types import InputError
+from vidpred_jax.types import InputError, UserError
 
 # What may change between two starts of one run; the rest would make another run of it.
 _FREE = (
@@ -28,13 +33,32 @@ def newest(stage: str, folder: str | os.PathLike = "runs") -> str | None:
     for config in pathlib.Path(folder).glob("*/config.json"):
         run = config.parent
         try:
-            same = json.loads(config.read_text()).get("stage") == stage
-        except (ValueError, OSError):
+            found_stage = json.loads(config.read_text())["stage"]
+        except (ValueError, LookupError, TypeError, RecursionError, OSError):
             continue
-        if same and checkpoint.steps(run):
+        if found_stage == stage and checkpoint.steps(run):
             newest_step = run / checkpoint.FOLDER / str(checkpoint.steps(run)[-1])
             found.append((newest_step.stat().st_mtime, os.fspath(run)))
     return max(found)[1] if found else None
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path):
+    """Within the block no other training writes to the workdir. Raises UserError if one does."""
+    if jax.process_index() != 0:
+        yield
+        return
+    path = workdir / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another training is running in {workdir}") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # No locks there.
+                raise UserError(f"cannot write {path}: {error.strerror}") from error
+        yield
 
 
 def fill_in(config: dict, workdir: pathlib.Path) -> dict:

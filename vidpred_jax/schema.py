@@ -120,6 +120,7 @@ _KNOWN_TYPES: dict[str, Any] = {
         for name in ("flip", "flip_vertical", "transpose", "reverse")
     },
 }
+_REPEATED, _DEPTH = ("blocks", "layers"), _whole(0, 64)  # Layers: each is traced.
 _ANNOTATED: dict[Any, Any] = {
     int: _whole(0, _MOST_WIDTH),
     float: _real(0, 1),
@@ -160,7 +161,7 @@ def check_types(owner, fields: Any, prefix: str) -> None:
     for name, value in fields.items():
         rule = _ANNOTATED.get(annotations.get(name))
         if rule is not None:
-            _check(f"{prefix}.{name}", value, rule)
+            _check(f"{prefix}.{name}", value, _DEPTH if name in _REPEATED else rule)
 
 
 def _check(field, value, rule) -> None:

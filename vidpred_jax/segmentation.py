@@ -64,7 +64,7 @@ def read_masks(
 
 def _read_mask(file) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=video_io.IMAGE_FORMATS) as image:
             if image.mode not in ("P", "L", "1"):
                 raise InputError(f"{file} has mode {image.mode}; a mask is a palette or grey PNG")
             mask = np.asarray(image.convert("L") if image.mode == "1" else image)

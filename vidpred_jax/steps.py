@@ -197,6 +197,7 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
                 grads[name], state.opt_state[name], state.params[name]
             )
             params[name] = optax.apply_updates(state.params[name], updates)
+        metrics["param_norm"] = optax.global_norm(params)  # Of what is saved: it must be finite.
         rate = 1 - ema_rate(state.step, ema_decay)
         state = state.replace(
             step=state.step + 1,

@@ -117,6 +117,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
             keep = functools.partial(jax.tree.map, functools.partial(jnp.where, trained))
             new[name] = keep(optax.apply_updates(params[name], updates), params[name])
             opt_state[name] = keep(moved, state.opt_state["g"][name])
+        metrics["param_norm"] = optax.global_norm(new)
         # The averages of the pair begin with it.
         average = jax.tree.map(functools.partial(jnp.where, start), params, state.ema)
         rate = 1 - ema_rate(state.step, ema_decay)

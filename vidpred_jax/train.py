@@ -39,98 +39,103 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
     """
     workdir = pathlib.Path(workdir)
     is_main = jax.process_index() == 0
-    config = runs.fill_in(config, workdir)
-    runs.check_resumable(config, workdir)
-    stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
-    made = stages.make(config, axis_name=parallel.AXIS, log=log)
-    state, batches = made.state, made.batches
-    saver = checkpoint.Checkpointer(workdir)
-    if saver.latest_step() is not None:
-        state, meta = saver.restore(state)
-        pipeline.set_position(batches, meta.get("data_state"))
-        if meta.get("fingerprint") != made.fingerprint:
-            log(
-                f"warning: data set {config['data']['name']!r} has changed since the last checkpoint"
-            )
-        log(f"resuming {workdir} at step {int(state.step)}")
-        before = meta.get("devices", jax.device_count())
-        if before != jax.device_count():
-            log(
-                f"warning: saved on {before} devices, goes on on {jax.device_count()}: the same "
-                "training, but for rounding"
-            )
-    if is_main:
-        video_io.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+    # A signal that comes before the first step is over stops after it.
+    with interruption.Interruption() as interrupted:
+        config = runs.fill_in(config, workdir)
+        runs.check_resumable(config, workdir)
+        stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
+        made = stages.make(config, axis_name=parallel.AXIS, log=log)
+        with runs.locked(workdir), checkpoint.Checkpointer(workdir) as saver:
+            state = _resume(made, saver, workdir, log)
+            if is_main:
+                video_io.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+            with progress.MetricsWriter(workdir if is_main else None, int(state.step)) as writer:
+                summary = _train(config, workdir, made, state, saver, writer, interrupted, log)
+    log(f"{config['stage']}: done at step {config['num_steps']}, saved in {workdir}")
+    return summary
+
+
+def _resume(made, saver, workdir, log):
+    """The state to begin with; the batches stand where it stood."""
+    if saver.latest_step() is None:
+        return made.state
+    state, meta = saver.restore(made.state)
+    pipeline.set_position(made.batches, meta.get("data_state"))
+    config = meta["config"]
+    if meta.get("fingerprint") != made.fingerprint:
+        log(f"warning: data set {config['data']['name']!r} has changed since the last checkpoint")
+    log(f"resuming {workdir} at step {int(state.step)}")
+    before = meta.get("devices", jax.device_count())
+    if before != jax.device_count():
+        drawn = " and for dropout, which is drawn for each device" * bool(
+            config["model"].get("dropout")
+        )
+        log(
+            f"warning: saved on {before} devices, goes on on {jax.device_count()}: the same "
+            f"training, but for rounding{drawn}"
+        )
+    return state
+
+
+def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dict:
+    """The loop; the last evaluation."""
+    stage, num_steps = config["stage"], config["num_steps"]
     num_params = sum(x.size for x in jax.tree.leaves(state.params["g"]))
     log(
-        f"{config['stage']}: {num_params:,} parameters, {config['num_steps']} steps of batch "
+        f"{stage}: {num_params:,} parameters, {num_steps} steps of batch "
         f"{config['batch_size']} on {jax.device_count()} x {jax.devices()[0].device_kind}"
     )
     meta = {
-        "stage": config["stage"],
+        "stage": stage,
         "config": config,
         "fingerprint": made.fingerprint,
         "devices": jax.device_count(),
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }
-    skippable = config.get("skip_nonfinite", 0)
+    is_main, skippable = jax.process_index() == 0, config.get("skip_nonfinite", 0)
     step_fn = parallel.parallelize(steps.skip_nonfinite(made.step) if skippable else made.step)
     state, windows = parallel.replicate(state), made.validation() if is_main else []
-    writer = progress.MetricsWriter(workdir, int(state.step)) if is_main else None
     describe = functools.partial(_describe_batch, made.clip_name)
-    pace = progress.Progress(int(state.step), config["num_steps"], describe, skippable, log)
+    pace = progress.Progress(int(state.step), num_steps, describe, skippable, log)
     watch = progress.GanWatch(config["loss"].get("gan", "bce"), log)
     summary, found = {}, None
-    with interruption.Interruption() as interrupted:
-        for step in range(int(state.step) + 1, config["num_steps"] + 1):
-            batch = next(batches)
-            index = batch.pop("index")
-            state, metrics = step_fn(state, parallel.split(batch))
-            pace.add(metrics, index)
-            stop, last = interrupted.asked(step), step == config["num_steps"]
-            evaluate_now = last or step % config["evaluation"]["every"] == 0
-            save_now = stop or evaluate_now or step % config["save_every"] == 0
-            if save_now:
-                pace.check(step)  # Before anything is saved.
-                if found is None or evaluate_now or not stop:  # There may be little time left.
-                    found = made.freeze(state, windows)
-                pace.pause()
-            if last or step % config["log_every"] == 0:
-                values = pace.means(step)
-                watch.add(step, values)
-                if is_main:
-                    writer.write(step, values)
-                    log(f"{config['stage']} {pace.describe(step, values)}")
-            if is_main and evaluate_now:
-                summary = experiment.validate(made, state, windows)
-                if summary:
-                    writer.write_evaluation(step, pace.seconds, summary)
-                    log(_describe(step, summary))
-                    _write_sample(
-                        workdir / "samples" / f"step_{step:07d}.png", made, state, windows
-                    )
-            if save_now:
-                quality = None
-                if evaluate_now:
-                    psnr = summary["ours"]["psnr"]["mean"] if summary else 0.0
-                    quality = {"psnr": parallel.from_main_process(psnr)}
-                saver.save(state, {**meta, **found, "data_state": batches.get_state()}, quality)
-                pace.pause()
-            if stop and not last:
-                _close(saver, writer)
-                raise Interrupted(
-                    f"{stop} at step {step} of {config['num_steps']}; saved in {workdir}, the same command "
-                    "goes on"
-                )
-    _close(saver, writer)
-    log(f"{config['stage']}: done at step {int(state.step)}, saved in {workdir}")
+    for step in range(int(state.step) + 1, num_steps + 1):
+        batch = next(made.batches)
+        index = batch.pop("index")
+        state, metrics = step_fn(state, parallel.split(batch))
+        pace.add(metrics, index)
+        stop, last = interrupted.asked(step), step == num_steps
+        evaluate_now = last or step % config["evaluation"]["every"] == 0
+        save_now = stop or evaluate_now or step % config["save_every"] == 0
+        if save_now:
+            pace.check(step)  # Before anything is saved.
+            if found is None or evaluate_now or not stop:  # There may be little time left.
+                found = made.freeze(state, windows)
+            pace.pause()
+        if last or step % config["log_every"] == 0:
+            values = pace.means(step)
+            watch.add(step, values)
+            writer.write(step, values)
+            log(f"{stage} {pace.describe(step, values)}")
+        if is_main and evaluate_now:
+            summary = experiment.validate(made, state, windows)
+            if summary:
+                writer.write_evaluation(step, pace.seconds, summary)
+                log(_describe(step, summary))
+                _write_sample(workdir / "samples" / f"step_{step:07d}.png", made, state, windows)
+        if save_now:
+            quality = None
+            if evaluate_now:
+                psnr = summary["ours"]["psnr"]["mean"] if summary else 0.0
+                quality = {"psnr": parallel.from_main_process(psnr)}
+            saver.save(state, {**meta, **found, "data_state": made.batches.get_state()}, quality)
+            pace.pause()
+        if stop and not last:
+            saver.wait()
+            raise Interrupted(
+                f"{stop} at step {step} of {num_steps}; saved in {workdir}, the same command goes on"
+            )
     return summary
-
-
-def _close(saver, writer) -> None:
-    saver.close()
-    if writer:
-        writer.close()
 
 
 def _describe_batch(clip_name, index) -> str:

@@ -25,6 +25,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP")  # Whatever the suffix: Pillow would run others' programs.
 _VP9 = ["-crf", "28", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6"]
 _ENCODERS = {
     ".mp4": {"codec": "libx264"},
@@ -49,8 +50,8 @@ def natural_key(path: pathlib.Path):
 
 
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
-    files = [f for f in pathlib.Path(folder).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(files, key=natural_key)
+    found = (f for f in pathlib.Path(folder).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted((f for f in found if f.is_file()), key=natural_key)
 
 
 def list_videos(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -106,7 +107,7 @@ def read(
     """
     path = _existing(path)
     info = probe(path, limits)
-    wanted = limits.max_frames if num_frames is None else num_frames
+    wanted = limits.max_frames + 1 if num_frames is None else num_frames
     expected = max(min(info.num_frames - start, wanted), 0)
     if expected * info.height * info.width * 3 > limits.max_bytes:
         raise InputError(
@@ -122,6 +123,8 @@ def read(
         raise InputError(
             f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for"
         )
+    if len(frames) > limits.max_frames:  # The container did not say how many.
+        raise InputError(f"{path} has more than {limits.max_frames} frames, which are not read")
     if not len(frames):
         raise InputError(f"{path} holds 0 frames from frame {start} on")
     return np.stack(frames)
@@ -138,7 +141,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int, int]:
     """(height, width) from the header, refused beyond `limits`; checksums (PNG) are looked at too."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             width, height = image.size
             image.verify()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -53,7 +53,7 @@ def run_many(folder: pathlib.Path, commands: list[tuple]) -> list[Done]:
 
 def _execute(args, *paths):
     for number, path in enumerate(paths, 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     if args[0] == "-m":

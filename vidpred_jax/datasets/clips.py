@@ -50,6 +50,11 @@ def name(example: dict) -> str:
     return text.decode() if isinstance(text, bytes) else text
 
 
+def is_name(text: str) -> bool:
+    """Whether it may name a clip, a data set or a file: a single part of a path."""
+    return text == pathlib.PurePath(text).name != ".." and "\0" not in text
+
+
 class Source(Sequence):
     """The examples of a prepared split, by number; what a damaged shard gives is refused by name."""
 
@@ -82,7 +87,7 @@ class Source(Sequence):
 def _check(example) -> None:
     """Raises ValueError for an example that no `encode` has made."""
     clip, total = name(example), example["num_frames"]
-    if pathlib.PurePath(clip).name != clip or "\0" in clip:  # It becomes the name of files.
+    if not is_name(clip):
         raise ValueError(f"clip {clip!r} must be named by a single part of a path")
     lengths = {stream: len(example[stream]) for stream in _STREAMS}
     if total < 1 or set(lengths.values()) != {total}:
@@ -104,7 +109,8 @@ def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> 
 def _image(example: dict, stream: str, index: int) -> np.ndarray:
     data, where = example[stream][index], f"{stream} of clip {name(example)!r}"
     try:
-        width, height = Image.open(io.BytesIO(data)).size  # Before memory is taken for it.
+        # Before memory is taken for it.
+        width, height = Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).size
     except Exception as error:
         raise InputError(f"{where} cannot be decoded; the data set is damaged") from error
     if (height, width) != (example["height"], example["width"]):

@@ -109,7 +109,7 @@ def davis_splits(folder: pathlib.Path) -> dict:
 
 def _davis_clip(folder, name):
     frames = folder / DAVIS_FRAMES / name
-    if pathlib.PurePath(name).name != name or not frames.is_dir():
+    if not clips.is_name(name) or not frames.is_dir():
         raise InputError(f"clip {name!r} of {folder}/ImageSets has no folder {frames}")
     masks = folder / DAVIS_MASKS / name
     return frames, masks if masks.is_dir() else None

@@ -44,7 +44,7 @@ def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
             log(f"making data set {name}/{config} in {data_dir}")
             prepare(builder)
         return builder
-    plain = all(part in ("", pathlib.PurePath(part).name) for part in (name, config))
+    plain = all(part == "" or clips.is_name(part) for part in (name, config))
     found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/*/dataset_info.json")
     found = sorted(found) if plain and name else []  # Within data_dir alone.
     if not found:
