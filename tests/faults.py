@@ -57,6 +57,10 @@ def main():
         "signals": _count(kills, "signal"),
         "moments": _count(kills, "moment"),
         "exits": _count(kills, "exit"),
+        "stops_not_saved": sum(
+            k["signal"] == "SIGTERM" and k["moment"] != "starting" and k["exit"] not in (75, 0)
+            for k in kills
+        ),
         "finished_saves_lost": sum(kill["resumed_at"] < kill["saved"] for kill in kills),
         "most_steps_lost": {
             name: max((k["steps_lost"] for k in kills if k["signal"] == name), default=0)
@@ -71,7 +75,8 @@ def main():
     }
     if options.output:
         pathlib.Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
-    sys.exit(summary["equal"] != len(found) or summary["finished_saves_lost"] > 0)
+    lost = summary["finished_saves_lost"] + summary["stops_not_saved"]
+    sys.exit(summary["equal"] != len(found) or lost > 0)
 
 
 def _count(kills, name) -> dict:
