@@ -108,9 +108,10 @@ def run(folder: pathlib.Path, runs: int, kills: int, seed: int, log, data_dir=No
             done.append(_kill(_Training(stage, workdir, data_dir), rng))
         training = _Training(stage, workdir, data_dir)
         code = training.wait()
-        begun = [kill.pop("begun_at") for kill in done[1:]] + [training.begun_at()]
-        done[0].pop("begun_at", None)
-        for kill, at in zip(done, begun, strict=True):
+        begun = [kill.pop("begun_at") for kill in done] + [training.begun_at()]
+        for place, kill in enumerate(done, 1):
+            # Of the next training that lived to begin.
+            at = next((x for x in begun[place:] if x is not None), 0)
             kill |= {"resumed_at": at, "steps_lost": max(kill["last_step"] - at, 0)}
         equal = code == 0 and _equal(workdir, whole[stage])
         found.append({"run": number, "stage": stage, "equal": equal, "kills": done})
@@ -146,9 +147,11 @@ class _Training:
     def text(self) -> str:
         return self._said.read_text() if self._said.exists() else ""
 
-    def begun_at(self) -> int:
-        found = re.search(r"resuming .* at step (\d+)", self.text())
-        return int(found[1]) if found else 0
+    def begun_at(self) -> int | None:
+        """The step it began at, once it has said so."""
+        text = self.text()
+        found = re.search(r"resuming .* at step (\d+)", text)
+        return int(found[1]) if found else 0 if " parameters, " in text else None
 
     def last_step(self) -> int:
         return max([0, *map(int, re.findall(rf" step (\d+)/{NUM_STEPS} ", self.text()))])
@@ -169,7 +172,7 @@ def _kill(training, rng) -> dict:
     share, delay = rng.uniform(0, 0.8), rng.uniform(0, 2.0 if moment == "starting" else 0.05)
     begin = time.monotonic()
     while training.process.is_alive() and time.monotonic() < begin + 120:
-        begun = training.begun_at()
+        begun = training.begun_at() or 0
         step = begun + 1 + share * (NUM_STEPS - begun - 2)
         if moment == "starting" or training.last_step() >= step:
             if moment != "in a save":
@@ -186,7 +189,7 @@ def _kill(training, rng) -> dict:
         "signal": number.name,
         "moment": moment,
         "exit": code,
-        "last_step": max(training.last_step(), training.begun_at()),
+        "last_step": max(training.last_step(), training.begun_at() or 0),
         "saved": max([0, *(int(x.name) for x in folders if x.name.isdigit())]),
         "begun_at": training.begun_at(),
     }

@@ -23,9 +23,10 @@ import time
 import traceback
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
-from vidpred_jax import video_io
+from vidpred_jax import cli, video_io
 from vidpred_jax.datasets import registry, synthesis
 from vidpred_jax.types import UserError
 
@@ -362,6 +363,8 @@ def _attempt(kind, box):
     os.environ["TMPDIR"] = tempfile.tempdir = str(box / "tmp")
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # The machine's protection.
     os.chdir(ROOT)
+    cli.keep_errors_to_a_line()
+    logging.set_verbosity(logging.FATAL)
     reader = KINDS[kind][0]
     try:
         found = reader(box)
