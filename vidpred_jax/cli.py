@@ -10,10 +10,14 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 
-from vidpred_jax import parallel
+from vidpred_jax import parallel, startup
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show a traceback and check every operation for NaN.")
+
+_CACHE = flags.DEFINE_string(
+    "compilation_cache", None, "Folder that keeps compiled programs, or off; ~/.cache/vidpred_jax."
+)
 
 
 def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = None) -> None:
@@ -22,11 +26,14 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
     75 stands for a training that was asked to stop, and is saved.
     """
     keep_errors_to_a_line()
+    if not parallel.has_accelerator():
+        startup.keep_memory()
 
     def guarded(argv):
         # Orbax reports every file it moves, and logs each error before it raises it.
         logging.set_verbosity(logging.ERROR if _DEBUG.value else logging.FATAL)
         jax.config.update("jax_debug_nans", _DEBUG.value)
+        startup.keep_programs(_CACHE.value)
         try:
             if argv[1:]:
                 raise InputError(f"argument {argv[1]!r} is not a flag; flags begin with --")

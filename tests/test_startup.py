@@ -1,0 +1,82 @@
+"""What a command sets before JAX is used."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vidpred_jax.models import build
+from vidpred_jax.types import InputError
+
+
+def run(code, *args, **environment):
+    """What `code` prints, as JSON, in a process of its own."""
+    hidden = ("JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES", "XDG_CACHE_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    command = [sys.executable, "-c", code, *args]
+    done = subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+CACHE = """
+import json, sys, jax
+from vidpred_jax import startup
+startup.keep_programs(*sys.argv[1:])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append("cache_hits" in name))
+jax.jit(lambda x: jax.lax.fori_loop(0, 9, lambda i, x: jax.numpy.sin(x @ x), x))(jax.numpy.eye(64))
+print(json.dumps([jax.config.jax_compilation_cache_dir, any(hits)]))
+"""
+
+
+def test_programs_are_kept_for_the_next_process(tmp_path):
+    home = {"XDG_CACHE_HOME": str(tmp_path)}
+    folder, hit = run(CACHE, **home)
+    assert folder.startswith(str(tmp_path / "vidpred_jax")) and not hit
+    assert run(CACHE, **home) == [folder, True]
+    assert run(CACHE, "off", **home)[1] is False
+    assert run(CACHE, str(tmp_path / "named"), **home) == [str(tmp_path / "named"), False]
+    own = str(tmp_path / "own")
+    assert run(CACHE, **home, JAX_COMPILATION_CACHE_DIR=own) == [own, False]
+
+
+MEMORY = """
+import ctypes, json
+import numpy as np
+from vidpred_jax import startup
+done = startup.keep_memory()
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+before = pages()
+x = np.ones(1 << 25); del x
+print(json.dumps([done, (pages() - before) * 4096 > 1 << 27]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone has this setting")
+def test_freed_memory_is_kept():
+    assert run(MEMORY) == [True, True]
+    assert run(MEMORY, GLIBC_TUNABLES="glibc.malloc.arena_max=4") == [False, False]
+
+
+def test_precision_is_one_field_of_a_config():
+    config = {"model": {"widths": [8, 8], "time_strides": [2]}}
+    for precision, dtype, products in (
+        ("float32", "float32", "highest"),
+        ("tf32", "float32", "tensorfloat32"),
+        ("bfloat16", "bfloat16", None),
+    ):
+        with build.numerics({"precision": precision}):
+            assert jax.config.jax_default_matmul_precision == products
+        fields = build.network_fields({**config, "precision": precision})
+        assert build.make_generator("fusion", fields, 16, 16).dtype == jnp.dtype(dtype)
+    assert build.network_fields(config) == config["model"]
+    for field, value in (("precision", "half"), ("convolutions", "slow")):
+        message = f"{field} .'{value}'. must be one of"
+        with pytest.raises(InputError, match=message), build.numerics({field: value}):
+            pass

@@ -1,0 +1,57 @@
+"""What a command sets before JAX is used: where compiled programs are kept, how memory is taken."""
+
+import ctypes
+import hashlib
+import os
+import pathlib
+import platform
+
+import jax
+
+_CACHE_BYTES = 4 << 30
+# Of mallopt(3).
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+
+
+def keep_programs(folder: str | None = None) -> None:
+    """Compiled programs outlive the process, so that the next one starts at once.
+
+    folder: `off` for none; None for JAX_COMPILATION_CACHE_DIR or, where that is unset, the user's
+    cache folder. At most 4 GiB are kept there, the most recently used.
+    """
+    if folder == "off":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if not folder and "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if not folder:
+        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        # A home folder may be shared by machines whose processors differ.
+        folder = pathlib.Path(base, "vidpred_jax", _processor())
+    jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
+    jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _processor() -> str:
+    """Eight letters that differ where the instructions that a processor knows differ."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        known = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        known = platform.processor()
+    return hashlib.sha256(f"{platform.machine()} {known}".encode()).hexdigest()[:8]
+
+
+def keep_memory() -> bool:
+    """Lets glibc keep freed memory instead of giving it back, and fetching it anew, at every step.
+
+    XLA:CPU allocates its temporaries at each execution. Whether it was done: not where another C
+    library is used, nor where GLIBC_TUNABLES says how.
+    """
+    if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    most = 2**31 - 1
+    wanted = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: most, _TOP_PAD: 64 << 20}
+    return all([mallopt(name, value) for name, value in wanted.items()])
