@@ -1,0 +1,82 @@
+"""What scripts/benchmark.py counts and prints."""
+
+import importlib.util
+import json
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vidpred_jax.models.translator import Generator
+from vidpred_jax.models.unet3d import UNet3d
+
+SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark", SCRIPTS / "benchmark.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_taps_by_hand(benchmark):
+    assert benchmark._taps(4, 1, 1) == 4
+    assert benchmark._taps(4, 3, 1) == 2 + 3 + 3 + 2
+    assert benchmark._taps(4, 3, 2) == 3 + 2  # One place of padding, on the far side.
+    assert benchmark._taps(5, 3, 2) == 2 + 3 + 2
+
+
+@pytest.mark.parametrize(
+    ("module", "shapes"),
+    [
+        (UNet3d(widths=(8, 16), time_strides=(2,)), [(1, 16, 16, 16, 3)]),
+        (Generator(widths=(16, 32), dropout=0.0), [(2, 1, 32, 32, 3), (2, 0, 32, 32, 6), (2, 1)]),
+    ],
+)
+def test_layers_and_xla_count_alike(benchmark, module, shapes):
+    inputs = [jnp.ones(shape) for shape in shapes]
+    variables = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    by_layer = benchmark.conv_gflop(module, variables, *inputs)
+    by_xla = benchmark.xla_gflop(module.apply, variables, *inputs)
+    assert 1 < by_xla / by_layer < 1.1
+
+
+@pytest.mark.parametrize("stage", ["fusion", "translator"])
+def test_torch_computes_the_same(stage):
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
+    sys.path.insert(0, str(SCRIPTS))
+    import torch_peer
+
+    fields, shapes = {"widths": (8, 16), "time_strides": (2,)}, [(2, 16, 16, 16, 3)]
+    module, flat = UNet3d(**fields), lambda x: x
+    if stage == "translator":
+        shapes = [(2, 1, 16, 16, 3), (2, 0, 16, 16, 6), (2, 1)]
+        module, flat = Generator((8, 16), 0.0), lambda x: x[:, 0]
+    inputs = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
+    variables = jax.jit(module.init)(jax.random.key(9), *inputs)
+    peer = torch_peer.build(stage, fields, jax.device_get(variables["params"]), "cpu").eval()
+    found = torch_peer.to_array(peer(torch_peer.to_tensor(flat(inputs[0]), "cpu")))
+    expected = flat(jax.jit(module.apply)(variables, *inputs))
+    assert abs(expected - found).max() < 1e-4
+
+
+def test_report(benchmark, tmp_path, data_dir):
+    from commands import run_many
+
+    script = ("scripts/benchmark.py", f"--output={tmp_path}", f"--data_dir={data_dir}")
+    small = ("--sizes=16", "--batch_size=1", "--repeats=1", "--horizon=2", "--widths=4,4")
+    small = (*small, "--generator_widths=4,4", "--preset=smoke")
+    done, wrong = run_many(tmp_path, [(*script, *small), (*script, "--cases=all")])
+    assert done.returncode == 0, done.stderr
+    assert wrong.returncode == 2 and "--cases ('all') must be some of stage_1_step" in wrong.stderr
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [x["case"] for x in report["cases"]] == list(benchmark._CASES)
+    for found in report["cases"]:
+        assert found["milliseconds"] > 0 and found["convolutions"] == "fast"
+    rollout = report["cases"][2]["mib_of_horizons"]
+    assert rollout["32"]["output"] > 10 * rollout["2"]["output"]
+    assert report["cases"][3]["input_times_step_rate"] > 0
