@@ -30,6 +30,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.translator_run = ""
     config.ema_decay = 0.99
     config.skip_nonfinite = 0  # Up to so many steps whose loss is not finite change nothing.
+    config.precision = "float32"  # Or tf32 (GPU), bfloat16 (parameters and losses stay float32).
+    config.convolutions = "fast"  # Or native: XLA's own, to compare with.
     config.log_every = 50
     config.save_every = 400
     config.data = dict(
@@ -44,9 +46,7 @@ def get_config(preset: str = "") -> ConfigDict:
             flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
         ),
     )
-    config.model = dict(
-        scales=(4, 2, 1), widths=(64, 32, 24), layers=3, kernel=3, patch=2, dtype="float32"
-    )
+    config.model = dict(scales=(4, 2, 1), widths=(64, 32, 24), layers=3, kernel=3, patch=2)
     config.selection = dict(
         reference=True,
         pair=True,
@@ -58,7 +58,13 @@ def get_config(preset: str = "") -> ConfigDict:
     )
     config.loss = dict(l1=10.0, ssim=1.0, sharpness=0.25)
     config.optimizer = dict(
-        learning_rate=3e-3, warmup_steps=20, schedule="cosine", b1=0.9, b2=0.999, clip=1.0
+        learning_rate=3e-3,
+        warmup_steps=20,
+        schedule="cosine",
+        b1=0.9,
+        b2=0.999,
+        accumulate=1,
+        clip=1.0,
     )
     config.evaluation = dict(every=400, clips=16, horizon=32)
     if preset == "smoke":
@@ -68,13 +74,15 @@ def get_config(preset: str = "") -> ConfigDict:
         config.model.update(scales=(2, 1), widths=(8, 8))
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
+        config.precision = "bfloat16"
         config.update(batch_size=32, num_steps=20_000, reference_steps=20_000, log_every=100)
         config.update(save_every=2000)
         config.data.update(height=128, width=128)
-        config.model.update(widths=(64, 48, 48), dtype="bfloat16")
+        config.model.update(widths=(64, 48, 48))
         config.optimizer.update(learning_rate=1e-3, warmup_steps=200)
         config.evaluation.update(every=2000, clips=64)
     elif preset == "paper":
+        config.precision = "tf32"
         config.update(batch_size=8, num_steps=40_000, reference_steps=20_000, log_every=100)
         config.update(save_every=2000, targets=2)
         config.data.update(height=256, width=256)

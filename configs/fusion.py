@@ -23,6 +23,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.self_fed = 2  # Up to this many steps on its own output before each trained step.
     config.ema_decay = 0.995
     config.skip_nonfinite = 0  # Up to so many steps whose loss is not finite change nothing.
+    config.precision = "float32"  # Or tf32 (GPU), bfloat16 (parameters and losses stay float32).
+    config.convolutions = "fast"  # Or native: XLA's own, to compare with.
     config.log_every = 50
     config.save_every = 1000
     config.data = dict(
@@ -48,12 +50,18 @@ def get_config(preset: str = "") -> ConfigDict:
         labels=4,
         outputs=4,
         norm="group",
-        dtype="float32",
+        remat=False,  # True: less memory, a fifth more time.
     )
     config.loss = dict(l1=1.0, ssim=0.0, adversarial=0.0, gan="bce")
-    config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group", dtype="float32")
+    config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group")
     config.optimizer = dict(
-        learning_rate=3e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=1.0
+        learning_rate=3e-3,
+        warmup_steps=50,
+        schedule="cosine",
+        b1=0.9,
+        b2=0.999,
+        accumulate=1,
+        clip=1.0,
     )
     # snap_labels: 0, or the number of labels (background included) predictions are snapped to.
     config.evaluation = dict(every=900, clips=16, horizon=32, snap_labels=0)
@@ -63,18 +71,19 @@ def get_config(preset: str = "") -> ConfigDict:
         config.model.update(widths=(8, 8), time_strides=(2,), flows=1, labels=4)
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
+        config.precision = "bfloat16"
         config.update(batch_size=64, num_steps=100_000, log_every=100, save_every=2000)
         config.data.update(height=128, width=128)
         config.model.update(
             widths=(64, 128, 256, 256),
             time_strides=(2, 2, 1),
             blocks=2,
-            dtype="bfloat16",
         )
         config.loss.update(ssim=0.1)
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
         config.evaluation.update(every=5000, clips=64)
     elif preset == "paper":
+        config.precision = "tf32"
         config.update(batch_size=8, num_steps=200_000, log_every=100, save_every=2000, self_fed=0)
         config.data.update(height=256, width=256, num_frames=17)
         config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)

@@ -26,6 +26,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.fusion_run = ""
     config.ema_decay = 0.995
     config.skip_nonfinite = 0  # Up to so many steps whose loss is not finite change nothing.
+    config.precision = "float32"  # Or tf32 (GPU), bfloat16 (parameters and losses stay float32).
+    config.convolutions = "fast"  # Or native: XLA's own, to compare with.
     config.log_every = 50
     config.save_every = 1000
     config.data = dict(
@@ -50,12 +52,17 @@ def get_config(preset: str = "") -> ConfigDict:
         label_colors=4,
         detail=16,
         accompanying=(),  # Scales of an accompanying stack trained with the rest, e.g. (4, 2, 1).
-        dtype="float32",
     )
     config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
-    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group", dtype="float32")
+    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group")
     config.optimizer = dict(
-        learning_rate=1e-3, warmup_steps=50, schedule="cosine", b1=0.9, b2=0.999, clip=0.0
+        learning_rate=1e-3,
+        warmup_steps=50,
+        schedule="cosine",
+        b1=0.9,
+        b2=0.999,
+        accumulate=1,
+        clip=0.0,
     )
     config.evaluation = dict(every=450, clips=16, horizon=32)
     if preset == "smoke":
@@ -66,18 +73,16 @@ def get_config(preset: str = "") -> ConfigDict:
         config.discriminator.update(widths=(8, 8), last_width=8)
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
+        config.precision = "bfloat16"
         config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
         config.data.update(height=128, width=128)
-        config.model.update(
-            widths=(64, 128, 256, 512, 512), norm="batch", match=4, dtype="bfloat16"
-        )
+        config.model.update(widths=(64, 128, 256, 512, 512), norm="batch", match=4)
         config.loss.update(adversarial=1.0)
-        config.discriminator.update(
-            widths=(32, 64, 128), last_width=256, norm="batch", dtype="bfloat16"
-        )
+        config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")
         config.optimizer.update(learning_rate=2e-4)
         config.evaluation.update(every=5000, clips=64)
     elif preset == "paper":
+        config.precision = "tf32"
         config.update(batch_size=8, num_steps=200_000, log_every=100, save_every=2000)
         config.update(predicted_fraction=0.0, targets=2)
         config.data.update(height=256, width=256)

@@ -49,6 +49,17 @@ def test_upsample_conv(size):
     assert_equal_with_gradients(convolution.upsample_conv, convolution.native_upsample_conv, x, w)
 
 
+def test_the_form_is_chosen_where_the_program_is_traced():
+    x, w = normal(0, 1, 4, 8, 8, 3), normal(1, 3, 3, 3, 3, 4)
+    taken = lambda: jax.jit(lambda x, w: convolution.conv(x, w)).lower(x, w).as_text()
+    fast = taken()
+    with convolution.form("native"):
+        native = taken()
+    assert native.count("stablehlo.convolution") == 1
+    assert fast.count("stablehlo.convolution") == 3  # A 2-D one for each time tap.
+    assert taken() == fast
+
+
 def test_conv_inside_scan_has_gradients():
     w = normal(0, 3, 3, 3, 2, 2)
 

@@ -58,6 +58,19 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
         assert jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
 
 
+def test_remat_changes_memory_alone():
+    x = uniform(0, 2, 16, 16, 16, 3)
+    plain, remat = (
+        UNet3d(widths=(8, 16), time_strides=(2,), blocks=2, remat=r) for r in (False, True)
+    )
+    variables = jax.jit(plain.init)(jax.random.key(1), x)
+    chex.assert_trees_all_equal(variables, jax.jit(remat.init)(jax.random.key(1), x))
+    grad = lambda model: jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, x)).mean()))
+    expected, found = (grad(model)(variables) for model in (plain, remat))
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert "remat" in str(jax.make_jaxpr(grad(remat))(variables))
+
+
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generator_and_discriminator(name):
     model = GENERATORS[name]

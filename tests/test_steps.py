@@ -55,6 +55,23 @@ def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fra
     return first, steps.make_train_step(forward, discriminator, tx, weights)
 
 
+def test_accumulated_steps_are_one_of_the_whole_batch(batch):
+    """Of two halves: parameters and averages move with the second, as by the whole at once."""
+    weights, options = steps.LossWeights(), dict(num_steps=8, schedule="constant", clip=1.0)
+    whole, step = make_fusion(state.make_optimizer(**options), weights, self_fed=0)
+    expected, _ = jax.jit(step)(whole, batch)
+    tx = state.make_optimizer(**options, accumulate=2)
+    first, _ = make_fusion(tx, weights, self_fed=0)
+    forward = steps.fusion_forward(UNET, 0)
+    half = jax.jit(steps.make_train_step(forward, None, tx, weights, accumulate=2))
+    one, _ = half(first, {k: v[:4] for k, v in batch.items()})
+    chex.assert_trees_all_equal(one.params, first.params)
+    chex.assert_trees_all_equal(one.ema, first.ema)
+    two, _ = half(one, {k: v[4:] for k, v in batch.items()})
+    chex.assert_trees_all_close(two.params, expected.params, rtol=1e-3, atol=1e-5)
+    chex.assert_trees_all_close(two.ema, expected.ema, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("make", [make_fusion, make_translator])
 def test_four_devices_equal_one(make, batch, caplog):  # With SGD: Adam amplifies float noise.
     tx = optax.sgd(0.01)

@@ -147,6 +147,22 @@ os._exit(0)
     assert done.returncode == 128 + signal.SIGINT
 
 
+def test_nothing_is_compiled_in_steady_state(tmp_path, data_dir):
+    compiled, at_step = [], {}
+    listen = lambda name, seconds, **_: compiled.append(name)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+
+    def log(line):
+        if " steps/s " in line:
+            count = sum("backend_compile" in name for name in compiled)
+            at_step[int(line.split(" step ")[1].split("/")[0])] = count
+
+    fields = dict(num_steps=9, log_every=1, save_every=3, evaluation__every=100)
+    train.train(get_config("fusion", data_dir, **fields), tmp_path, log=log)
+    assert at_step[1] > 0
+    assert at_step[8] == at_step[4], at_step  # Steps, logging and a save between.
+
+
 def test_a_finished_run_is_left_alone(trained, data_dir):
     before = checkpoint.steps(trained / "fusion")
     metrics = trained / "fusion" / "metrics.jsonl"
@@ -236,6 +252,24 @@ def test_predictions_from_several_threads_compile_once_each(trained, clip):
         assert len(frames) == horizon
         np.testing.assert_array_equal(frames, found[0 if horizon == 2 else 1])
     np.testing.assert_array_equal(found[0], found[1][:2])
+
+
+def test_any_number_of_clips_is_predicted_by_few_programs(trained):
+    predictor, rng = vidpred_jax.load(folder=trained), np.random.default_rng(0)
+    elements = [
+        {
+            name: rng.integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
+            for name in ("frames", "fusion")
+        }
+        for _ in range(4)
+    ]
+    pictures, frames = predictor.predict_batch(elements, 2)
+    for fewer in (elements[:3], elements[1:]):
+        found = predictor.predict_batch(fewer, 2)
+        start = 0 if fewer[0] is elements[0] else 1
+        np.testing.assert_array_equal(found[0], pictures[start : start + 3])
+        np.testing.assert_array_equal(found[1], frames[start : start + 3])
+    assert len(predictor._compiled) == 1
 
 
 def test_predictor_refusals(trained, clip, tmp_path):

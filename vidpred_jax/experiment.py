@@ -54,7 +54,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     data, stage = config["data"], config["stage"]
     builder = open_builder(data, log)
     size = data["height"], data["width"]
-    generator = build.make_generator(stage, config["model"], *size, axis_name)
+    generator = build.make_generator(stage, build.network_fields(config), *size, axis_name)
     num_frames = data["num_frames"]
     frozen, predictor = {}, None
     if stage == "fusion":
@@ -84,12 +84,20 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         raise InputError(f"config: {error}") from error
     discriminator = d_inputs = None
     if weights.adversarial:
-        discriminator = build.make_discriminator(config["discriminator"], axis_name)
+        discriminator = build.make_discriminator(
+            build.network_fields(config, "discriminator"), axis_name
+        )
         d_inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 3)))
     key = jax.random.key(config["seed"])
     first = state.create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen)
     step = steps.make_train_step(
-        forward, discriminator, tx, weights, seed=config["seed"] + 1, ema_decay=config["ema_decay"]
+        forward,
+        discriminator,
+        tx,
+        weights,
+        seed=config["seed"] + 1,
+        ema_decay=config["ema_decay"],
+        accumulate=config["optimizer"].get("accumulate", 1),
     )
     horizon = config["evaluation"]["horizon"]
     if stage == "fusion":
@@ -141,7 +149,7 @@ def load_generator(run: str, step: int | None = None):
     config = meta["config"]
     schema.check(config)
     size = config["data"]["height"], config["data"]["width"]
-    module = build.make_generator(meta["stage"], config["model"], *size)
+    module = build.make_generator(meta["stage"], build.network_fields(config), *size)
     if meta["stage"] == "fusion":
         inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
     else:

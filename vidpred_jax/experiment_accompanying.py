@@ -26,7 +26,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment
     schema.check(config)
     data, size = config["data"], (config["data"]["height"], config["data"]["width"])
     builder = experiment.open_builder(data, log)
-    stack, selection = build.make_stack(config["model"], config["selection"], *size)
+    stack, selection = build.make_stack(build.network_fields(config), config["selection"], *size)
     frozen = translated.load(config["fusion_run"], config["translator_run"])
     if (frozen.height, frozen.width) != size:
         raise InputError(
@@ -78,7 +78,7 @@ def load(run: str, step: int | None = None):
     config = meta["config"]
     schema.check(config)
     size = config["data"]["height"], config["data"]["width"]
-    stack, selection = build.make_stack(config["model"], config["selection"], *size)
+    stack, selection = build.make_stack(build.network_fields(config), config["selection"], *size)
     frame = np.zeros((1, *size, 3), np.float32)
     shapes = jax.eval_shape(stack.init, jax.random.key(0), frame, frame, np.ones(1, np.float32))
     shapes = {"ema": dict.fromkeys(selection.stacks, shapes["params"]), "batch_stats": {}}

@@ -20,6 +20,7 @@ from vidpred_jax import (
     segmentation,
     steps,
 )
+from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
 _KEPT = 8  # Compiled programs.
@@ -178,7 +179,7 @@ class Predictor:
         pictures, frames = self._run(
             self._make_roll, horizon, self._parameters, self._frames_parameters, *stacked
         )
-        return np.asarray(pictures), np.asarray(frames)
+        return np.asarray(pictures)[: len(elements)], np.asarray(frames)[: len(elements)]
 
     def translate_batch(self, elements: list[dict]) -> np.ndarray:
         """Frames, uint8 (n, horizon, h, w, 3), by the translator alone, from true fusion pictures.
@@ -192,10 +193,13 @@ class Predictor:
             )
         frames, pictures = self._stack(elements, CONTEXT + horizon)
         found = self._run(self._make_translate, horizon, self._frames_parameters, frames, pictures)
-        return np.asarray(found)
+        return np.asarray(found)[: len(elements)]
 
     def _stack(self, elements, num_pictures: int) -> list[np.ndarray]:
-        """frames, fusion: of all elements, each refused if it is not as it must be."""
+        """frames, fusion: of all elements, each refused if it is not as it must be.
+
+        The last is repeated up to a power of two, so that few programs serve any number of clips.
+        """
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
         for field, length in (("frames", CONTEXT), ("fusion", num_pictures)):
@@ -207,6 +211,8 @@ class Predictor:
                         f"{field} of element {number} are {found.dtype} {found.shape}; "
                         f"uint8 {needed} is needed"
                     )
+        missing = 2 ** (len(elements) - 1).bit_length() - len(elements)
+        elements = [*elements, *[elements[-1]] * missing]
         return [np.stack([e[field] for e in elements]) for field in ("frames", "fusion")]
 
     def _run(self, make, horizon, *args):
@@ -214,7 +220,8 @@ class Predictor:
         key = make.__name__, horizon, *(np.shape(x) for x in args if isinstance(x, np.ndarray))
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
-                self._compiled[key] = jax.jit(make(horizon)).lower(*args).compile()
+                with build.numerics(self.config):
+                    self._compiled[key] = jax.jit(make(horizon)).lower(*args).compile()
             self._compiled.move_to_end(key)
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)

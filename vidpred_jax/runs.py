@@ -18,6 +18,7 @@ _FREE = (
     "log_every",
     "save_every",
     "skip_nonfinite",
+    "convolutions",
     "evaluation",
     "optimizer.learning_rate",
     "data.data_dir",

@@ -11,7 +11,14 @@ from typing import Any
 from vidpred_jax.types import InputError
 
 STAGES = ("fusion", "translator", "accompanying")
-_OPTIONAL = ("skip_nonfinite", "evaluation.snap_labels", "evaluation.stride", "data.augmentation")
+_OPTIONAL = (
+    "skip_nonfinite",
+    "precision",
+    "convolutions",
+    "evaluation.snap_labels",
+    "evaluation.stride",
+    "data.augmentation",
+)
 _MOST = 2**40  # Of any whole number, so that it fits where it is used.
 _MOST_WIDTH, _MOST_ENTRIES = 16_384, 32  # Of a network's numbers, and of a list of them.
 
@@ -68,6 +75,8 @@ _FIELDS: dict[str, Any] = {
     "log_every": _whole(1),
     "save_every": _whole(1),
     "skip_nonfinite": _whole(0),
+    "precision": _TEXT,
+    "convolutions": _TEXT,
     "ema_decay": _real(0, 1),
     "data": _GROUP,
     "data.name": _TEXT,
@@ -112,6 +121,7 @@ _KNOWN_TYPES: dict[str, Any] = {
     **{f"optimizer.{name}": _real(0) for name in ("learning_rate", "clip")},
     **{f"optimizer.{name}": _real(0, 1) for name in ("b1", "b2")},
     "optimizer.warmup_steps": _whole(0),
+    "optimizer.accumulate": _whole(1, 2**20),
     "optimizer.schedule": _TEXT,
     "data.augmentation.crop": _real(0, 1),
     "data.augmentation.speeds": _Numbers(1),

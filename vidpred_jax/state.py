@@ -26,12 +26,22 @@ class TrainState:
 
 
 def make_optimizer(
-    *, learning_rate=2e-4, warmup_steps=0, num_steps, schedule="cosine", b1=0.5, b2=0.999, clip=0.0
+    *,
+    learning_rate=2e-4,
+    warmup_steps=0,
+    num_steps,
+    schedule="cosine",
+    b1=0.5,
+    b2=0.999,
+    clip=0.0,
+    accumulate=1,
 ) -> optax.GradientTransformation:
     """Adam (notebook: 2e-4, b1 .5) with linear warm-up; `schedule` is `cosine` (to 0) or `constant`.
 
-    clip: largest global norm of the gradient, 0 for none.
+    clip: largest global norm of the gradient, 0 for none. accumulate: steps whose gradients are
+    averaged for one update, so that a large batch fits a small memory.
     """
+    warmup_steps, num_steps = warmup_steps // accumulate, max(num_steps // accumulate, 1)
     if schedule == "cosine":
         rate = optax.cosine_decay_schedule(learning_rate, max(num_steps - warmup_steps, 1))
     elif schedule == "constant":
@@ -42,7 +52,8 @@ def make_optimizer(
         warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
         rate = optax.join_schedules([warmup, rate], [warmup_steps])
     adam = optax.adam(rate, b1=b1, b2=b2)
-    return optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+    tx = optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+    return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
 
 
 def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -> TrainState:

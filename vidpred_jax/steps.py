@@ -142,10 +142,13 @@ def references(frames, pictures, n: int):
     return jnp.concatenate([frames[:, t - n :], pictures[:, t - n :]], -1)
 
 
-def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999):
+def make_train_step(
+    forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999, accumulate=1
+):
     """A step `(state, batch, *, axis_name=None) -> (state, metrics)`.
 
     Generator and discriminator are updated at once: one forward pass, one vjp, two cotangents.
+    accumulate: of `tx`; the moving average moves where the parameters do.
     """
     d_loss_fn, g_loss_fn = GAN_LOSSES[weights.gan]
     flat = lambda x: x.reshape(-1, *x.shape[-3:])
@@ -198,7 +201,8 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
             )
             params[name] = optax.apply_updates(state.params[name], updates)
         metrics["param_norm"] = optax.global_norm(params)  # Of what is saved: it must be finite.
-        rate = 1 - ema_rate(state.step, ema_decay)
+        rate = 1 - ema_rate(state.step // accumulate, ema_decay)
+        rate = jnp.where((state.step + 1) % accumulate == 0, rate, 0.0)
         state = state.replace(
             step=state.step + 1,
             params=params,

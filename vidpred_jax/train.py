@@ -27,6 +27,7 @@ from vidpred_jax import (
     strip,
     video_io,
 )
+from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, InputError, Interrupted
 
 
@@ -45,7 +46,11 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
         runs.check_resumable(config, workdir)
         stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
         made = stages.make(config, axis_name=parallel.AXIS, log=log)
-        with runs.locked(workdir), checkpoint.Checkpointer(workdir) as saver:
+        with (
+            build.numerics(config),
+            runs.locked(workdir),
+            checkpoint.Checkpointer(workdir) as saver,
+        ):
             state = _resume(made, saver, workdir, log)
             if is_main:
                 video_io.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")

@@ -1,8 +1,12 @@
 """Networks from the `model` part of a config, checked before anything is computed."""
 
+import contextlib
+
+import jax
 import jax.numpy as jnp
 
 from vidpred_jax import schema
+from vidpred_jax.models import convolution
 from vidpred_jax.models.accompanying import Selection, Stack
 from vidpred_jax.models.translator import Generator, PatchDiscriminator
 from vidpred_jax.models.unet3d import UNet3d
@@ -10,6 +14,36 @@ from vidpred_jax.types import InputError
 
 _NETWORKS = {"fusion": UNet3d, "translator": Generator}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# A config's `precision`: what networks compute in (parameters, losses and statistics are float32),
+# and how float32 products are formed where the hardware has a faster, coarser way.
+PRECISIONS = {
+    "float32": ("float32", "highest"),
+    "tf32": ("float32", "tensorfloat32"),
+    "bfloat16": ("bfloat16", None),
+}
+
+
+@contextlib.contextmanager
+def numerics(config: dict):
+    """What is traced within the block computes as `precision` and `convolutions` of a config say."""
+    form = config.get("convolutions", "fast")
+    if form not in convolution.FORMS:
+        raise InputError(f"convolutions ({form!r}) must be one of {', '.join(convolution.FORMS)}")
+    with convolution.form(form), jax.default_matmul_precision(_precision(config)[1]):
+        yield
+
+
+def _precision(config) -> tuple[str | None, str | None]:
+    name = config.get("precision")
+    if name is not None and name not in PRECISIONS:
+        raise InputError(f"precision ({name!r}) must be one of {', '.join(PRECISIONS)}")
+    return PRECISIONS.get(name, (None, None))
+
+
+def network_fields(config: dict, group: str = "model") -> dict:
+    """The fields of a network in a config, its `precision` among them."""
+    dtype, fields = _precision(config)[0], config[group]
+    return {"dtype": dtype, **fields} if dtype else fields
 
 
 def make_generator(stage: str, fields: dict, height: int, width: int, axis_name=None):

@@ -5,6 +5,8 @@ forms here, which compute the same values (tests/test_convolution.py). The choic
 program is lowered, so parameters and checkpoints know nothing of it.
 """
 
+import contextlib
+import contextvars
 import functools
 
 import jax
@@ -16,6 +18,26 @@ _DIMENSIONS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 _MANY_CHANNELS = 64
 
 
+FORMS = ("fast", "native")
+_FORM = contextvars.ContextVar("form", default="fast")
+
+
+@contextlib.contextmanager
+def form(name: str):
+    """What is traced within the block uses `native` convolutions on every platform, or `fast` ones."""
+    token = _FORM.set(name)
+    try:
+        yield
+    finally:
+        _FORM.reset(token)
+
+
+def _choose(fast, native, *args):
+    if _FORM.get() == "native":
+        return native(*args)
+    return lax.platform_dependent(*args, cpu=fast, default=native)
+
+
 def conv(x, w, stride: int = 1):
     """SAME convolution: x (b, [t], h, w, c), w ([kt], kh, kw, c, o) -> (b, [t], h', w', o).
 
@@ -23,12 +45,8 @@ def conv(x, w, stride: int = 1):
     """
     if all(size == 1 for size in w.shape[:-2]) and stride == 1:
         return x @ w.reshape(w.shape[-2:])
-    return lax.platform_dependent(
-        x,
-        w,
-        cpu=functools.partial(_cpu_conv, stride=stride),
-        default=functools.partial(native_conv, stride=stride),
-    )
+    forms = (functools.partial(f, stride=stride) for f in (_cpu_conv, native_conv))
+    return _choose(*forms, x, w)
 
 
 def native_conv(x, w, stride: int = 1):
@@ -41,7 +59,7 @@ def upsample_conv(x, w):
 
     On CPU as four 2 x 2 convolutions at the low resolution, 2.25 times fewer operations.
     """
-    return lax.platform_dependent(x, w, cpu=_cpu_upsample_conv, default=native_upsample_conv)
+    return _choose(_cpu_upsample_conv, native_upsample_conv, x, w)
 
 
 def native_upsample_conv(x, w):

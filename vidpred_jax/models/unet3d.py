@@ -27,6 +27,7 @@ class UNet3d(nn.Module):
         from which the first predicted flow starts; the net also sees it and what it moves (ours).
     labels: with flows and outputs equal to shift, how many labels (background included) are told
         apart, whose objects are also carried whole (see `ObjectMotion`; ours); 0 for none.
+    remat: whether blocks are computed again in the backward pass instead of kept: less memory.
     outputs: how many of the 16 output frames are computed, counted from the last (16: all, the
         paper; `shift`: only those not seen in the input, the cheapest).
     """
@@ -42,6 +43,7 @@ class UNet3d(nn.Module):
     labels: int = 0
     outputs: int = 16
     norm: str = "group"
+    remat: bool = False
     context: int = 16
     dtype: Any = jnp.float32
 
@@ -182,4 +184,5 @@ class UNet3d(nn.Module):
         return Conv(features, (size,) * 3, scale=scale, dtype=self.dtype, name=name)
 
     def _block(self, features, name):
-        return ConvBlock(features, norm=self.norm, dtype=self.dtype, name=name)
+        block = nn.remat(ConvBlock) if self.remat else ConvBlock
+        return block(features, norm=self.norm, dtype=self.dtype, name=name)
