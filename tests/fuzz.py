@@ -300,6 +300,8 @@ def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: boo
     said, peak = _read(box / "err"), int(_read(box / "peak") or 0)
     errors = [x for x in said.splitlines() if not x.startswith(("warning: ", *_DECODERS))]
     code, fault = process.exitcode, ""
+    if code == 255:  # The fork server's word for a child that it has lost sight of.
+        code = int(_read(box / "code") or 255)
     if hung:
         fault = f"more than {SECONDS} s"
     elif code not in (0, 1, 2):
@@ -313,14 +315,26 @@ def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: boo
     else:
         fault = _touched(kind, before, _listing(box), code)
     found = {"kind": kind, "number": number, "what": what, "exit": code, "fault": fault}
-    found |= {"seconds": round(seconds, 2), "peak_mib": peak >> 20, "line": said.strip()[-300:]}
+    found |= {"seconds": round(seconds, 2), "peak_mib": peak >> 20, "line": _ends(said.strip())}
     if not fault:
         shutil.rmtree(box)
     return found
 
 
+def _ends(text: str) -> str:
+    return text if len(text) < 800 else f"{text[:500]} ... {text[-300:]}"
+
+
 def _touched(kind, before, after, code) -> str:
-    ours = ("out/", "err", "said", "peak", "tmp/", *(("in/fusion/",) if kind == "resumed" else ()))
+    ours = (
+        "out/",
+        "err",
+        "said",
+        "peak",
+        "code",
+        "tmp/",
+        *(("in/fusion/",) if kind == "resumed" else ()),
+    )
     for path in before.keys() | after.keys():
         if not path.startswith(ours) and before.get(path) != after.get(path):
             return f"touched {path}"
@@ -372,7 +386,11 @@ def _attempt(kind, box):
             _command(found)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        (box / "code").write_text(str(error.exit_code))
         sys.exit(error.exit_code)
+    except SystemExit as stop:
+        (box / "code").write_text(str(stop.code or 0))
+        raise
     except Exception:
         traceback.print_exc()
         sys.exit(1)

@@ -92,6 +92,13 @@ def test_a_damaged_shard_names_itself(data_dir, tmp_path):
             clips.decode(example)
 
 
+@pytest.mark.parametrize("field", ["name", "data_dir"])
+def test_names_that_no_file_can_have(field, tmp_path):
+    fields = {"name": "mine", "config": "", "data_dir": tmp_path, field: "a" * 5000}
+    with pytest.raises(InputError, match="data set '.*File name too long"):
+        registry.open_builder(**fields)
+
+
 @pytest.mark.parametrize("stream", ["frames", "edges"])
 def test_pictures_of_another_size_are_refused_before_they_are_decoded(stream, clip):
     example = clips.encode(Clip("a", clip.frames[:2], clip.labels[:2]))

@@ -61,6 +61,7 @@ def keep_errors_to_a_line() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     warnings.simplefilter("always", DamagedWarning)
     warnings.showwarning = _show_warning
+    sys.unraisablehook = lambda unraisable: None
     asyncio.new_event_loop = _Loop
 
 

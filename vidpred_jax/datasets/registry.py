@@ -1,5 +1,6 @@
 """Names of data sets -> prepared data on disk: `data_dir/name/config/version`, TFDS's layout."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -32,6 +33,18 @@ def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=
 
 
 def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
+    """The builder of a prepared or embedded data set. Raises InputError."""
+    try:
+        return _open_builder(name, data_dir, config, log)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise InputError(
+            f"data set {name[:80]!r} in {str(data_dir)[:80]!r}: {error.strerror}"
+        ) from error
+
+
+def _open_builder(name, data_dir, config, log):
     if name in EMBEDDED:
         known = EMBEDDED[name].builder_configs
         config = config or next(iter(known))
