@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _DIMENSIONS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
-# From this many input channels a 3-D convolution is cheapest as one 2-D convolution to all taps.
-_MANY_CHANNELS = 64
+_CHUNK = 8448  # Places of pictures whose products are formed at once: they stay in the cache.
 
 
 FORMS = ("fast", "native")
@@ -94,7 +93,10 @@ def _cpu_conv(x, w, stride):
     top, bottom = _same_padding(x.shape[1], w.shape[0], stride)
     left, right = _same_padding(x.shape[2], w.shape[1], stride)
     x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    return _valid_conv2d(x, w) if stride == 1 else _strided_conv2d(x, w, stride)
+    rows = x.shape[0] * (x.shape[1] - w.shape[0] + 1) * (x.shape[2] - w.shape[1] + 1)
+    if stride > 1 or _has_few_rows(rows, w.shape[-1]):
+        return _matmul_conv2d(x, w, stride)
+    return _valid_conv2d(x, w)
 
 
 def _same_padding(size, kernel, stride):
@@ -102,18 +104,23 @@ def _same_padding(size, kernel, stride):
     return total // 2, total - total // 2
 
 
-def _strided_conv2d(x, w, stride):
-    """A VALID strided convolution as an unstrided one over stride x stride blocks."""
+def _matmul_conv2d(x, w, stride):
+    """A VALID convolution as one product of all patches and the weights as they are stored.
+
+    Its gradients are products too. Cheapest where patches overlap little, or where the weights are
+    more than the patches, for which the other forms rearrange them.
+    """
     kh, kw, c, o = w.shape
-    rows, cols = -(-kh // stride), -(-kw // stride)
-    height, width = (x.shape[1] - kh) // stride + rows, (x.shape[2] - kw) // stride + cols
-    grow = max(height * stride - x.shape[1], 0), max(width * stride - x.shape[2], 0)
-    x = jnp.pad(x, ((0, 0), (0, grow[0]), (0, grow[1]), (0, 0)))
-    x = x[:, : height * stride, : width * stride]
-    x = space_to_depth(x[:, None], stride)[:, 0]
-    w = jnp.pad(w, ((0, rows * stride - kh), (0, cols * stride - kw), (0, 0), (0, 0)))
-    w = w.reshape(rows, stride, cols, stride, c, o).transpose(0, 2, 1, 3, 4, 5)
-    return _valid_conv2d(x, w.reshape(rows, cols, stride * stride * c, o))
+    height, width = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
+    rows = [slice(i, i + (height - 1) * stride + 1, stride) for i in range(kh)]
+    columns = [slice(j, j + (width - 1) * stride + 1, stride) for j in range(kw)]
+    patches = jnp.concatenate([x[:, i, j] for i in rows for j in columns], -1)
+    return patches @ w.reshape(kh * kw * c, o)
+
+
+def _has_few_rows(rows: int, features: int) -> bool:
+    """Whether `_matmul_conv2d` is the cheaper form for so many output places (measured)."""
+    return rows <= 4 * features
 
 
 @jax.custom_vjp
@@ -126,44 +133,52 @@ def _valid_conv2d_forward(x, w):
 
 
 def _valid_conv2d_backward(residuals, g):
-    """dx by a convolution; dw by one matmul: kw shifts of x against kh shifts of g."""
+    """dx by a convolution; dw by matmuls, of few enough pictures at a time to stay in the cache."""
     x, w = residuals
     kh, kw, c, o = w.shape
     full = ((kh - 1, kh - 1), (kw - 1, kw - 1))
     flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
     dx = lax.conv_general_dilated(g, flipped, (1, 1), full, dimension_numbers=_DIMENSIONS[4])
+    n, places = len(x), x.shape[1] * g.shape[2]
+    chunk = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * places <= _CHUNK))
+    if chunk == n:
+        dw = _weight_products(x, g, kh, kw)
+    else:
+        parts = [v.reshape(n // chunk, chunk, *v.shape[1:]) for v in (x, g)]
+        add = lambda total, part: (total + _weight_products(*part, kh, kw), None)
+        dw = lax.scan(add, jnp.zeros((kw * c, kh * o), x.dtype), parts)[0]
+    return dx, dw.reshape(kw, c, kh, o).transpose(2, 0, 1, 3)
+
+
+def _weight_products(x, g, kh, kw):
+    """kw shifts of x against kh shifts of g: (kw c, kh o)."""
     height, width = x.shape[1], g.shape[2]
     g = jnp.pad(g, ((0, 0), (kh - 1, kh - 1), (0, 0), (0, 0)))
-    xs = jnp.concatenate([x[:, :, j : j + width] for j in range(kw)], -1).reshape(-1, kw * c)
+    xs = jnp.concatenate([x[:, :, j : j + width] for j in range(kw)], -1)
     gs = jnp.concatenate([g[:, kh - 1 - i : kh - 1 - i + height] for i in range(kh)], -1)
-    dw = lax.dot_general(xs, gs.reshape(-1, kh * o), (((0,), (0,)), ((), ())))
-    return dx, dw.reshape(kw, c, kh, o).transpose(2, 0, 1, 3)
+    rows = (((0,), (0,)), ((), ()))
+    return lax.dot_general(xs.reshape(-1, xs.shape[-1]), gs.reshape(-1, gs.shape[-1]), rows)
 
 
 _valid_conv2d.defvjp(_valid_conv2d_forward, _valid_conv2d_backward)
 
 
 def _cpu_conv3d(x, w):
-    """A 3-D convolution as 2-D ones: over the frames for each time tap, or to all taps at once."""
+    """A 3-D convolution as a 2-D one over the frames, which see their neighbours as channels."""
     b, t, height, width, c = x.shape
-    taps, o = w.shape[0], w.shape[-1]
-    before, after = _same_padding(t, taps, 1)
-    pad = ((0, 0), (before, after), (0, 0), (0, 0), (0, 0))
-    if c < _MANY_CHANNELS:
-        x = jnp.pad(x, pad)
-        return sum(
-            _cpu_conv(x[:, i : i + t].reshape(b * t, height, width, c), w[i], 1)
-            for i in range(taps)
-        ).reshape(b, t, height, width, o)
-    w = w.transpose(1, 2, 3, 0, 4).reshape(*w.shape[1:3], c, taps * o)
-    y = _cpu_conv(x.reshape(b * t, height, width, c), w, 1).reshape(b, t, height, width, -1)
-    y = jnp.pad(y, pad)
-    return sum(y[:, i : i + t, ..., i * o : (i + 1) * o] for i in range(taps))
+    taps, kh, kw, _, o = w.shape
+    x = jnp.pad(x, ((0, 0), _same_padding(t, taps, 1), (0, 0), (0, 0), (0, 0)))
+    x = jnp.concatenate([x[:, i : i + t] for i in range(taps)], -1)
+    w = w.transpose(1, 2, 0, 3, 4).reshape(kh, kw, taps * c, o)
+    x = _cpu_conv(x.reshape(b * t, height, width, taps * c), w, 1)
+    return x.reshape(b, t, height, width, o)
 
 
 def _cpu_upsample_conv(x, w):
     b, height, width, c = x.shape
     o = w.shape[-1]
+    if _has_few_rows(4 * b * height * width, o):
+        return _cpu_conv(upsample(x), w, 1)
     # Row a of an output pair sees two input rows; these weights add up the taps that share one.
     mix = jnp.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], w.dtype)  # (a, row, tap)
     w = jnp.einsum("aik,djl,klco->ijcado", mix, mix, w).reshape(2, 2, c, 4 * o)
