@@ -39,6 +39,8 @@ _DECODERS = (
     "Premature end of JPEG",
     "Invalid SOS",
     "Unsupported marker",
+    "Warning: unknown JFIF",
+    "Inconsistent progression",
 )
 _EXTREMES = [0, -1, 1, 2**31, 2**63, 1e308, float("nan"), "", "../../x", "a" * 5000, None, [], {}]
 _EXTREMES += [True, [[[]]], {"a": {"b": 1}}, "\x00", [1] * 1000, -5, 0.5, "np.zeros"]

@@ -1,6 +1,7 @@
 """Synthetic clips, the format on disk, splits, idx files."""
 
 import gzip
+import json
 import re
 import shutil
 import types
@@ -97,6 +98,26 @@ def test_names_that_no_file_can_have(field, tmp_path):
     fields = {"name": "mine", "config": "", "data_dir": tmp_path, field: "a" * 5000}
     with pytest.raises(InputError, match="data set '.*File name too long"):
         registry.open_builder(**fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": ""}, "is damaged or of another program"),
+        ({"template": "../{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"}, "its shards lie elsewhere"),
+    ],
+)
+def test_forged_descriptions_are_refused(change, message, data_dir, tmp_path):
+    shutil.copytree(data_dir / "sprites", tmp_path / "mine")
+    (file,) = tmp_path.rglob("dataset_info.json")
+    info = json.loads(file.read_text())
+    if "name" in change:
+        info["name"] = ""
+    for split in info["splits"]:
+        split["filepathTemplate"] = change.get("template", split["filepathTemplate"])
+    file.write_text(json.dumps(info))
+    with pytest.raises(InputError, match=message):
+        registry.open_split("mine", "train", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("stream", ["frames", "edges"])

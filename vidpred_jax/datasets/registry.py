@@ -78,7 +78,11 @@ def _open_prepared(folder: pathlib.Path):
         expected = json_format.MessageToDict(clips.features().to_proto())
         if json.loads((folder / "features.json").read_text()) != expected:
             raise ValueError("features.json is not that of a data set made by scripts/prepare.py")
-        return tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(folder)
+        files = [file for split in builder.info.splits.values() for file in split.filepaths]
+        if any(pathlib.Path(file).resolve().parent != folder.resolve() for file in files):
+            raise ValueError("its shards lie elsewhere")
+        return builder
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"data set {folder} is damaged or of another program: {reason}") from error
