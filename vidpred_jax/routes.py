@@ -139,7 +139,7 @@ def check_route(
         exist = {*(accompanying.STACKS.index(name) for name in selection.stacks), KEEP}
         fits &= all(abs(sum(share) - 1) < 1e-4 for share in found)
         fits &= all(0 <= x <= 1 and (not x or i in exist) for s in found for i, x in enumerate(s))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
         raise InputError(

@@ -52,7 +52,8 @@ def name(example: dict) -> str:
 
 def is_name(text: str) -> bool:
     """Whether it may name a clip, a data set or a file: a single part of a path."""
-    return text == pathlib.PurePath(text).name != ".." and "\0" not in text
+    part = text == pathlib.PurePath(text).name != ".." and "\0" not in text
+    return part and len(text.encode(errors="replace")) <= 255
 
 
 class Source(Sequence):

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import gzip
+import math
 import pathlib
+import zlib
 
 import cv2
 import numpy as np
@@ -81,15 +83,15 @@ def read_idx(path: str) -> np.ndarray:
     opener = gzip.open if path.endswith(".gz") else open
     try:
         with opener(path, "rb") as file:
-            header = np.frombuffer(file.read(16), ">i4")
-            if len(header) < 4 or header[0] != 0x803:
+            header = file.read(16)
+            if len(header) < 16 or header[:4] != b"\0\0\x08\x03":
                 raise InputError(f"idx file {path!r} does not begin as an idx3-ubyte images file")
-            shape = tuple(int(n) for n in header[1:])
-            count = int(np.prod(shape))
+            shape = tuple(int(n) for n in np.frombuffer(header[4:], ">i4"))
+            count = math.prod(shape)
             if min(shape) < 1 or count > 1 << 30:
                 raise InputError(f"idx file {path!r} declares shape {shape}; at most 1 GiB is read")
             data = np.frombuffer(file.read(count), np.uint8)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"idx file {path!r} cannot be read: {error}") from error
     if data.size != count:
         raise InputError(f"idx file {path!r} is truncated: {data.size} of {count} bytes")

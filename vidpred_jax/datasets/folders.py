@@ -90,9 +90,7 @@ def davis_splits(folder: pathlib.Path) -> dict:
             raise InputError(
                 f"{folder}/ImageSets/{split}.txt does not exist; DAVIS's layout needs it"
             )
-        names[split] = [
-            line.split()[0] for line in lists[0].read_text().splitlines() if line.strip()
-        ]
+        names[split] = [line.split()[0] for line in _lines(lists[0])]
     held_out = max(len(names["train"]) // 5, 1) if len(names["train"]) > 1 else 0
     cut = len(names["train"]) - held_out
     splits = {
@@ -105,6 +103,11 @@ def davis_splits(folder: pathlib.Path) -> dict:
         for split, members in splits.items()
         if members
     }
+
+
+def _lines(file: pathlib.Path) -> list[str]:
+    text = file.read_bytes().decode(errors="replace")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _davis_clip(folder, name):
