@@ -95,6 +95,9 @@ def test_a_flipped_bit_of_a_frame_is_told_in_one_line(folder, capfd):
     (folder / "f3.png").write_bytes(data)
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
+    (folder / "f3.png").write_bytes(data[:33] + b"\0\0\0\x0bIEND%B`\x82")  # Without a picture.
+    with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
+        video_io.read(folder)
     assert not capfd.readouterr().err
 
 

@@ -68,9 +68,9 @@ def _read_mask(file) -> np.ndarray:
             if image.mode not in ("P", "L", "1"):
                 raise InputError(f"{file} has mode {image.mode}; a mask is a palette or grey PNG")
             mask = np.asarray(image.convert("L") if image.mode == "1" else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # Of many kinds, for damaged files.
         raise InputError(f"{file} cannot be decoded as a mask; it is damaged") from error
     if mask.dtype != np.uint8:
         raise InputError(f"{file} has {mask.dtype} pixels; a mask has 8 bits")
