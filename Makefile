@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	$(BIN)/python scripts/rollout.py --fusion=$(DEMO)/runs/fusion --translator=$(DEMO)/runs/translator --output=$(DEMO)/rollout
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=$$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

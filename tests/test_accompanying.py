@@ -351,7 +351,16 @@ def test_refused_fields(fields, selection, message):
 
 
 @pytest.mark.parametrize(
-    "route", [None, [A], [A, [1, 0]], [A, "abcd"], [A, [2.0, 0, 0, 0]], [A, [0, 0, 0, 0]]]
+    "route",
+    [
+        None,
+        [A],
+        [A, [1, 0]],
+        [A, "abcd"],
+        [A, [2.0, 0, 0, 0]],
+        [A, [0, 0, 0, 0]],
+        [A, [10**400, 0, 0, 0]],
+    ],
 )
 def test_a_route_that_does_not_fit_is_refused(route):
     with pytest.raises(InputError, match="must give shares of a, b, p and keep for each of 2"):

@@ -193,6 +193,8 @@ def test_digits_move_and_keep_test_digits_apart(tmp_path):
     ("data", "message"),
     [
         (b"", "does not begin as an idx3-ubyte"),
+        (b"\0\3M", "does not begin as an idx3-ubyte"),
+        (np.array([0x803, 2**31 - 1, 2**31 - 1, 2**31 - 1], ">i4").tobytes(), "declares shape"),
         (np.array([0x803, 2, 3, 3], ">i4").tobytes() + b"12345", "is truncated: 5 of 18 bytes"),
         (np.array([0x803, 2**30, 99, 99], ">i4").tobytes(), "declares shape"),
     ],
@@ -201,5 +203,10 @@ def test_bad_idx(tmp_path, data, message):
     (tmp_path / "idx").write_bytes(data)
     with pytest.raises(InputError, match=message):
         digits.read_idx(str(tmp_path / "idx"))
+    packed = bytearray(gzip.compress(bytes(999)))
+    packed[12] ^= 255
+    (tmp_path / "idx.gz").write_bytes(packed)
+    with pytest.raises(InputError, match="cannot be read"):
+        digits.read_idx(str(tmp_path / "idx.gz"))
     with pytest.raises(InputError, match="does not exist"):
         digits.read_idx(str(tmp_path / "none"))

@@ -95,6 +95,10 @@ def test_davis_layout(tmp_path, clip):
 
 def test_davis_list_cannot_leave_its_folder(tmp_path, clip):
     root = davis_miniature(tmp_path / "davis", clip)
+    for name in (b"\xdb\n", b"a" * 300, b"..\n"):
+        (root / "ImageSets" / "val.txt").write_bytes(name)
+        with pytest.raises(InputError, match="of .*/ImageSets has no folder"):
+            folders.davis_splits(root)
     (root / "ImageSets" / "val.txt").write_text("../../secrets\n")
     with pytest.raises(InputError, match=r"clip '../../secrets' of .* has no folder"):
         folders.davis_splits(root)
