@@ -93,7 +93,10 @@ def damage_json(value, rng: random.Random):
 
 def damage_a_file(folder: pathlib.Path, rng: random.Random) -> str:
     """Damages, removes, empties or doubles one file of a folder; what was done."""
-    file = rng.choice(sorted(f for f in folder.rglob("*") if f.is_file()))
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    if not files:
+        return "nothing left"
+    file = rng.choice(files)
     kind, name = rng.random(), file.relative_to(folder)
     if kind < 0.08:
         file.unlink()
