@@ -19,7 +19,8 @@ _CHECK = flags.DEFINE_bool("check", False, "Only compare; exit code 1 if README.
 _ADD = flags.DEFINE_string(
     "add",
     None,
-    "A metrics.json of rollout.py, summary.json of evaluate.py or ablation.json to keep in results/.",
+    "A metrics.json of rollout.py, summary.json of evaluate.py, ablation.json or benchmark.json to "
+    "keep in results/.",
 )
 _NAME = flags.DEFINE_string("name", None, "Its name; tables stand in the order of their names.")
 _TITLE = flags.DEFINE_string("title", None, "Its heading.")
@@ -27,12 +28,43 @@ _NOTE = flags.DEFINE_string("note", None, "How the runs were made: commands, dat
 _ROOT = pathlib.Path(__file__).parents[1]
 _KINDS = ("rollout", "evaluation", "ablation")
 _NAMES = {"psnr": "PSNR", "ssim": "SSIM"}
-_BEGIN, _END = "<!-- results -->\n", "<!-- /results -->"
+_SECTIONS = {"results": _KINDS, "benchmark": ("benchmark",)}  # Of the README, between two marks.
 
 
 def table(report: dict) -> str:
     """Markdown of one results file: what it is, how it was made, one row a predictor."""
-    return _seeds_table(report) if "seeds" in report else _steps_table(report)
+    kinds = {"seeds": _seeds_table, "cases": _benchmark_table}
+    return next((make for name, make in kinds.items() if name in report), _steps_table)(report)
+
+
+def _benchmark_table(report) -> str:
+    """One row a case: time, memory, and what PyTorch takes for the same."""
+    names = [
+        "convolutions",
+        "precision",
+        "batch_size",
+        "milliseconds",
+        "frames_per_second",
+        "peak_mib",
+    ]
+    names += ["share_of_ceiling", "torch_milliseconds", "times_torch", "input_times_step_rate"]
+    names = [name for name in names if any(name in case for case in report["cases"])]
+    lines = [
+        *_heading(report),
+        "| case | " + " | ".join(name.replace("_", " ") for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for case in report["cases"]:
+        cells = [str(case.get(name, "")) for name in names]
+        lines.append(f"| {case['case']} at {case['size']} | " + " | ".join(cells) + " |")
+    machine = report["machine"]
+    ceiling = ", ".join(f"{v} GFLOP/s in {k}" for k, v in report["ceiling_gflops"].items())
+    peer = f", PyTorch {machine['torch']}" if "torch" in machine else ""
+    conditions = (
+        f"Medians of calls in turn. Matmul ceiling of the same run: {ceiling}. {machine['devices']}, "
+        f"{machine['cpus']} CPU cores, JAX {machine['jax']}{peer}."
+    )
+    return "\n".join([*lines, "", conditions, ""])
 
 
 def _seeds_table(report) -> str:
@@ -129,23 +161,24 @@ def main(_):
             raise InputError(f"--add={_ADD.value} cannot be read: {error}") from error
         report = {"title": _TITLE.value, "note": _NOTE.value, **report}
         kind = "evaluation" if "clips" in report else "rollout"
-        kind = "ablation" if "seeds" in report else kind
+        kind = "ablation" if "seeds" in report else "benchmark" if "cases" in report else kind
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{kind}_{_NAME.value}.json"
         video_io.write_text(kept, json.dumps(report, indent=1) + "\n")
-    files = [f for kind in _KINDS for f in (_ROOT / "results").glob(f"{kind}_*.json")]
-    files = sorted(files, key=lambda file: file.stem.partition("_")[2])
-    reports = [json.loads(file.read_text()) for file in files]
     readme = _ROOT / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(_BEGIN)
-    after = rest.split(_END)[1]
-    made = before + _BEGIN + "\n".join(table(r) for r in reports) + _END + after
+    text = made = readme.read_text()
+    for section, kinds in _SECTIONS.items():
+        files = [f for kind in kinds for f in (_ROOT / "results").glob(f"{kind}_*.json")]
+        files = sorted(files, key=lambda file: file.stem.partition("_")[2])
+        tables = "\n".join(table(json.loads(file.read_text())) for file in files)
+        begin, end = f"<!-- {section} -->\n", f"<!-- /{section} -->"
+        before, rest = made.split(begin)
+        made = before + begin + tables + end + rest.split(end)[1]
     if _CHECK.value and made != text:
         raise UserError("README.md does not match results/; run python scripts/results.py")
     if not _CHECK.value:
         video_io.write_text(readme, made)
-        print(f"wrote {len(reports)} tables into {readme.name}")
+        print(f"wrote the tables of {readme.name}")
 
 
 if __name__ == "__main__":
