@@ -11,6 +11,7 @@ import pathlib
 import re
 import tempfile
 import time
+import warnings
 
 import cv2
 import imageio.v3 as imageio
@@ -290,7 +291,9 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) 
             imageio.imwrite(temporary, frames, extension=".gif", duration=duration, loop=0)
         elif suffix in _ENCODERS:
             options = {"fps": fps, "macro_block_size": 1, "ffmpeg_log_level": "error"}
-            imageio.imwrite(temporary, frames, plugin="FFMPEG", **options, **_ENCODERS[suffix])
+            with warnings.catch_warnings():  # JAX's of every child process; this one is harmless.
+                warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+                imageio.imwrite(temporary, frames, plugin="FFMPEG", **options, **_ENCODERS[suffix])
         else:
             raise InputError(
                 f"{path} ends in {suffix!r}; videos are written as .webm, .gif, .mp4 or .avi"
