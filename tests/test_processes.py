@@ -48,7 +48,7 @@ def start(workdir, data_dir, processes, devices, steps):
                 stdout=output,
                 stderr=output,
             )
-        process.said = said
+        process.said, process.workdir = said, workdir
         found.append(process)
     return found
 
@@ -81,20 +81,20 @@ def losses(workdir):
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, data_dir):
-    """Eight steps of two processes with two devices each."""
+    """Twelve steps of two processes with two devices each."""
     workdir = tmp_path_factory.mktemp("processes") / "two"
-    codes, said = finish(start(workdir, data_dir, 2, 2, 8))
+    codes, said = finish(start(workdir, data_dir, 2, 2, 12))
     assert codes == [0, 0], said
-    assert "on 4 x cpu" in said[0] and "step 8/8" in said[0]
+    assert "on 4 x cpu" in said[0] and "step 12/12" in said[0]
     assert "step" not in said[1] and "error" not in said[1], said[1]  # One of them speaks.
     return workdir
 
 
 def test_two_processes_with_two_devices_equal_one_with_four(unbroken, tmp_path, data_dir):
-    codes, said = finish(start(tmp_path / "one", data_dir, 1, 4, 8))
+    codes, said = finish(start(tmp_path / "one", data_dir, 1, 4, 12))
     assert codes == [0], said
     np.testing.assert_allclose(losses(unbroken), losses(tmp_path / "one"), rtol=1e-4)
-    one, two = (arrays(x, 8, "inference") for x in (tmp_path / "one", unbroken))
+    one, two = (arrays(x, 12, "inference") for x in (tmp_path / "one", unbroken))
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-4, err_msg=str(name))
 
@@ -105,8 +105,11 @@ def test_one_is_killed_and_the_restarted_run_is_the_unbroken_one(unbroken, tmp_p
         1,
         0,
     ):  # 0 is the coordinator; of another the heartbeat tells, half a minute later.
-        processes = start(tmp_path / "two" if gone == 0 else tmp_path / "other", data_dir, 2, 2, 8)
-        wait_for(processes, "step 5/8")
+        processes = start(tmp_path / "two" if gone == 0 else tmp_path / "other", data_dir, 2, 2, 12)
+        wait_for(processes, "step 5/12")
+        while not (processes[0].workdir / "checkpoints" / "4").is_dir():  # Saved in the background.
+            assert processes[0].poll() is None, processes[0].said.read_text()
+            time.sleep(0.02)
         processes[gone].kill()
         survivors.append((processes[1 - gone], time.monotonic()))
     for survivor, begin in survivors[::-1]:
@@ -114,10 +117,10 @@ def test_one_is_killed_and_the_restarted_run_is_the_unbroken_one(unbroken, tmp_p
         assert code != 0
         assert "process of this training is gone" in said or "another task died" in said, said
         assert "Traceback" not in said and "most recent call first" not in said
-    codes, said = finish(start(tmp_path / "two", data_dir, 2, 2, 8))
+    codes, said = finish(start(tmp_path / "two", data_dir, 2, 2, 12))
     assert codes == [0, 0] and "resuming" in said[0], said
     for item in ("inference", "training"):
-        one, other = (arrays(x, 8, item) for x in (unbroken, tmp_path / "two"))
+        one, other = (arrays(x, 12, item) for x in (unbroken, tmp_path / "two"))
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name], err_msg=str(name))
