@@ -169,6 +169,9 @@ def configure(box):
     from vidpred_jax import experiment
 
     config = json.loads((box / "in" / "config.json").read_text())
+    # What is named as the data folder is written to: a relative name stays within the box.
+    (box / "out" / "a" / "b" / "c").mkdir(parents=True)
+    os.chdir(box / "out" / "a" / "b" / "c")
     jax.eval_shape(lambda: experiment.make(config, log=lambda line: None).state)
 
 
@@ -261,10 +264,11 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
         return harmed(box / "in_masks", rng)
     if kind == "config":
         (box / "in").mkdir()
-        shutil.copytree(sound / "data", box / "data")
+        shutil.copytree(sound / "data", box / "out" / "data")
         stage = rng.choice(["fusion", "translator"])
         config = json.loads((sound / "runs" / stage / "config.json").read_text())
         config["predicted_fraction"] = 0.0
+        config["data"]["data_dir"] = str(box / "out" / "data")
         for _ in range(rng.randint(1, 2) * harm):
             config = damage_json(config, rng)
             if not isinstance(config, dict):
@@ -293,6 +297,7 @@ def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: boo
     what = fill(box, kind, sound, rng, harm)
     before = _listing(box)
     context = multiprocessing.get_context("forkserver")
+    outside = _outside()
     process = context.Process(target=_attempt, args=(kind, str(box)))
     start = time.monotonic()
     process.start()
@@ -319,6 +324,8 @@ def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: boo
         fault = f"{peak >> 20} MiB"
     else:
         fault = _touched(kind, before, _listing(box), code)
+    if not fault and _outside() != outside:
+        fault = f"touched {sorted(_outside() ^ outside)}"
     found = {"kind": kind, "number": number, "what": what, "exit": code, "fault": fault}
     found |= {"seconds": round(seconds, 2), "peak_mib": peak >> 20, "line": _ends(said.strip())}
     if not fault:
@@ -346,8 +353,15 @@ def _touched(kind, before, after, code) -> str:
     left = [p for p in after if p.startswith("tmp/") or ".writing-" in p or "incomplete" in p]
     if left:
         return f"left {left[0]}"
+    if kind == "config":  # A data set may be made, whole, before another field is refused.
+        return ""
     written = [p for p in after if p.startswith("out/")]
     return f"left {written[0]}" if code and written else ""
+
+
+def _outside() -> set[str]:
+    """The working folder of the commands: where a relative path would lead."""
+    return {path.name for path in ROOT.iterdir()}
 
 
 def _listing(box) -> dict:

@@ -36,6 +36,8 @@ def test_presets_hold_every_field(stage, preset):
         ("ema_decay", "x" * 500, r"ema_decay \('x+ \.\.\.\) must be a number"),
         ("data", [], r"data \(\[\]\) must be a group of fields"),
         ("data__height", None, r"data.height \(None\) must be a whole number"),
+        ("data__data_dir", "", r"data.data_dir \(''\) must name a folder"),
+        ("data__data_dir", "a\0", r"data.data_dir \('a.x00'\) must name a folder"),
         ("data__name", 3, r"data.name \(3\) must be text"),
         ("data__augmentation", 3, r"data.augmentation \(3\) must be a group"),
         ("loss__l1", -0.5, r"loss.l1 \(-0.5\) must be 0 or more"),

@@ -67,6 +67,16 @@ _TEXT, _SWITCH, _GROUP = (
     _Kind(bool, "must be True or False"),
     _Kind(dict, "must be a group of fields"),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Folder:
+    def fault(self, value) -> str:
+        named = isinstance(value, str) and value and "\0" not in value
+        return "" if named else "must name a folder"
+
+
+_FOLDER = _Folder()
 _FIELDS: dict[str, Any] = {
     "stage": _TEXT,
     "seed": _whole(0, 2**31 - 2),
@@ -80,7 +90,7 @@ _FIELDS: dict[str, Any] = {
     "ema_decay": _real(0, 1),
     "data": _GROUP,
     "data.name": _TEXT,
-    "data.data_dir": _TEXT,
+    "data.data_dir": _FOLDER,  # Empty, data sets would be made in the working folder.
     "data.config": _TEXT,
     "data.height": _whole(11, 8192),  # SSIM's window.
     "data.width": _whole(11, 8192),
