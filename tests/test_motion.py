@@ -72,8 +72,8 @@ def test_warp_by_hand():
 
 
 def test_composite_blends_by_softmax():
-    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 1, 3))
+    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
     gates, flow = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))
     chex.assert_trees_all_close(
-        motion.composite(source, picture, gates, flow), jnp.zeros((1, 4, 4, 3))
+        motion.composite(source, [picture], gates, flow), jnp.zeros((1, 4, 4, 3))
     )

@@ -36,7 +36,15 @@ def test_batches_are_windows_of_their_clips(source):
 
 @pytest.mark.parametrize(
     "state",
-    [None, {}, {"next": 1}, {"next_index": "1"}, {"next_index": -1}, {"next_index": 1, "x": 0}],
+    [
+        None,
+        {},
+        {"next": 1},
+        {"next_index": "1"},
+        {"next_index": -1},
+        {"next_index": 2**63 - 1},
+        {"next_index": 1, "x": 0},
+    ],
 )
 def test_a_position_that_is_none_is_refused(state, source):
     found = batches(source)

@@ -1,5 +1,7 @@
 """The jitted scan equals a plain Python loop, for every shift, snapped or not, translated or not."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -58,11 +60,43 @@ def test_translated_inside_equals_translated_after():
     chex.assert_trees_all_close(frames, expected, atol=1e-4)
 
 
-def test_memory_grows_by_the_output_alone():
-    model, params, context = make(1)
+def test_a_horizon_within_one_call():
+    model, params, context = make(16)
+    pred = jax.jit(rollout.make_rollout(model, 5))(params, context)
+    expected = jax.jit(rollout.make_rollout(model, 32))(params, context)[:, :5]
+    chex.assert_trees_all_close(pred, expected, atol=1e-5)
+
+
+def test_kept_as_asked_but_fed_back_as_it_was():
+    model, params, context = make(4)
+    exact = jax.jit(rollout.make_rollout(model, 10))(params, context)
+    kept = jax.jit(rollout.make_rollout(model, 10, finish=fusion.to_uint8))(params, context)
+    assert kept.dtype == jnp.uint8
+    assert jnp.abs(kept.astype(int) - fusion.to_uint8(exact).astype(int)).max() <= 1
+
+
+def test_known_pictures_translated_one_at_a_time():
+    generator = Generator((4, 4), 0.0, "group", reference_frames=2, flows=1, match=2)
+    pictures = jax.random.randint(jax.random.key(1), (2, 5, 16, 16, 3), 0, 256).astype(jnp.uint8)
+    seen = jax.random.uniform(jax.random.key(2), (2, 2, 16, 16, 6), minval=-1.0)
+    floats, ahead = fusion.to_float(pictures), jnp.tile(jnp.arange(1.0, 6), (2, 1))
+    variables = jax.jit(generator.init)(jax.random.key(3), floats[:, :1], seen, ahead[:, :1])
+    translate = jax.jit(functools.partial(rollout.translate_pictures, generator.apply))
+    expected = jax.jit(generator.apply)(variables, floats, seen, ahead)
+    for given in (pictures, floats):
+        chex.assert_trees_all_close(translate(variables, given, seen), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("horizons", [(8, 64), (6, 62)])
+@pytest.mark.parametrize("finish", [lambda x: x, fusion.to_uint8])
+def test_memory_grows_by_the_output_alone(horizons, finish):
+    model, params, context = make(4)
+    generator = Generator((4, 4), 0.0, "group", reference_frames=2)
+    seen = jnp.zeros((2, 2, 16, 16, 6))
+    variables = jax.jit(generator.init)(jax.random.key(3), context[:, :1], seen, jnp.ones((2, 1)))
     temporary = []
-    for horizon in (8, 64):
-        compiled = jax.jit(rollout.make_rollout(model, horizon)).lower(params, context).compile()
+    for horizon in horizons:
+        roll = rollout.make_rollout(model, horizon, translate=generator.apply, finish=finish)
+        compiled = jax.jit(roll).lower(params, context, variables, seen).compile()
         temporary.append(compiled.memory_analysis().temp_size_in_bytes)
-    output = 2 * 16 * 16 * 3 * 4 * (64 - 8)
-    assert temporary[1] - temporary[0] <= 2 * output  # The scan's stack and its transpose.
+    assert temporary[1] - temporary[0] <= 4096

@@ -222,11 +222,13 @@ def validation_windows(config, log):
 
 def make_fusion_predict(model, horizon: int, snap_labels: int = 0):
     """`(state, seen) -> uint8 (n, horizon, h, w, 3)`: the rollout of each element's fusion pictures."""
-    roll = jax.jit(rollout.make_rollout(model, horizon, snap_labels=snap_labels))
+    roll = jax.jit(
+        rollout.make_rollout(model, horizon, snap_labels=snap_labels, finish=fusion.to_uint8)
+    )
 
     def predict(current, seen):
         context = fusion.to_float(jnp.asarray(np.stack([e["fusion"][:CONTEXT] for e in seen])))
-        return fusion.to_uint8(np.asarray(roll(current.ema, context)))
+        return np.asarray(roll(current.ema, context))
 
     return predict
 
@@ -238,21 +240,26 @@ def make_translator_predict(model, predictor=None, horizon: int = 0, snap_labels
 
     @jax.jit
     def predict_all(variables, frozen, frames, pictures):
-        frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
-        observed = pictures[:, :CONTEXT]
-        seen = steps.references(frames, observed, model.reference_frames)
+        observed = fusion.to_float(pictures[:, :CONTEXT])
+        seen = steps.references(fusion.to_float(frames), observed, model.reference_frames)
         if predictor is not None:
             roll = rollout.make_rollout(
-                predictor, horizon, snap_labels=snap_labels, translate=model.apply
+                predictor,
+                horizon,
+                snap_labels=snap_labels,
+                translate=model.apply,
+                finish=fusion.to_uint8,
             )
             return roll(frozen, observed, variables, seen)[1]
-        return rollout.translate_pictures(model.apply, variables, pictures[:, CONTEXT:], seen)
+        return rollout.translate_pictures(
+            model.apply, variables, pictures[:, CONTEXT:], seen, finish=fusion.to_uint8
+        )
 
     def predict(current, seen):
         variables = {"params": current.ema, "batch_stats": current.batch_stats["g"]}
         frames = np.stack([e["frames"][:CONTEXT] for e in seen])
         pictures = np.stack([e["fusion"] for e in seen])
-        return fusion.to_uint8(np.asarray(predict_all(variables, current.frozen, frames, pictures)))
+        return np.asarray(predict_all(variables, current.frozen, frames, pictures))
 
     return predict
 

@@ -41,7 +41,10 @@ def canny(frames: np.ndarray, low: float = CANNY_LOW, high: float = CANNY_HIGH) 
 def render(edges: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Fusion pictures uint8 (..., h, w, 3) of edges and labels, both uint8 (..., h, w)."""
     # Adding 255 and clipping at 255 is a maximum; this form needs no wider integer.
-    return np.maximum(PALETTE[labels], edges[..., None])
+    labels, colored = np.ascontiguousarray(labels), (*labels.shape, 3)
+    repeat = lambda x: cv2.merge([x.reshape(-1, x.shape[-1])] * 3)
+    colors = cv2.LUT(repeat(labels), PALETTE[None])
+    return cv2.max(colors, repeat(np.ascontiguousarray(edges))).reshape(colored)
 
 
 def resize(pictures: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -7,6 +7,7 @@ dict, so a run resumes on the very next batch.
 
 import collections
 import dataclasses
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -156,7 +157,7 @@ def train_batches(
     seed: int,
     augmentation: Augmentation = Augmentation(),
     cache_bytes: int = 1 << 30,
-    num_threads: int = 1,
+    num_threads: int = min(os.cpu_count() or 1, 16),
     process_index: int = 0,
     process_count: int = 1,
     log: Callable[[str], None] = print,
@@ -190,9 +191,13 @@ def train_batches(
 
 def set_position(batches: grain.DatasetIterator, state: Any) -> None:
     """`set_state` for a state out of a file. Raises InputError for what is no state of these."""
+    refused = InputError(f"the data position {str(state)[:100]} is not one of this pipeline")
     if not _alike(state, batches.get_state()):
-        raise InputError(f"the data position {str(state)[:100]} is not one of this pipeline")
-    batches.set_state(state)
+        raise refused
+    try:
+        batches.set_state(state)
+    except IndexError as error:
+        raise refused from error
 
 
 def _alike(found, expected) -> bool:

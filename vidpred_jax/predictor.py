@@ -240,23 +240,26 @@ class Predictor:
         del horizon  # The pictures tell.
 
         def translate(variables, frames, pictures):
-            frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
-            observed = pictures[:, :CONTEXT]
-            seen = steps.references(frames, observed, self._translator.reference_frames)
-            found = rollout.translate_pictures(self._apply, variables, pictures[:, CONTEXT:], seen)
-            return fusion.to_uint8(found)
+            context = fusion.to_float(frames), fusion.to_float(pictures[:, :CONTEXT])
+            seen = steps.references(*context, self._translator.reference_frames)
+            return rollout.translate_pictures(
+                self._apply, variables, pictures[:, CONTEXT:], seen, finish=fusion.to_uint8
+            )
 
         return translate
 
     def _make_roll(self, horizon):
         roll = rollout.make_rollout(
-            self._fusion, horizon, snap_labels=self.snap_labels, translate=self._apply
+            self._fusion,
+            horizon,
+            snap_labels=self.snap_labels,
+            translate=self._apply,
+            finish=fusion.to_uint8,
         )
 
         def predict(params, variables, frames, pictures):
             frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
             seen = steps.references(frames, pictures, self._translator.reference_frames)
-            predicted = roll(params, pictures, variables, seen)
-            return jax.tree.map(fusion.to_uint8, predicted)
+            return roll(params, pictures, variables, seen)
 
         return predict

@@ -19,7 +19,9 @@ def advance(apply, window, shift: int, snap_labels: int = 0):
     return jnp.concatenate([window[:, shift:], new], 1), new
 
 
-def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
+def make_rollout(
+    model, horizon: int, *, snap_labels: int = 0, translate=None, finish=lambda pictures: pictures
+):
     """A function `(params, context) -> pictures` to jit.
 
     model: a UNet3d. context: (b, 16, h, w, 3) fusion pictures in [-1, 1]. pictures: (b, horizon,
@@ -28,42 +30,63 @@ def make_rollout(model, horizon: int, *, snap_labels: int = 0, translate=None):
     With `translate(variables, pictures (b, t, h, w, 3), references, ahead (b, t)) -> frames`, a
     Generator's `apply`, the function is `(params, context, variables, references) -> (pictures,
     frames)`: each call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
+
+    finish: what is done to pictures and frames before they are kept, element by element, such as
+    `fusion.to_uint8`; what the network sees of its own output stays as it was.
     """
     shift = model.shift
-    calls = -(-horizon // shift)
 
-    def join(x):  # (calls, b, shift, ...) -> (b, horizon, ...)
-        x = jnp.moveaxis(x, 0, 1)
-        return x.reshape(x.shape[0], calls * shift, *x.shape[3:])[:, :horizon]
-
-    def rollout(params, context):
-        apply = functools.partial(model.apply, {"params": params})
-        feed = lambda window, _: advance(apply, window, shift, snap_labels)
-        return join(jax.lax.scan(feed, context, None, length=calls)[1])
-
-    def rollout_and_translate(params, context, translator_variables, references):
+    def rollout(params, context, *translation):
         apply = functools.partial(model.apply, {"params": params})
 
-        def feed(window, call):
+        def predict(window, call):
             window, new = advance(apply, window, shift, snap_labels)
-            ahead = jnp.tile(call * shift + jnp.arange(1.0, shift + 1), (len(context), 1))
-            return window, (new, translate(translator_variables, new, references, ahead))
+            found = (new,)
+            if translate is not None:
+                variables, references = translation
+                ahead = jnp.tile(call * shift + jnp.arange(1.0, shift + 1), (len(context), 1))
+                found += (translate(variables, new, references, ahead),)
+            return window, jax.tree.map(finish, found)
 
-        pictures, frames = jax.lax.scan(feed, context, jnp.arange(calls))[1]
-        return join(pictures), join(frames)
+        def feed(carry, call):
+            window, kept = carry
+            window, found = predict(window, call)
+            place = functools.partial(_place, start=call * shift)
+            return (window, jax.tree.map(place, kept, found)), None
 
-    return rollout if translate is None else rollout_and_translate
+        empty = lambda x: jnp.zeros((len(context), horizon, *x.shape[2:]), x.dtype)
+        kept = jax.tree.map(empty, jax.eval_shape(predict, context, 0)[1])
+        (_, kept), _ = jax.lax.scan(feed, (context, kept), jnp.arange(-(-horizon // shift)))
+        return kept if translate is not None else kept[0]
+
+    return rollout
 
 
-def translate_pictures(translate, variables, pictures, references):
-    """RGB frames of known fusion pictures (b, t, h, w, 3), the steps 1 to t after the references.
+def translate_pictures(translate, variables, pictures, references, finish=lambda frames: frames):
+    """RGB frames of known fusion pictures (b, t, h, w, 3), uint8 or in [-1, 1], the steps 1 to t
+    after the references; `finish` as of `make_rollout`.
 
     One step at a time: memory beyond the output does not grow with t.
     """
 
-    def step(i):
+    def step(kept, i):
         ahead = jnp.full((len(pictures), 1), i + 1.0)
         picture = jax.lax.dynamic_slice_in_dim(pictures, i, 1, axis=1)
-        return translate(variables, picture, references, ahead)[:, 0]
+        if picture.dtype == jnp.uint8:
+            picture = fusion.to_float(picture)
+        return _place(kept, finish(translate(variables, picture, references, ahead)), i), None
 
-    return jnp.moveaxis(jax.lax.map(step, jnp.arange(pictures.shape[1])), 0, 1)
+    dtype = jax.eval_shape(finish, jax.ShapeDtypeStruct((), jnp.float32)).dtype
+    return jax.lax.scan(step, jnp.zeros(pictures.shape, dtype), jnp.arange(pictures.shape[1]))[0]
+
+
+def _place(kept, new, start):
+    """`kept` (b, t, ...) with `new` (b, n, ...) from frame `start` on; what goes beyond t is cut."""
+    length, n = kept.shape[1], min(new.shape[1], kept.shape[1])
+    new, at = new[:, :n], jnp.minimum(start, length - n)
+    if length % n:  # Where the last frames would reach beyond the end, those before stay.
+        before = jax.lax.dynamic_slice_in_dim(kept, at, n, axis=1)
+        over = start - at
+        fresh = (jnp.arange(n) >= over).reshape(1, n, *[1] * (new.ndim - 2))
+        new = jnp.where(fresh, jnp.roll(new, over, axis=1), before)
+    return jax.lax.dynamic_update_slice_in_dim(kept, new, at, axis=1)

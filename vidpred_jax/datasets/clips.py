@@ -6,6 +6,7 @@ need no TensorFlow.
 
 import io
 import pathlib
+import struct
 from collections.abc import Sequence
 
 import cv2
@@ -110,8 +111,7 @@ def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> 
 def _image(example: dict, stream: str, index: int) -> np.ndarray:
     data, where = example[stream][index], f"{stream} of clip {name(example)!r}"
     try:
-        # Before memory is taken for it.
-        width, height = Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).size
+        width, height = _size(data)  # Before memory is taken for it.
     except Exception as error:
         raise InputError(f"{where} cannot be decoded; the data set is damaged") from error
     if (height, width) != (example["height"], example["width"]):
@@ -124,6 +124,13 @@ def _image(example: dict, stream: str, index: int) -> np.ndarray:
     if image is None or (stream != "frames" and (image.ndim != 2 or image.dtype != np.uint8)):
         raise InputError(f"{where} cannot be decoded; the data set is damaged")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if stream == "frames" else image
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height of a PNG or JPEG file, by its header. Raises what Pillow raises."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"):  # Ten times faster, and most are.
+        return struct.unpack(">II", data[16:24])
+    return Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).size
 
 
 def _png(image) -> bytes:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -61,8 +62,34 @@ class Norm(nn.Module):
                 dtype=self.dtype,
             )(x)
         if self.kind == "group":
-            return nn.GroupNorm(num_groups=_num_groups(x.shape[-1]), dtype=self.dtype)(x)
+            return GroupNorm(_num_groups(x.shape[-1]), self.dtype)(x)
         return x
+
+
+class GroupNorm(nn.Module):
+    """As Flax's, but each channel is summed by itself before its group: on a CPU several times faster."""
+
+    num_groups: int
+    dtype: Any = jnp.float32
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *thw c"]) -> Float[Array, "b *thw c"]:
+        b, features = x.shape[0], x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (features,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
+        places = x.reshape(b, -1, features).astype(jnp.float32)
+
+        def mean(values):  # Over places and groups: (b, num_groups, 1).
+            groups = values.mean(1).reshape(b, self.num_groups, -1)
+            return groups.mean(-1, keepdims=True)
+
+        center = mean(places)
+        variance = jnp.maximum(mean(jnp.square(places)) - jnp.square(center), 0.0)
+        factor = jax.lax.rsqrt(variance + self.epsilon) * scale.reshape(self.num_groups, -1)
+        offset = bias.reshape(self.num_groups, -1) - center * factor
+        each = (b, *[1] * (x.ndim - 2), features)
+        return (x * factor.reshape(each) + offset.reshape(each)).astype(self.dtype)
 
 
 class ConvBlock(nn.Module):

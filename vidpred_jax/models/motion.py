@@ -4,6 +4,7 @@ A flow is backward and in pixels, (dy, dx): where in the source a pixel comes fr
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -76,17 +77,19 @@ def _mean_matrix(size: int) -> np.ndarray:
 
 def composite(
     source: Float[Array, "b h w c"],
-    painted: Float[Array, "b h w p c"],
+    painted: Sequence[Float[Array, "b h w c"]],
     gates: Float[Array, "b h w k"],
     motion: Float[Array, "b h w _"],
 ) -> Float[Array, "b h w c"]:
     """`source` moved along flows, and `painted` layers, blended by a softmax over `gates`.
 
-    motion holds k - p flows. Ours; after the compositing masks of Finn et al. 2016.
+    gates: one for each flow that motion holds, then one for each layer. Ours; after the
+    compositing masks of Finn et al. 2016.
     """
     moved = [warp(source, motion[..., i : i + 2]) for i in range(0, motion.shape[-1], 2)]
-    layers = jnp.concatenate([jnp.stack(moved, -2), painted], -2)
-    return (layers * jax.nn.softmax(gates, -1)[..., None]).sum(-2)
+    weights = jax.nn.softmax(gates, -1)
+    # A sum over an axis of so few would take XLA:CPU ten times as long.
+    return sum(weights[..., i : i + 1] * layer for i, layer in enumerate([*moved, *painted]))
 
 
 def warp(

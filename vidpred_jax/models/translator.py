@@ -147,7 +147,7 @@ class Generator(nn.Module):
                 motion = add_to_first(motion, flow)
             # Training starts near the best guess there is without it: the newest reference, moved.
             gates = x[..., 3:] + 3.0 * jax.nn.one_hot(0, num_layers)
-            picture = composite(newest, jnp.stack([picture, *layers], -2), gates, motion * ahead)
+            picture = composite(newest, [picture, *layers], gates, motion * ahead)
         if self.accompanying:
             stack = self._stack(name="accompanying_stack")
             picture = stack(picture, fusion.reshape(picture.shape), ahead.reshape(-1))[-1]

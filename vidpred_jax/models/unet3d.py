@@ -140,7 +140,7 @@ class UNet3d(nn.Module):
         # Training starts by moving: what is moved does not fade as what is painted anew does.
         first = num_layers - 1 if self.labels else 0
         gates += 3.0 * jax.nn.one_hot(first, num_layers)
-        return self._move(clip, jnp.stack(layers, -2), gates, motion, flow)
+        return self._move(clip, layers, gates, motion, flow)
 
     def _move(self, clip, layers, gates, motion, flow):
         """Blends `layers` with the input picture nearest in time, moved along each flow."""
@@ -151,8 +151,8 @@ class UNet3d(nn.Module):
             motion = add_to_first(motion, flat(flow))
         # Flow per frame: steady motion is constant.
         motion = motion * jnp.tile(ahead, len(clip))[:, None, None, None]
-        frames = flat(clip[:, source]), flat(layers), flat(gates), motion
-        return composite(*frames).reshape(*layers.shape[:-2], -1)
+        picture = composite(flat(clip[:, source]), [*map(flat, layers)], flat(gates), motion)
+        return picture.reshape(layers[0].shape)
 
     def _sources(self):
         """For each output frame, the input frame nearest in time and how far ahead of it it is."""
