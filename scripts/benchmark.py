@@ -349,11 +349,8 @@ _CASE_MAKERS = {
 
 def _train_case(stage, numerics) -> dict:
     """A step of a preset as train.py makes it, on one batch, beside the rate of its input."""
-    root = pathlib.Path(__file__).parents[1]
-    spec = importlib.util.spec_from_file_location(stage, root / "configs" / f"{stage}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = json.loads(module.get_config(_PRESET.value).to_json())
+    path = pathlib.Path(__file__).parents[1] / "configs" / f"{stage}.py"
+    config = cli.load_config(path, _PRESET.value)
     config.update(numerics, predicted_fraction=0.0)
     config["data"]["data_dir"] = _DATA_DIR.value
     made = experiment.make(config, axis_name=parallel.AXIS, log=lambda line: None)

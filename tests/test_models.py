@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from vidpred_jax import fusion
 from vidpred_jax.models import build
+from vidpred_jax.models.layers import GroupNorm
 from vidpred_jax.models.translator import Generator, PatchDiscriminator, label_colors
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
@@ -42,6 +44,21 @@ def uniform(seed, *shape):
 
 def references(model, b, size):
     return uniform(3, b, model.reference_frames, size, size, 6)
+
+
+def test_group_norm_equals_flax():
+    x, g = 2 * uniform(0, 2, 3, 8, 8, 16) + 3, uniform(1, 2, 3, 8, 8, 16)
+    params = {"params": {"scale": jnp.arange(16.0) / 9, "bias": jnp.arange(16.0)}}
+
+    def both(module):
+        y, vjp = jax.vjp(lambda x, params: module.apply(params, x), x, params)
+        return y, vjp(g)
+
+    ours, expected = both(GroupNorm(8)), both(nn.GroupNorm(8))
+    chex.assert_trees_all_close(ours, expected, rtol=1e-4, atol=1e-4)
+    half = GroupNorm(8, jnp.bfloat16).apply(params, x.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    chex.assert_trees_all_close(half.astype(jnp.float32), expected[0], rtol=0.03, atol=0.05)
 
 
 @pytest.mark.parametrize("name", UNETS)

@@ -1,7 +1,9 @@
 """What the commands share: one clear line for a user's mistake, and the right exit code."""
 
 import asyncio
+import json
 import os
+import runpy
 import sys
 import traceback
 import warnings
@@ -54,6 +56,11 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
         except InputError as error:
             _stop(str(error), error.exit_code)
     app.run(guarded, flags_parser=_parse)
+
+
+def load_config(path: str | os.PathLike, preset: str) -> dict:
+    """What a config file gives for a preset, as plain dicts and lists."""
+    return json.loads(runpy.run_path(os.fspath(path))["get_config"](preset).to_json())
 
 
 def keep_errors_to_a_line() -> None:

@@ -68,8 +68,16 @@ def _fast_conv(x, w, padding):
     w = w.transpose(1, 2, 3, 0, 4).reshape(kh, kw, c, taps * o)
     y = _conv2d(x.reshape(b * t, height, width, c), w, space)
     y = y.reshape(b, t, *y.shape[1:3], taps, o)
-    y = jnp.pad(y, ((0, 0), time, *[(0, 0)] * 4))
-    return sum(y[:, k : k + t, :, :, k] for k in range(taps))
+    return sum(_earlier(y[..., k, :], k - time[0]) for k in range(taps))
+
+
+def _earlier(x, frames):
+    """x (b, t, ...) with each frame so many places earlier, zeros for those from outside."""
+    t, before, after = x.shape[1], max(-frames, 0), max(frames, 0)
+    if frames == 0:
+        return x
+    x = x[:, after : max(t - before, after)]
+    return jnp.pad(x, ((0, 0), (min(before, t), min(after, t)), *[(0, 0)] * (x.ndim - 2)))
 
 
 def _conv2d(x, w, padding):
@@ -98,9 +106,7 @@ def _fast_conv_backward(padding, residuals, g):
         for k, (before, after) in zip(w.shape, padding, strict=False)
     )
     dx = _fast_conv(g, jnp.flip(w, (0, 1, 2)).swapaxes(3, 4), opposite)
-    t = x.shape[1]
-    g = jnp.pad(g, ((0, 0), opposite[0], (0, 0), (0, 0), (0, 0)))
-    g = jnp.concatenate([g[:, taps - 1 - k : taps - 1 - k + t] for k in range(taps)], -1)
+    g = jnp.concatenate([_earlier(g, padding[0][0] - k) for k in range(taps)], -1)
     x, g = (v.reshape(-1, *v.shape[2:]) for v in (x, g))
     n, places = len(x), x.shape[1] * g.shape[2]
     chunk = _largest_divisor(n, _CHUNK // places)
