@@ -59,6 +59,16 @@ def test_weight_gradients_by_parts(monkeypatch):
         assert_equal_with_gradients(convolution.conv, convolution.native_conv, x, w)
 
 
+def test_weight_gradients_of_half_precision_are_summed_in_full(monkeypatch):
+    monkeypatch.setattr(fast_convolution, "_CHUNK", 1)
+    x, w = normal(0, 2048, 2, 2, 3) + 1, normal(1, 3, 3, 3, 4)  # Sums of bfloat16 stop at 1,024.
+    grad = jax.jit(jax.grad(lambda w, x: convolution.conv(x, w).sum().astype(jnp.float32)))
+    half = [v.astype(jnp.bfloat16) for v in (w, x)]
+    exact = grad(*(v.astype(jnp.float32) for v in half))
+    assert grad(*half).dtype == jnp.bfloat16
+    chex.assert_trees_all_close(grad(*half).astype(jnp.float32), exact, rtol=0.02)
+
+
 def test_the_form_is_chosen_where_the_program_is_traced():
     x, w = normal(0, 1, 4, 8, 8, 3), normal(1, 3, 3, 3, 3, 4)
     taken = lambda: jax.jit(lambda x, w: convolution.conv(x, w)).lower(x, w).as_text()

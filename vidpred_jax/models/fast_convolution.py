@@ -118,8 +118,9 @@ def _fast_conv_backward(padding, residuals, g):
     else:
         parts = [v.reshape(n // chunk, chunk, *v.shape[1:]) for v in (x, g)]
         add = lambda total, part: (total + products(*part), None)
-        dw = lax.scan(add, jnp.zeros((kw * c, kh * taps * o), x.dtype), parts)[0]
-    return dx, dw.reshape(kw, c, kh, taps, o).transpose(3, 2, 0, 1, 4)
+        dw = lax.scan(add, jnp.zeros((kw * c, kh * taps * o)), parts)[0]
+    dw = dw.astype(w.dtype).reshape(kw, c, kh, taps, o)
+    return dx, dw.transpose(3, 2, 0, 1, 4)
 
 
 def _weight_products(x, g, kernel, padding):
@@ -137,12 +138,13 @@ def _weight_products(x, g, kernel, padding):
 
 
 def _sum_of_products(x, g):
-    """x (..., c), g (..., o): the sum over all places of their outer products, (c, o)."""
+    """x (..., c), g (..., o): the sum over all places of their outer products, float32 (c, o)."""
     x, g = (v.reshape(-1, v.shape[-1]) for v in (x, g))
     # One product for each thread: XLA:CPU shares out a batch better than one long sum.
     batch = _largest_divisor(len(x), os.cpu_count() or 1)
     x, g = (v.reshape(batch, -1, v.shape[-1]) for v in (x, g))
-    return lax.dot_general(x, g, (((1,), (1,)), ((0,), (0,)))).sum(0)
+    sums = (((1,), (1,)), ((0,), (0,)))
+    return lax.dot_general(x, g, sums, preferred_element_type=jnp.float32).sum(0)
 
 
 def _largest_divisor(n: int, limit: int) -> int:
@@ -161,7 +163,7 @@ def product(x, w):
 
 def _product_backward(residuals, g):
     x, w = residuals
-    return g @ w.T, _sum_of_products(x, g)
+    return g @ w.T, _sum_of_products(x, g).astype(w.dtype)
 
 
 product.defvjp(lambda x, w: (product(x, w), (x, w)), _product_backward)
