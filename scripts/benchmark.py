@@ -44,6 +44,9 @@ _GENERATOR = flags.DEFINE_list(
 _BATCH = flags.DEFINE_integer("batch_size", 4, "Clips (stage 1, rollout) or frames (stage 2).")
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames of the rollout.", lower_bound=1)
 _PRESET = flags.DEFINE_string("preset", "", "Of the train cases; default as train.py.")
+_FUSION_RUN = flags.DEFINE_string(
+    "fusion_run", None, "Stage 1 whose rollouts train_translator sees; none by default."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are, for the train cases.")
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls after two to warm up.", lower_bound=1)
 _PEER = flags.DEFINE_enum("peer", None, ["torch"], "Also time PyTorch, in turn with ours.")
@@ -351,7 +354,11 @@ def _train_case(stage, numerics) -> dict:
     """A step of a preset as train.py makes it, on one batch, beside the rate of its input."""
     path = pathlib.Path(__file__).parents[1] / "configs" / f"{stage}.py"
     config = cli.load_config(path, _PRESET.value)
-    config.update(numerics, predicted_fraction=0.0)
+    config.update(numerics)
+    if _FUSION_RUN.value and stage == "translator":
+        config.update(fusion_run=_FUSION_RUN.value)
+    else:
+        config.update(predicted_fraction=0.0)
     config["data"]["data_dir"] = _DATA_DIR.value
     made = experiment.make(config, axis_name=parallel.AXIS, log=lambda line: None)
     batch = next(made.batches)
