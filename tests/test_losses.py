@@ -21,6 +21,14 @@ def test_l1_by_hand():
     chex.assert_trees_all_close(losses.l1(pred, target), jnp.array([1.0, 0.25]))
 
 
+def test_psnr_by_hand():
+    """Errors of .2 of the range 2 are 20 dB, of 2 are 0 dB; equal frames count 50."""
+    target = jnp.zeros((2, 2, 4, 4, 3))
+    pred = target.at[0, 0].add(0.2).at[0, 1].add(2.0)
+    chex.assert_trees_all_close(losses.psnr(pred, target), jnp.array([10.0, 50.0]), atol=0.01)
+    chex.assert_trees_all_close(losses.psnr(pred[:, 0], target[:, 0])[0], 20.0, atol=0.01)
+
+
 def test_hinge_by_hand():
     real, fake = jnp.array([[[2.0, 0.5]]]), jnp.array([[[-3.0, 0.0]]])
     chex.assert_trees_all_close(losses.hinge_d(real, fake), jnp.array([0.75]))

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from vidpred_jax import fusion
 from vidpred_jax.models import build
+from vidpred_jax.models.compositor import Compositor
 from vidpred_jax.models.layers import GroupNorm
 from vidpred_jax.models.translator import Generator, PatchDiscriminator, label_colors
 from vidpred_jax.models.unet3d import UNet3d
@@ -35,6 +36,10 @@ GENERATORS = {
     ),
     "accompanied": Generator(widths=(8, 8), norm="group", accompanying=(2, 1)),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
+    "compositor": Compositor(widths=(8, 8), match=3, detail=4),
+    "blind compositor": Compositor(
+        widths=(8,), norm="none", reference_frames=4, match=1, fusion=False, dtype=jnp.bfloat16
+    ),
 }
 
 

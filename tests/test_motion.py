@@ -61,6 +61,45 @@ def test_match_has_no_gradient_and_refuses_odd_sizes():
         motion.check_levels(3, 36, 34, "x")
 
 
+@pytest.mark.parametrize(("levels", "dy", "dx"), [(2, 0.5, -0.25), (3, 2.5, -3.25), (4, -6.0, 5.5)])
+def test_track_finds_a_shift_to_parts_of_a_pixel(levels, dy, dx):
+    previous = texture(64)
+    newest = motion.warp(previous, jnp.broadcast_to(jnp.array([dy, dx]), (1, 64, 64, 2)))
+    flow = np.asarray(jax.jit(motion.track, static_argnums=2)(previous, newest, levels))
+    inner = flow[0, 16:-16, 16:-16].reshape(-1, 2)
+    chex.assert_trees_all_close(np.median(inner, 0), np.array([dy, dx], np.float32), atol=0.05)
+
+
+def test_track_of_flat_or_equal_pictures_stands_still_and_has_no_gradient():
+    flat = jnp.ones((1, 32, 32, 3))
+    chex.assert_trees_all_close(motion.track(flat, flat, 3), jnp.zeros((1, 32, 32, 2)), atol=1e-6)
+    assert float(jnp.abs(motion.track(texture(32), texture(32), 3)).max()) < 1e-3
+    grad = jax.grad(lambda x: motion.track(x, x + 0.1, 2).sum())(texture(16))
+    assert float(jnp.abs(grad).max()) == 0
+
+
+def test_extrapolated_flow_is_followed_back():
+    """A pan goes on in a straight line; under a zoom by 1.1 a frame the place three frames ago is
+    (1.1 ** -3) of the distance to the middle; beyond `most` nothing more is added."""
+    pan = jnp.broadcast_to(jnp.array([0.5, -1.0]), (3, 16, 16, 2))
+    found = motion.extrapolate(pan, jnp.array([0.0, 1.0, 7.0]))
+    chex.assert_trees_all_close(found, pan * jnp.array([0, 1, 7]).reshape(3, 1, 1, 1), atol=1e-5)
+    places = jnp.stack(jnp.meshgrid(jnp.arange(-8.0, 9.0), jnp.arange(-8.0, 9.0), indexing="ij"), -1)
+    zoom = (places * (1 / 1.1 - 1))[None]
+    found = motion.extrapolate(zoom, jnp.array([3.0]))
+    chex.assert_trees_all_close(found[0], places * (1.1**-3 - 1), atol=1e-4)
+    most = motion.extrapolate(pan[:1], jnp.array([99.0]), most=8)
+    chex.assert_trees_all_close(most, 8 * pan[:1], atol=1e-5)
+
+
+def test_blur_equals_opencv_inside():
+    picture = np.asarray(texture(48)[0])
+    expected = cv2.GaussianBlur(picture, (31, 31), 2.0)
+    found = np.asarray(motion.blur(picture[None], 2.0)[0])
+    chex.assert_trees_all_close(found[16:-16, 16:-16], expected[16:-16, 16:-16], atol=1e-5)
+    chex.assert_trees_all_close(motion.blur(jnp.ones((1, 9, 7, 2)), 4.0), jnp.ones((1, 9, 7, 2)))
+
+
 def test_warp_by_hand():
     picture = jnp.arange(16.0).reshape(1, 4, 4, 1)
     still = motion.warp(picture, jnp.zeros((1, 4, 4, 2)))

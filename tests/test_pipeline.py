@@ -116,6 +116,20 @@ def test_short_clips_are_left_out(source):
     assert seen == {1, 3} and lines == ["3 clips are shorter than 10 frames and left out"]
 
 
+def test_shorter_clips_are_used_whole_and_their_last_frame_repeated(source):
+    """Clips of 48 frames, windows of 60 or, at double speed, 24 of 60."""
+    batch = next(batches(source, num_frames=60, min_frames=40))
+    assert batch["length"].tolist() == [48] * len(batch["length"])
+    frames = batch["frames"]
+    np.testing.assert_array_equal(frames[:, 48:], np.repeat(frames[:, 47:48], 12, 1))
+    assert (frames[:, 46] != frames[:, 47]).any()
+    fast = pipeline.Augmentation(speeds=(2,))
+    batch = next(batches(source, num_frames=60, min_frames=24, augmentation=fast))
+    assert batch["length"].tolist() == [24] * len(batch["length"])
+    with pytest.raises(InputError, match="holds 0 clips of 49 frames or more .* longest has 48"):
+        batches(source, num_frames=60, min_frames=49)
+
+
 def test_augmentations_keep_frames_labels_and_edges_together(source):
     options = pipeline.Augmentation(True, True, True, True, crop=0.6, speeds=(1, 2))
     batch = next(batches(source, batch_size=12, augmentation=options))

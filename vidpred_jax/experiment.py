@@ -54,7 +54,9 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     data, stage = config["data"], config["stage"]
     builder = open_builder(data, log)
     size = data["height"], data["width"]
-    generator = build.make_generator(stage, build.network_fields(config), *size, axis_name)
+    generator = build.make_generator(
+        stage, build.network_fields(config), *size, axis_name, config.get("network")
+    )
     num_frames = data["num_frames"]
     frozen, predictor = {}, None
     if stage == "fusion":
@@ -68,6 +70,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         forward = steps.translator_forward(
             generator,
             targets=config["targets"],
+            nearness=config.get("nearness", 1.0),
             predictor=predictor,
             predicted_fraction=config["predicted_fraction"],
             snap_labels=snap,
@@ -149,7 +152,9 @@ def load_generator(run: str, step: int | None = None):
     config = meta["config"]
     schema.check(config)
     size = config["data"]["height"], config["data"]["width"]
-    module = build.make_generator(meta["stage"], build.network_fields(config), *size)
+    module = build.make_generator(
+        meta["stage"], build.network_fields(config), *size, network=config.get("network")
+    )
     if meta["stage"] == "fusion":
         inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
     else:
@@ -189,6 +194,7 @@ def train_batches(config, log):
         height=data["height"],
         width=data["width"],
         seed=config["seed"],
+        min_frames=data.get("min_frames"),
         augmentation=augmentation,
         cache_bytes=data["cache_bytes"],
         process_index=jax.process_index(),

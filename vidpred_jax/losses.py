@@ -20,6 +20,17 @@ def l1(pred: Float[Array, " b *thwc"], target: Float[Array, " b *thwc"]) -> Floa
     return jnp.abs(pred - target).mean(axis=range(1, pred.ndim))
 
 
+def psnr(
+    pred: Float[Array, " b *t h w c"], target: Float[Array, " b *t h w c"]
+) -> Float[Array, " b"]:
+    """Mean PSNR in dB of an example's frames in [-1, 1], at most 50 dB each; larger is better.
+
+    As a loss it is the logarithm of the error: near frames, whose error is small, count as far ones do.
+    """
+    error = jnp.square(pred - target).mean((-3, -2, -1)) / 4
+    return -10 * jnp.log10(error + 1e-5).mean(axis=range(1, error.ndim))
+
+
 def ssim_loss(
     pred: Float[Array, " b *t h w c"], target: Float[Array, " b *t h w c"]
 ) -> Float[Array, " b"]:

@@ -1,12 +1,13 @@
 """From a prepared data set to NumPy batches: random access, windows, augmentation, sharding.
 
-A batch is a dict: `frames` and `fusion`, uint8 (b, t, h, w, 3); `index`, int32 (b,), the clip's
-place in its split. The order is a pure function of the seed, and the iterator's state is a small
+A batch is a dict: `frames` and `fusion`, uint8 (b, t, h, w, 3); `length`, int32 (b,), how many of the
+t are the clip's (the last is repeated after it); `index`, int32 (b,), its place in its split. The order is a pure function of the seed, and the iterator's state is a small
 dict, so a run resumes on the very next batch.
 """
 
 import collections
 import dataclasses
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -24,7 +25,8 @@ from vidpred_jax.types import Clip, InputError
 class Augmentation:
     """What may be done to a training window; all off for evaluation.
 
-    crop: smallest side of a random crop, as a share of the clip's (1: no crop).
+    crop: smallest side of a random crop, as a share of the clip's (1: no crop). Clips are kept at
+        the size at which the smallest crop is the model's.
     speeds: every n-th frame, n drawn from these. reverse: time may run backwards.
     transpose: h and w may swap, for square clips.
     """
@@ -103,22 +105,34 @@ def _size(clip: dict) -> int:
 
 
 class RandomWindow(grain.transforms.RandomMap):
-    """A random, augmented window of `num_frames` from a ClipCache, finished by `finish`."""
+    """A random, augmented window of `num_frames` from a ClipCache, finished by `finish`.
 
-    def __init__(self, num_frames: int, augmentation: Augmentation, finish: Callable[[dict], dict]):
-        self._num_frames, self._augmentation, self._finish = num_frames, augmentation, finish
+    Where a clip has fewer, but `min_frames`, the window is all of it and its last frame repeated.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        min_frames: int,
+        augmentation: Augmentation,
+        finish: Callable[[dict], dict],
+    ):
+        self._num_frames, self._min_frames = num_frames, min_frames
+        self._augmentation, self._finish = augmentation, finish
 
     def random_map(self, element, rng: np.random.Generator):
         index, cache = element
         total, options = cache.num_frames[index], self._augmentation
-        fitting = [s for s in options.speeds if (self._num_frames - 1) * s < total]
+        fitting = [s for s in options.speeds if (self._min_frames - 1) * s < total]
         speed = int(rng.choice(fitting))
-        start = int(rng.integers(total - (self._num_frames - 1) * speed))
-        frames = start + speed * np.arange(self._num_frames)
+        length = min(self._num_frames, (total - 1) // speed + 1)
+        start = int(rng.integers(total - (length - 1) * speed))
+        frames = start + speed * np.arange(length)
         if options.reverse and rng.random() < 0.5:
             frames = frames[::-1]
-        window = augment(cache.window(index, frames), options, rng)
-        return {**self._finish(window), "index": np.int32(index)}
+        frames = np.pad(frames, (0, self._num_frames - length), mode="edge")
+        window = self._finish(augment(cache.window(index, frames), options, rng))
+        return {**window, "length": np.int32(length), "index": np.int32(index)}
 
 
 def augment(window: dict, options: Augmentation, rng: np.random.Generator) -> dict:
@@ -155,6 +169,7 @@ def train_batches(
     height: int,
     width: int,
     seed: int,
+    min_frames: int | None = None,
     augmentation: Augmentation = Augmentation(),
     cache_bytes: int = 1 << 30,
     num_threads: int = min(os.cpu_count() or 1, 16),
@@ -164,25 +179,27 @@ def train_batches(
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share of shuffled windows.
 
-    batch_size is this process's. `get_state()` and `set_state()` carry the position.
+    batch_size is this process's. min_frames: clips of as many are used too; None: num_frames.
+    `get_state()` and `set_state()` carry the position.
     """
-    if augmentation.crop < 1:  # Crops are cut from the native resolution.
-        prepare, finish = _native, lambda window: _finish_native(window, height, width)
-    else:
-        prepare, finish = lambda clip: to_batch_element(clip, height, width), dict
-    needed = (num_frames - 1) * min(augmentation.speeds) + 1
+    kept = [math.ceil(side / augmentation.crop) for side in (height, width)]
+    prepare = lambda clip: to_batch_element(clip, *kept)
+    finish = lambda window: _resize(window, height, width)
+    min_frames = min_frames or num_frames
+    needed = (min_frames - 1) * min(augmentation.speeds) + 1
     cache = ClipCache(source, prepare, cache_bytes, needed)
     if len(cache) < max(process_count, 1):
         raise InputError(
-            f"the training split holds {len(cache)} clips of {needed} frames or more (data.num_frames is "
-            f"{num_frames}) for {process_count} processes; its longest has "
+            f"the training split holds {len(cache)} clips of {needed} frames or more (windows need "
+            f"{min_frames}) for {process_count} processes; its longest has "
             f"{max(cache.num_frames, default=0)} frames"
         )
     if len(cache) < len(source):
         log(f"{len(source) - len(cache)} clips are shorter than {needed} frames and left out")
     dataset = grain.MapDataset.source(cache).seed(seed).shuffle()
     # Drawn before the split, for random_map knows an element by its place: no two processes agree.
-    dataset = dataset.repeat().random_map(RandomWindow(num_frames, augmentation, finish))
+    window = RandomWindow(num_frames, min_frames, augmentation, finish)
+    dataset = dataset.repeat().random_map(window)
     # Neighbours stay together: the devices of all processes see what those of one would see.
     dataset = dataset.batch(batch_size, drop_remainder=True)[process_index::process_count]
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
@@ -207,12 +224,11 @@ def _alike(found, expected) -> bool:
     return type(found) is type(expected) and (not isinstance(found, int) or found >= 0)
 
 
-def _native(clip: Clip) -> dict:
-    return {"frames": clip.frames, "labels": clip.labels, "edges": clip.edges}
-
-
-def _finish_native(window: dict, height: int, width: int) -> dict:
-    return to_batch_element(Clip("window", **window), height, width)
+def _resize(window: dict, height: int, width: int) -> dict:
+    return {
+        "frames": fusion.resize_frames(window["frames"], height, width),
+        "fusion": fusion.resize(window["fusion"], height, width),
+    }
 
 
 _DECODED_AHEAD = 32  # Frames beyond a window that are decoded with it.

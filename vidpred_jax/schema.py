@@ -18,6 +18,9 @@ _OPTIONAL = (
     "evaluation.snap_labels",
     "evaluation.stride",
     "data.augmentation",
+    "data.min_frames",
+    "network",
+    "nearness",
 )
 _MOST = 2**40  # Of any whole number, so that it fits where it is used.
 _MOST_WIDTH, _MOST_ENTRIES = 16_384, 32  # Of a network's numbers, and of a list of them.
@@ -86,6 +89,7 @@ _FIELDS: dict[str, Any] = {
     "save_every": _whole(1),
     "skip_nonfinite": _whole(0),
     "precision": _TEXT,
+    "network": _TEXT,
     "convolutions": _TEXT,
     "ema_decay": _real(0, 1),
     "data": _GROUP,
@@ -95,6 +99,7 @@ _FIELDS: dict[str, Any] = {
     "data.height": _whole(11, 8192),  # SSIM's window.
     "data.width": _whole(11, 8192),
     "data.num_frames": _whole(17, 10_000),
+    "data.min_frames": _whole(17, 10_000),
     "data.cache_bytes": _whole(0),
     "data.augmentation": _GROUP,
     "model": _GROUP,
@@ -111,6 +116,7 @@ _OF_STAGE: dict[str, dict[str, Any]] = {
     "fusion": {"self_fed": _whole(0, 1000), "discriminator": _GROUP},
     "translator": {
         "targets": _whole(1, 10_000),
+        "nearness": _real(0, 10),
         "predicted_fraction": _real(0, 1),
         "fusion_run": _TEXT,
         "discriminator": _GROUP,
@@ -126,7 +132,7 @@ _OF_STAGE: dict[str, dict[str, Any]] = {
 }
 # Fields within groups whose names are checked where they are used.
 _KNOWN_TYPES: dict[str, Any] = {
-    **{f"loss.{name}": _real(0) for name in ("l1", "ssim", "adversarial", "sharpness")},
+    **{f"loss.{name}": _real(0) for name in ("l1", "psnr", "ssim", "adversarial", "sharpness")},
     "loss.gan": _TEXT,
     **{f"optimizer.{name}": _real(0) for name in ("learning_rate", "clip")},
     **{f"optimizer.{name}": _real(0, 1) for name in ("b1", "b2")},

@@ -32,9 +32,12 @@ class Forward:
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Generator's loss: l1 * L1 + ssim * (1 - SSIM) + adversarial * GAN loss of kind `gan`."""
+    """Generator's loss: l1 * L1 + psnr * (-PSNR / 10 dB) + ssim * (1 - SSIM) + adversarial * GAN loss
+    of kind `gan`.
+    """
 
     l1: float = 1.0
+    psnr: float = 0.0
     ssim: float = 0.0
     adversarial: float = 0.0
     gan: str = "bce"
@@ -86,12 +89,19 @@ def fusion_forward(model, self_fed: int = 0):
 
 
 def translator_forward(
-    model, *, context=16, targets=4, predictor=None, predicted_fraction=0.0, snap_labels=0
+    model,
+    *,
+    context=16,
+    targets=4,
+    nearness=1.0,
+    predictor=None,
+    predicted_fraction=0.0,
+    snap_labels=0,
 ):
     """Stage 2: fusion pictures at `targets` random steps after the context -> their RGB frames.
 
-    Near steps are drawn more often than far ones. The references are the last
-    `model.reference_frames` frames of the context. With probability
+    Step k is drawn in proportion to k ** -nearness, up to the clip's last frame. The references are
+    the last `model.reference_frames` frames of the context. With probability
     `predicted_fraction` a clip's fusion pictures are the stage-1 network's own rollout
     (`predictor`, a UNet3d with `state.frozen`), as at prediction; else they are the true ones.
     """
@@ -101,7 +111,8 @@ def translator_forward(
         b, t = frames.shape[:2]
         keys = example_keys(key, b, axis_name)
         # Near steps more often: their errors are small, and so would be their say.
-        nearness = 1 / (jnp.arange(t - context) + 1.0)
+        chance = (jnp.arange(t - context) + 1.0) ** -nearness
+        known = jnp.arange(t - context) < batch["length"][:, None] - context
         if predictor is not None and predicted_fraction:
             predict = rollout.make_rollout(predictor, t - context, snap_labels=snap_labels)
             predicted = jnp.concatenate(
@@ -113,10 +124,10 @@ def translator_forward(
         else:
             shown = pictures
         steps = jax.vmap(
-            lambda k: jax.random.choice(
-                jax.random.fold_in(k, 1), t - context, (targets,), replace=False, p=nearness
+            lambda k, p: jax.random.choice(
+                jax.random.fold_in(k, 1), t - context, (targets,), replace=False, p=p
             )
-        )(keys)
+        )(keys, known * chance)
         steps += context
         pick = jax.vmap(lambda video, i: video[i])
         condition, target = pick(shown, steps), pick(frames, steps)
@@ -174,6 +185,9 @@ def make_train_step(
             out = forward(g_params, state, batch, key, axis_name)
             metrics = {"l1": losses.l1(out.pred, out.target).mean()}
             g_loss = weights.l1 * metrics["l1"]
+            if weights.psnr:
+                metrics["psnr"] = losses.psnr(out.pred, out.target).mean()
+                g_loss -= weights.psnr * metrics["psnr"] / 10
             if weights.ssim:
                 metrics["ssim_loss"] = losses.ssim_loss(out.pred, out.target).mean()
                 g_loss += weights.ssim * metrics["ssim_loss"]

@@ -8,11 +8,16 @@ import jax.numpy as jnp
 from vidpred_jax import schema
 from vidpred_jax.models import convolution
 from vidpred_jax.models.accompanying import Selection, Stack
+from vidpred_jax.models.compositor import Compositor
 from vidpred_jax.models.translator import Generator, PatchDiscriminator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
 
-_NETWORKS = {"fusion": UNet3d, "translator": Generator}
+# By stage and a config's `network`; the first of a stage is its default, the paper's.
+NETWORKS = {
+    "fusion": {"unet3d": UNet3d},
+    "translator": {"unet": Generator, "compositor": Compositor},
+}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # A config's `precision`: what networks compute in (parameters, losses and statistics are float32),
 # and how float32 products are formed where the hardware has a faster, coarser way.
@@ -46,15 +51,21 @@ def network_fields(config: dict, group: str = "model") -> dict:
     return {"dtype": dtype, **fields} if dtype else fields
 
 
-def make_generator(stage: str, fields: dict, height: int, width: int, axis_name=None):
-    """UNet3d (stage `fusion`) or Generator (`translator`). Raises InputError naming the field."""
-    if stage not in _NETWORKS:
-        raise InputError(f"stage {stage!r} is not one of {', '.join(_NETWORKS)}")
-    fields = _clean(_NETWORKS[stage], fields, "model")
-    if stage == "translator" and axis_name:
+def make_generator(
+    stage: str, fields: dict, height: int, width: int, axis_name=None, network: str | None = None
+):
+    """The network of a stage by its name in `NETWORKS`. Raises InputError naming the field."""
+    if stage not in NETWORKS:
+        raise InputError(f"stage {stage!r} is not one of {', '.join(NETWORKS)}")
+    known = NETWORKS[stage]
+    network = network or next(iter(known))
+    if network not in known:
+        raise InputError(f"network ({network!r}) must be one of {', '.join(known)}")
+    fields = _clean(known[network], fields, "model")
+    if axis_name and "axis_name" in known[network].__dataclass_fields__:
         fields["axis_name"] = axis_name
     try:
-        module = _NETWORKS[stage](**fields)
+        module = known[network](**fields)
         module.check(height, width)
     except ValueError as error:
         raise InputError(str(error)) from error

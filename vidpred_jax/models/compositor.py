@@ -1,0 +1,110 @@
+"""Stage 2 as compositing: each frame is blended from observed ones, moved on and blurred (ours)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
+from vidpred_jax.models.motion import blur, check_levels, extrapolate, resize, track, warp
+
+_SPANS = (1, 3)  # Frames between the newest and those that its flows are found against.
+_NEAR = 2.0  # What the gate of the layer moved by the first flow starts ahead.
+
+
+class Compositor(nn.Module):
+    """Fusion picture -> RGB frame, both in [-1, 1], as a softmax blend of layers a clip brings itself.
+
+    The layers: the newest frame moved along two flows (over 1 and 3 frames, followed back for as
+    many frames as are asked for), the same at several blurs, the newest as it is, and the mean of the
+    observed frames. A U-Net sees them, the fusion picture and how far ahead it is, and gives each
+    pixel its blend, what is added to the flows, and a correction. So what it must learn is where
+    to trust what, not what things look like: it holds on clips unlike those it was trained on. Far
+    frames become smooth where that is the better guess, and only there.
+
+    widths: features after each halving. reference_frames: observed frames seen, 4 or more. match:
+    levels of the flows' pyramid (`motion.track`). detail: features at full resolution before the
+    last layer. fusion: whether the fusion picture is seen.
+    """
+
+    widths: tuple[int, ...] = (24, 48, 72, 96)
+    norm: str = "group"
+    reference_frames: int = 16
+    match: int = 5
+    detail: int = 16
+    fusion: bool = True
+    dtype: Any = jnp.float32
+
+    def check(self, height: int, width: int) -> None:
+        """Raises ValueError if the fields do not fit each other or pictures of height x width."""
+        if self.norm not in FUSION_NORMS:
+            raise ValueError(f"model.norm ({self.norm!r}) must be one of {FUSION_NORMS}")
+        for field, least in (("reference_frames", max(_SPANS) + 1), ("match", 1), ("detail", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(f"model.{field} ({getattr(self, field)}) must be {least} or more")
+        check_levels(self.match, height, width, "model.match")
+        space = 2 ** len(self.widths)
+        if height % space or width % space:
+            raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
+
+    @nn.compact
+    def __call__(
+        self,
+        fusion: Float[Array, "b t h w 3"],
+        references: Float[Array, "b {self.reference_frames} h w 6"],
+        ahead: Float[Array, "b t"],
+        train: bool = False,
+    ) -> Float[Array, "b t h w 3"]:
+        """As `translator.Generator`."""
+        b, t, h, w, _ = fusion.shape
+        self.check(h, w)
+        every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
+        seen = references[..., :3].astype(jnp.float32)
+        newest, mean = seen[:, -1], seen.mean(1)
+        change = jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None]
+        flows = [
+            track(seen[:, -1 - span], newest, self.match) / span for span in _SPANS
+        ]
+        steps = ahead.reshape(-1)
+        step = steps[:, None, None, None]
+        paths = [extrapolate(every(flow), steps) for flow in flows]
+        newest, mean = every(newest), every(mean)
+        moved = [warp(newest, path) for path in paths]
+        planes = jnp.concatenate([step / 16 - 1, 1 / step, jnp.log(step) / 2], -1)
+        given = [newest, mean, *moved, every(change), *(every(f) / 8 for f in flows)]
+        given += [path / 32 for path in paths]
+        given.append(jnp.broadcast_to(planes, (b * t, h, w, 3)))
+        if self.fusion:
+            given += [fusion.reshape(b * t, h, w, 3), every(references[:, -1, ..., 3:])]
+        x, coarse = self._unet(jnp.concatenate(given, -1).astype(self.dtype))
+        turns = Conv(2 * len(paths), (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
+        turns = resize(turns.astype(jnp.float32) * jnp.array([h, w] * len(paths)) / 64, h, w)
+        moved = [
+            warp(newest, path + turns[..., 2 * i : 2 * i + 2] * step)
+            for i, path in enumerate(paths)
+        ]
+        layers = [*moved, *(blur(moved[0], sigma) for sigma in (1.5, 4.0, 10.0))]
+        layers += [blur(moved[1], 3.0), newest, blur(newest, 3.0), mean, blur(mean, 4.0)]
+        x = Conv(3 + len(layers), (3, 3), dtype=self.dtype, name="paint")(x).astype(jnp.float32)
+        gates = jax.nn.softmax(x[..., 3:] + _NEAR * jax.nn.one_hot(0, len(layers)), -1)
+        frame = sum(gates[..., i : i + 1] * layer for i, layer in enumerate(layers))
+        return (frame + 0.1 * x[..., :3]).reshape(b, t, h, w, 3)
+
+    def _unet(self, given):
+        """Features at full and at half resolution."""
+        x, skips = given, []
+        for level, features in enumerate(self.widths):
+            x = Conv(features, (3, 3), stride=2, dtype=self.dtype, name=f"down_{level}")(x)
+            if level:
+                x = Norm(self.norm, dtype=self.dtype, name=f"down_norm_{level}")(x)
+            x = nn.leaky_relu(x, 0.2)
+            skips.append(x)
+        for level in reversed(range(len(self.widths) - 1)):
+            features = self.widths[level]
+            x = Conv(features, (3, 3), upsample=True, dtype=self.dtype, name=f"up_{level}")(x)
+            x = Norm(self.norm, dtype=self.dtype, name=f"up_norm_{level}")(x)
+            x = jnp.concatenate([nn.relu(x), skips[level]], -1)
+        fine = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
+        return jnp.concatenate([nn.leaky_relu(fine, 0.2), given], -1), x
