@@ -21,6 +21,7 @@ import vidpred_jax
 from vidpred_jax import (
     baselines,
     cli,
+    direct,
     evaluate,
     external,
     metrics,
@@ -80,6 +81,7 @@ _HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames to predict.", 1)
 _CONTEXT = flags.DEFINE_integer("context", CONTEXT, "Observed frames; runs need 16.", 2)
 _RESOLUTION = flags.DEFINE_string("resolution", None, "HEIGHTxWIDTH or SIDE; the runs', else 128.")
 _STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the protocol's.", 1)
+_START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
 _BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once.", 1)
 _SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page.", 0)
@@ -102,14 +104,20 @@ def main(_):
     )
     length = _CONTEXT.value + _HORIZON.value
     stride = _STRIDE.value or (1 if _PROTOCOL.value == "paper" else length)
-    places = pipeline.window_places(source, length, stride)
+    places = pipeline.window_places(source, length, stride, _START.value)
     kept = set(list(dict.fromkeys(clip for clip, _ in places))[: _CLIPS.value or None])
     places = [(clip, begin) for clip, begin in places if clip in kept]
     if not places:
         raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {length} frames")
     _log(f"{len(places)} windows of {len(kept)} clips at {width} x {height}, stride {stride}")
     windows = pipeline.evaluation_windows(
-        source, num_frames=length, height=height, width=width, stride=stride, only=kept
+        source,
+        num_frames=length,
+        height=height,
+        width=width,
+        stride=stride,
+        first=_START.value,
+        only=kept,
     )
     if _EXPORT.value:
         return _export(windows, output)
@@ -132,14 +140,12 @@ def main(_):
         "data": f"{_DATA.value} {_SPLIT.value}",
         "table": _table_kind(loaded),
         "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen, {_HORIZON.value} predicted, "
-        f"windows every {stride} frames; means over a clip's windows, then over clips",
+        f"windows every {stride} frames from {_START.value} on; means over a clip's windows, then over "
+        "clips",
         "height": height,
         "width": width,
         "steps": _HORIZON.value,
-        "runs": {
-            name: [r for r in (run.fusion_run, run.translator_run, run.accompanying_run) if r]
-            for name, run in loaded.items()
-        },
+        "runs": {name: run.runs for name, run in loaded.items()},
         "seed": {name: run.config["seed"] for name, run in loaded.items()},
         "command": " ".join(["python", *sys.argv]),
         "machine": {
@@ -190,13 +196,16 @@ def _load_runs() -> dict:
                 _log("no runs of both stages under runs/: naive predictors alone")
             continue
         parts = pair.split(",")
-        if not (equals and name and len(parts) in (2, 3) and all(parts)):
+        if not (equals and name and len(parts) in (1, 2, 3) and all(parts)):
             raise InputError(
-                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN], newest or "
-                "none"
+                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN], "
+                "NAME=DIRECT_RUN, newest or none"
             )
-        loaded[name] = predictor.load(*parts)
-    if _ACCOMPANYING.value and not any(run.accompanying_run for run in loaded.values()):
+        one = len(parts) == 1
+        loaded[name] = direct.DirectPredictor(*parts) if one else predictor.load(*parts)
+    if _ACCOMPANYING.value and not any(
+        _staged(run) and run.accompanying_run for run in loaded.values()
+    ):
         raise InputError(
             f"--accompanying={_ACCOMPANYING.value} goes with the newest runs; other runs take theirs as "
             "the third part of --runs"
@@ -204,6 +213,11 @@ def _load_runs() -> dict:
     if loaded and _CONTEXT.value != CONTEXT:
         raise InputError(f"--context={_CONTEXT.value}: runs need {CONTEXT}; add --runs=none")
     return loaded
+
+
+def _staged(run) -> bool:
+    """Whether it predicts fusion pictures and translates them."""
+    return isinstance(run, predictor.Predictor)
 
 
 def _resolution(loaded) -> tuple[int, int]:
@@ -244,6 +258,8 @@ def _predictors(loaded, chosen, places, height, width):
             raise InputError(f"--sharpen: {method!r} is not one of {known}")
     for name, run in loaded.items():
         found[name] = functools.partial(_predict, run)
+        if not _staged(run):
+            continue
         if _SNAP.value:
             snapped = predictor.load(
                 run.fusion_run, run.translator_run, run.accompanying_run, snap_labels=_SNAP.value
@@ -277,7 +293,9 @@ def _predictors(loaded, chosen, places, height, width):
     clash = set(naive) & set(found)
     if clash:
         raise InputError(f"two predictors are called {clash.pop()!r}")
-    if loaded and "copy_last" in naive:  # In fusion pictures as well, beside stage 1.
+    if (
+        any(map(_staged, loaded.values())) and "copy_last" in naive
+    ):  # In fusion pictures as well, beside stage 1.
         still = baselines.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
         frames = naive["copy_last"]
         naive["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
@@ -291,7 +309,7 @@ def _predictors(loaded, chosen, places, height, width):
 
 def _predict(run, seen):
     pictures, frames = run.predict_batch(seen, _HORIZON.value)
-    return {"frames": frames, "fusion": pictures}
+    return {"frames": frames, **({} if pictures is None else {"fusion": pictures})}
 
 
 def _sharpened(run, method, seen):

@@ -29,6 +29,13 @@ def test_psnr_by_hand():
     chex.assert_trees_all_close(losses.psnr(pred[:, 0], target[:, 0])[0], 20.0, atol=0.01)
 
 
+def test_lsgan_by_hand():
+    """((2 - 1)^2 + (.5 - 1)^2) / 2 of the real ones, (9 + 0) / 2 of the others, half of their sum."""
+    real, fake = jnp.array([[[2.0, 0.5]]]), jnp.array([[[-3.0, 0.0]]])
+    chex.assert_trees_all_close(losses.lsgan_d(real, fake), jnp.array([(0.625 + 4.5) / 2]))
+    chex.assert_trees_all_close(losses.lsgan_g(fake), jnp.array([(16.0 + 1.0) / 2]))
+
+
 def test_hinge_by_hand():
     real, fake = jnp.array([[[2.0, 0.5]]]), jnp.array([[[-3.0, 0.0]]])
     chex.assert_trees_all_close(losses.hinge_d(real, fake), jnp.array([0.75]))

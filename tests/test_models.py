@@ -11,6 +11,8 @@ from vidpred_jax import fusion
 from vidpred_jax.models import build
 from vidpred_jax.models.compositor import Compositor
 from vidpred_jax.models.layers import GroupNorm
+from vidpred_jax.models.pix2pixhd import MultiScaleDiscriminator, Pix2PixHD
+from vidpred_jax.models.simvp import SimVP
 from vidpred_jax.models.translator import Generator, PatchDiscriminator, label_colors
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
@@ -22,6 +24,7 @@ UNETS = {
     "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, flows=2, match=2, labels=3, outputs=4),
     "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, flows=1, match=1, norm="none"),
     "bfloat16": UNet3d(**SMALL, flows=1, dtype=jnp.bfloat16),
+    "simvp": SimVP(width=4, strides=(2, 1), hidden=8, blocks=1),
 }
 GENERATORS = {
     "paper": Generator(widths=(8, 8, 8), dropout=0.5),
@@ -36,9 +39,10 @@ GENERATORS = {
     ),
     "accompanied": Generator(widths=(8, 8), norm="group", accompanying=(2, 1)),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
+    "pix2pixhd": Pix2PixHD(width=4, levels=2, blocks=1, reference_frames=1),
     "compositor": Compositor(widths=(8, 8), match=3, detail=4),
     "blind compositor": Compositor(
-        widths=(8,), norm="none", reference_frames=4, match=1, fusion=False, dtype=jnp.bfloat16
+        (8,), "none", reference_frames=9, match=1, fusion=False, appearance=True, dtype=jnp.bfloat16
     ),
 }
 
@@ -73,7 +77,8 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
     pred = jax.jit(model.apply)(variables, x)
     chex.assert_shape(pred, (2, model.outputs, 16, 16, 3))
-    assert pred.dtype == jnp.float32 and float(jnp.abs(pred).max()) <= 1 + 1e-6
+    assert pred.dtype == jnp.float32
+    assert isinstance(model, SimVP) or float(jnp.abs(pred).max()) <= 1 + 1e-6
     target = uniform(4, *pred.shape)
     grads = jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, x) - target).mean()))(variables)
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
@@ -119,7 +124,8 @@ def test_generator_and_discriminator(name):
     grads = jax.jit(jax.grad(loss))(variables["params"])
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         # A bias before batch norm is cancelled by it.
-        cancelled = model.norm == "batch" and path[-1].key == "bias" and "norm" not in str(path)
+        normed = model.norm in ("batch", "instance") and "norm" not in str(path)
+        cancelled = normed and path[-1].key == "bias"
         assert cancelled or jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
 
 
@@ -134,6 +140,40 @@ def test_discriminator_sees_47_pixels():
     seen = jnp.abs(jax.jit(jax.grad(middle))(frame))[0].max((-1, 0)) > 0
     places = np.flatnonzero(seen)
     assert places[-1] - places[0] + 1 == 47
+
+
+def test_discriminators_at_several_scales():
+    """Each is a PatchDiscriminator of its own, on pictures half as large as the one before."""
+    model = MultiScaleDiscriminator(scales=2, widths=(4,), last_width=4)
+    condition, frame = uniform(0, 2, 16, 16, 3), uniform(1, 2, 16, 16, 3)
+    variables = jax.jit(model.init)(jax.random.key(2), condition, frame)
+    found = model.apply(variables, condition, frame)
+    assert [[x.shape for x in scale] for scale in found] == [
+        [(2, 8, 8, 4), (2, 8, 8, 4), (2, 8, 8)],
+        [(2, 4, 4, 4), (2, 4, 4, 4), (2, 4, 4)],
+    ]
+    alone = PatchDiscriminator((4,), 4, "instance")
+    expected = alone.apply({"params": variables["params"]["scale_0"]}, condition, frame)
+    chex.assert_trees_all_close(found[0][-1], expected)
+
+
+def test_compositor_starts_as_the_moved_newest_frame():
+    """Of a pan by a pixel a frame, before any training: the frame moved on, but for what leaves."""
+    wide = uniform(0, 1, 32, 64, 3)
+    wide = (wide + jnp.roll(wide, 1, 2) + jnp.roll(wide, 2, 2)) / 3
+    seen = jnp.stack([wide[0, :, t : t + 32] for t in range(16)])[None]
+    seen = jnp.concatenate([seen, jnp.zeros_like(seen)], -1)
+    model, picture = Compositor(widths=(8,), match=3), jnp.zeros((1, 2, 32, 32, 3))
+    ahead = jnp.array([[1.0, 3.0]])
+    variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
+    variables = jax.tree.map(jnp.zeros_like, variables)
+    variables["params"]["blend"]["bias"] = jnp.zeros(10).at[0].set(30.0)
+    pred = jax.jit(model.apply)(variables, picture, seen, ahead)
+    for number, k in enumerate((1, 3)):
+        truth = wide[0, :, 15 + k : 47 + k]
+        error = jnp.abs(pred[0, number] - truth)[4:-4, 4:-8].mean()
+        still = jnp.abs(seen[0, -1, ..., :3] - truth)[4:-4, 4:-8].mean()
+        assert error < 0.35 * still
 
 
 def test_shift_one_moves_each_frame_and_block_moves_the_last():
@@ -209,9 +249,36 @@ def test_refused_discriminator():
         ("translator", dict(flows=1), r"model.flows \(1\) needs model.reference_frames"),
         ("translator", dict(label_colors=2), r"model.label_colors \(2\) needs model.flows"),
         ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
-        ("sharpener", {}, "stage 'sharpener' is not one of fusion, translator"),
+        ("direct", dict(strides=[3]), r"model.strides \(3,\) must be one or more of 1 and 2"),
+        ("direct", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
+        ("direct", dict(strides=[2] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        ("sharpener", {}, "stage 'sharpener' is not one of fusion, translator, direct"),
     ],
 )
 def test_refused_fields(stage, fields, message):
     with pytest.raises(InputError, match=message):
         build.make_generator(stage, fields, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("network", "fields", "message"),
+    [
+        ("gan", {}, r"network \('gan'\) must be one of unet, compositor, pix2pixhd"),
+        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 9 or more"),
+        ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
+        ("compositor", dict(match=7), r"model.match \(7\) must be 0 or more, .* of 64"),
+        ("compositor", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        (
+            "pix2pixhd",
+            dict(levels=9),
+            r"model.width \(64\) must be 1 or more, model.levels \(9\) 0 to",
+        ),
+        ("pix2pixhd", dict(norm="x"), r"model.norm \('x'\) must be one of"),
+        ("pix2pixhd", dict(levels=6), r"picture size \(32 x 32\) must be a multiple of 64"),
+    ],
+)
+def test_refused_networks(network, fields, message):
+    with pytest.raises(InputError, match=message):
+        build.make_generator("translator", fields, 32, 32, network=network)
+    with pytest.raises(InputError, match=r"discriminator.scales \(0\) must be 1 or more"):
+        build.make_discriminator(dict(scales=0))

@@ -81,21 +81,22 @@ def test_track_of_flat_or_equal_pictures_stands_still_and_has_no_gradient():
 def test_extrapolated_flow_is_followed_back():
     """A pan goes on in a straight line; under a zoom by 1.1 a frame the place three frames ago is
     (1.1 ** -3) of the distance to the middle; beyond `most` nothing more is added."""
-    pan = jnp.broadcast_to(jnp.array([0.5, -1.0]), (3, 16, 16, 2))
-    found = motion.extrapolate(pan, jnp.array([0.0, 1.0, 7.0]))
-    chex.assert_trees_all_close(found, pan * jnp.array([0, 1, 7]).reshape(3, 1, 1, 1), atol=1e-5)
-    places = jnp.stack(jnp.meshgrid(jnp.arange(-8.0, 9.0), jnp.arange(-8.0, 9.0), indexing="ij"), -1)
-    zoom = (places * (1 / 1.1 - 1))[None]
-    found = motion.extrapolate(zoom, jnp.array([3.0]))
-    chex.assert_trees_all_close(found[0], places * (1.1**-3 - 1), atol=1e-4)
-    most = motion.extrapolate(pan[:1], jnp.array([99.0]), most=8)
-    chex.assert_trees_all_close(most, 8 * pan[:1], atol=1e-5)
+    pan = jnp.broadcast_to(jnp.array([0.5, -1.0]), (1, 16, 16, 2))
+    found = motion.extrapolate(pan, jnp.array([[0.0, 1.0, 7.0, 99.0]]))
+    for number, frames in enumerate((0, 1, 7, 63)):
+        chex.assert_trees_all_close(found[:, number], frames * pan, atol=1e-4)
+    rows = jnp.arange(16.0) - 7.5
+    places = jnp.stack(jnp.meshgrid(rows, rows, indexing="ij"), -1)[None]
+    for coarse, tolerance in ((1, 1e-4), (2, 0.05)):
+        zoom = motion.extrapolate(places * (1 / 1.1 - 1), jnp.array([[3.0]]), coarse=coarse)
+        expected = places * (1.1**-3 - 1)
+        chex.assert_trees_all_close(zoom[0, 0][2:-2, 2:-2], expected[0, 2:-2, 2:-2], atol=tolerance)
 
 
 def test_blur_equals_opencv_inside():
     picture = np.asarray(texture(48)[0])
     expected = cv2.GaussianBlur(picture, (31, 31), 2.0)
-    found = np.asarray(motion.blur(picture[None], 2.0)[0])
+    found = np.asarray(motion.blur(texture(48), 2.0)[0])
     chex.assert_trees_all_close(found[16:-16, 16:-16], expected[16:-16, 16:-16], atol=1e-5)
     chex.assert_trees_all_close(motion.blur(jnp.ones((1, 9, 7, 2)), 4.0), jnp.ones((1, 9, 7, 2)))
 

@@ -159,6 +159,12 @@ def test_evaluation_windows(source):
     whole = list(pipeline.evaluation_windows(source, num_frames=48, height=16, width=16))
     assert len(whole) == 12 and whole[0][2]["frames"].shape == (48, 16, 16, 3)
     assert not list(pipeline.evaluation_windows(source, num_frames=49, height=16, width=16))
+    size = dict(height=16, width=16)
+    later = list(pipeline.evaluation_windows(source, num_frames=20, **size, stride=14, first=5))
+    assert [start for _, start, _ in later] == [5, 19] * 12
+    assert pipeline.window_places(source, 20, 14, first=5)[:2] == [x[:2] for x in later[:2]]
+    np.testing.assert_array_equal(later[1][2]["frames"], whole[0][2]["frames"][19:39])
+    assert not pipeline.window_places(source, 20, 14, first=29)
 
 
 def test_refusals(source):

@@ -1,5 +1,6 @@
 """A config from anywhere is taken whole or refused by field, value and rule."""
 
+import itertools
 import math
 
 import pytest
@@ -9,15 +10,23 @@ from vidpred_jax import schema
 from vidpred_jax.models import build
 from vidpred_jax.types import InputError
 
+_STAGES = ("fusion", "translator", "accompanying")
 
-@pytest.mark.parametrize("stage", ["fusion", "translator", "accompanying"])
-@pytest.mark.parametrize("preset", ["smoke", "cpu", "full", "paper"])
-def test_presets_hold_every_field(stage, preset):
-    config = get_config(stage, "data", preset)
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        *itertools.product(_STAGES, ("smoke", "cpu", "full", "paper")),
+        *itertools.product(("compositor", "pix2pixhd", "simvp"), ("smoke", "cpu", "full")),
+    ],
+)
+def test_presets_hold_every_field(name, preset):
+    config = get_config(name, "data", preset)
     schema.check(config)
+    optional = ("skip_nonfinite", "precision", "convolutions", "network", "nearness")
     for field in config:
         rest = {k: v for k, v in config.items() if k != field}
-        if field in ("skip_nonfinite", "precision", "convolutions"):
+        if field in optional:
             schema.check(rest)  # Not in a config of before.
             continue
         message = "stage None is not one of" if field == "stage" else f"no field '{field}'"

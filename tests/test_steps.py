@@ -22,7 +22,8 @@ def batch():
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (8, 28, 4, 4, 3)).astype(np.uint8)
     fine = np.repeat(np.repeat(coarse, 4, 2), 4, 3)
-    return {"frames": fine, "fusion": np.roll(fine, 1, 0)}
+    lengths = np.full(8, 28, np.int32)
+    return {"frames": fine, "fusion": np.roll(fine, 1, 0), "length": lengths}
 
 
 def make_fusion(tx, weights=GAN, self_fed=2, axis_name=None, model=UNET):
@@ -212,6 +213,46 @@ def test_translator_pairs_picture_and_frame(batch):
             chex.assert_trees_all_equal(out.condition[i, j], pictures[i, places[0]])
             steps_found.add(places[0])
         assert len(steps_found) == 4
+
+
+def test_targets_lie_within_the_clip_and_as_near_as_asked(batch):
+    """Of windows of 19 frames, three targets are the three frames after the context; with a large
+    `nearness` one target is the first of many."""
+    model = Generator((8,), 0.0, "none")
+    inputs = jnp.zeros((1, 1, 16, 16, 3)), jnp.zeros((1, 0, 16, 16, 6)), jnp.ones((1, 1))
+    variables = model.init(jax.random.key(0), *inputs)
+    first, _ = make_translator(optax.sgd(0.1))
+    first = first.replace(batch_stats={"g": {}, "d": {}})
+    frames = fusion.to_float(batch["frames"])
+
+    def targets(batch, **options):
+        forward = steps.translator_forward(model, **options)
+        return forward(variables["params"], first, batch, jax.random.key(1), None).target
+
+    short = {**batch, "length": np.full(8, 19, np.int32)}
+    found = targets(short, targets=3, nearness=0.0)
+    for i in range(8):
+        means = sorted(np.asarray(found[i].mean((1, 2, 3))).tolist())
+        expected = sorted(np.asarray(frames[i, 16:19].mean((1, 2, 3))).tolist())
+        chex.assert_trees_all_close(means, expected, atol=1e-6)
+    chex.assert_trees_all_equal(targets(batch, targets=1, nearness=30.0)[:, 0], frames[:, 16])
+
+
+def test_feature_matching_trains_the_generator_alone(batch):
+    """Of equal frames it is zero; the discriminator's update is the same with and without it."""
+    after = {}
+    for matching in (0.0, 5.0):
+        weights = steps.LossWeights(l1=1.0, adversarial=0.5, matching=matching, gan="lsgan")
+        first, step = make_translator(optax.sgd(0.1), weights)
+        after[matching], metrics = jax.jit(step)(first, batch)
+        assert ("matching" in metrics) == bool(matching)
+    chex.assert_trees_all_close(after[0.0].params["d"], after[5.0].params["d"], atol=1e-6)
+    moved = jax.tree.map(
+        lambda a, b: jnp.abs(a - b).max(), *(a.params["g"] for a in after.values())
+    )
+    assert max(jax.tree.leaves(moved)) > 1e-4
+    with pytest.raises(ValueError, match=r"loss.matching \(1.0\) needs loss.adversarial above 0"):
+        steps.LossWeights(matching=1.0)
 
 
 def test_references_are_the_last_observed():

@@ -21,9 +21,11 @@ import pytest
 import vidpred_jax
 from vidpred_jax import (
     checkpoint,
+    direct,
     experiment,
     experiment_accompanying,
     fusion,
+    pipeline,
     routes,
     runs,
     train,
@@ -82,6 +84,27 @@ def test_a_run_leaves_what_it_promises(trained):
         meta = checkpoint.read_meta(trained / stage)
         assert meta["config"] == json.loads((trained / stage / "config.json").read_text())
         assert {"fingerprint", "versions", "data_state", "stage"} <= set(meta)
+
+
+@pytest.mark.parametrize("network", ["compositor", "pix2pixhd", "simvp"])
+def test_other_networks_train_go_on_and_predict(network, trained, tmp_path, data_dir, clip):
+    fields = {} if network == "simvp" else {"predicted_fraction": 0.0}
+    config = get_config(network, data_dir, evaluation__clips=1, **fields)
+    train.train({**config, "num_steps": 2}, tmp_path, log=lambda line: None)
+    lines = []
+    found = train.train(config, tmp_path, log=lines.append)
+    assert any(line.startswith("resuming") and "at step 2" in line for line in lines)
+    assert np.isfinite(found["ours"]["psnr"]["mean"])
+    element = pipeline.to_batch_element(clip, 32, 32)
+    if network == "simvp":
+        predictor = direct.DirectPredictor(tmp_path)
+        with pytest.raises(InputError, match="holds a fusion run; a direct run is needed"):
+            direct.DirectPredictor(trained / "fusion")
+    else:
+        predictor = vidpred_jax.load(trained / "fusion", tmp_path)
+    pictures, frames = predictor.predict_batch([{k: v[:16] for k, v in element.items()}], 18)
+    assert (pictures is None) == (network == "simvp")
+    assert frames.shape == (1, 18, 32, 32, 3) and frames.dtype == np.uint8 and frames.std() > 0
 
 
 @pytest.mark.parametrize("stage", ["fusion", "translator", "accompanying"])

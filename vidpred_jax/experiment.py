@@ -57,11 +57,11 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     generator = build.make_generator(
         stage, build.network_fields(config), *size, axis_name, config.get("network")
     )
-    num_frames = data["num_frames"]
     frozen, predictor = {}, None
-    if stage == "fusion":
+    field = "fusion" if stage == "fusion" else "frames"
+    if stage in ("fusion", "direct"):
         needed = CONTEXT + generator.shift * (1 + config["self_fed"])
-        forward = steps.fusion_forward(generator, config["self_fed"])
+        forward = steps.fusion_forward(generator, config["self_fed"], field)
         g_inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
     else:
         needed, snap = CONTEXT + config["targets"], 0
@@ -76,10 +76,9 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
             snap_labels=snap,
         )
         g_inputs = _translator_inputs(generator, size)
-    if num_frames < needed:
-        raise InputError(
-            f"data.num_frames ({num_frames}) must be at least {needed} for this config"
-        )
+    least = "min_frames" if data.get("min_frames") and stage == "translator" else "num_frames"
+    if data[least] < needed:
+        raise InputError(f"data.{least} ({data[least]}) must be at least {needed} for this config")
     try:
         weights = steps.LossWeights(**config["loss"])
         tx = state.make_optimizer(num_steps=config["num_steps"], **config["optimizer"])
@@ -103,17 +102,16 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         accumulate=config["optimizer"].get("accumulate", 1),
     )
     horizon = config["evaluation"]["horizon"]
-    if stage == "fusion":
-        predict = make_fusion_predict(
-            generator, horizon, config["evaluation"].get("snap_labels", 0)
-        )
+    if stage in ("fusion", "direct"):
+        snap = config["evaluation"].get("snap_labels", 0)
+        predict = make_rollout_predict(generator, horizon, snap, field)
     else:
         predict = make_translator_predict(generator, predictor, horizon, snap)
     return Experiment(
         state=first,
         step=step,
         predict=predict,
-        field="fusion" if stage == "fusion" else "frames",
+        field=field,
         batches=train_batches(config, log),
         validation=functools.partial(validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
@@ -155,7 +153,7 @@ def load_generator(run: str, step: int | None = None):
     module = build.make_generator(
         meta["stage"], build.network_fields(config), *size, network=config.get("network")
     )
-    if meta["stage"] == "fusion":
+    if meta["stage"] in ("fusion", "direct"):
         inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
     else:
         inputs = _translator_inputs(module, size)
@@ -226,14 +224,14 @@ def validation_windows(config, log):
     return found
 
 
-def make_fusion_predict(model, horizon: int, snap_labels: int = 0):
-    """`(state, seen) -> uint8 (n, horizon, h, w, 3)`: the rollout of each element's fusion pictures."""
+def make_rollout_predict(model, horizon: int, snap_labels: int = 0, field: str = "fusion"):
+    """`(state, seen) -> uint8 (n, horizon, h, w, 3)`: the rollout of a field of each element."""
     roll = jax.jit(
         rollout.make_rollout(model, horizon, snap_labels=snap_labels, finish=fusion.to_uint8)
     )
 
     def predict(current, seen):
-        context = fusion.to_float(jnp.asarray(np.stack([e["fusion"][:CONTEXT] for e in seen])))
+        context = fusion.to_float(jnp.asarray(np.stack([e[field][:CONTEXT] for e in seen])))
         return np.asarray(roll(current.ema, context))
 
     return predict

@@ -133,3 +133,13 @@ def hinge_d(real: Float[Array, "b h w"], fake: Float[Array, "b h w"]) -> Float[A
 def hinge_g(fake: Float[Array, "b h w"]) -> Float[Array, " b"]:
     """Generator's hinge loss on patch logits; unbounded below."""
     return -fake.mean(axis=(1, 2))
+
+
+def lsgan_d(real: Float[Array, "b h w"], fake: Float[Array, "b h w"]) -> Float[Array, " b"]:
+    """Discriminator's least-squares loss on patch logits (Mao et al. 2017)."""
+    return (jnp.square(real - 1) + jnp.square(fake)).mean(axis=(1, 2)) / 2
+
+
+def lsgan_g(fake: Float[Array, "b h w"]) -> Float[Array, " b"]:
+    """Generator's least-squares loss on patch logits."""
+    return jnp.square(fake - 1).mean(axis=(1, 2))

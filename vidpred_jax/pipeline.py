@@ -1,8 +1,9 @@
 """From a prepared data set to NumPy batches: random access, windows, augmentation, sharding.
 
 A batch is a dict: `frames` and `fusion`, uint8 (b, t, h, w, 3); `length`, int32 (b,), how many of the
-t are the clip's (the last is repeated after it); `index`, int32 (b,), its place in its split. The order is a pure function of the seed, and the iterator's state is a small
-dict, so a run resumes on the very next batch.
+t are the clip's (the last is repeated after it); `index`, int32 (b,), its place in its split. The
+order is a pure function of the seed, and the iterator's state is a small dict, so a run resumes on
+the very next batch.
 """
 
 import collections
@@ -234,12 +235,14 @@ def _resize(window: dict, height: int, width: int) -> dict:
 _DECODED_AHEAD = 32  # Frames beyond a window that are decoded with it.
 
 
-def window_places(source, num_frames: int, stride: int | None = None) -> list[tuple[str, int]]:
+def window_places(
+    source, num_frames: int, stride: int | None = None, first: int = 0
+) -> list[tuple[str, int]]:
     """(clip, first frame) of every window that `evaluation_windows` yields, in its order."""
     return [
         (clips.name(example), start)
         for example in (source[i] for i in range(len(source)))
-        for start in _starts(example, num_frames, stride)
+        for start in _starts(example, num_frames, stride, first)
     ]
 
 
@@ -250,30 +253,32 @@ def evaluation_windows(
     height: int,
     width: int,
     stride: int | None = None,
+    first: int = 0,
     only: set[str] | None = None,
 ):
     """Yields (clip, first frame, element) for windows every `stride` frames (None: one a clip).
 
-    only: the clips wanted. Each frame is decoded once; no more than a window and a little is held.
+    first: where a clip's first window begins. only: the clips wanted. Each frame is decoded once; no
+    more than a window and a little is held.
     """
     for i in range(len(source)):
         example = source[i]
-        starts = _starts(example, num_frames, stride)
+        starts = _starts(example, num_frames, stride, first)
         if not starts or (only is not None and clips.name(example) not in only):
             continue
-        held, first, end = {}, 0, 0
+        held, begun, end = {}, 0, 0
         for start in starts:
             if end < start + num_frames:
                 begin, end_of_use = max(end, start), starts[-1] + num_frames
                 end = min(start + num_frames + _DECODED_AHEAD, end_of_use)
                 more = to_batch_element(clips.decode(example, np.arange(begin, end)), height, width)
-                rest = {k: v[start - first :] for k, v in held.items()}
+                rest = {k: v[start - begun :] for k, v in held.items()}
                 held = {k: np.concatenate([rest[k], v]) if rest else v for k, v in more.items()}
-                first = start
-            window = slice(start - first, start - first + num_frames)
+                begun = start
+            window = slice(start - begun, start - begun + num_frames)
             yield clips.name(example), start, {k: v[window] for k, v in held.items()}
 
 
-def _starts(example, num_frames, stride):
+def _starts(example, num_frames, stride, first):
     total = int(example["num_frames"])
-    return range(0, max(total - num_frames + 1, 0), stride or total)
+    return range(first, max(total - num_frames + 1, first), stride or total)

@@ -93,7 +93,8 @@ class Predictor:
     Safe to call from several threads: each shape is compiled once, and the
     last `_KEPT` of them are kept.
 
-    Attributes: config (of the translator run), height and width of what it predicts.
+    Attributes: runs (the run folders), config (of the translator run), height and width of what it
+    predicts.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Predictor:
         self._fusion, self._fusion_variables = experiment.load_generator(fusion_run)
         self._translator, self._translator_variables = experiment.load_generator(translator_run)
         self.accompanying_run = accompanying_run
+        self.runs = [r for r in (fusion_run, translator_run, accompanying_run) if r]
         # What sharpens a frame, and its parameters, which go where the translator's go.
         self._sharpen = None
         if accompanying_run:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vidpred_jax.types import InputError
 
-STAGES = ("fusion", "translator", "accompanying")
+STAGES = ("fusion", "translator", "accompanying", "direct")
 _OPTIONAL = (
     "skip_nonfinite",
     "precision",
@@ -113,7 +113,10 @@ _FIELDS: dict[str, Any] = {
     "evaluation.stride": _whole(0),
 }
 _OF_STAGE: dict[str, dict[str, Any]] = {
-    "fusion": {"self_fed": _whole(0, 1000), "discriminator": _GROUP},
+    **{
+        stage: {"self_fed": _whole(0, 1000), "discriminator": _GROUP}
+        for stage in ("fusion", "direct")
+    },
     "translator": {
         "targets": _whole(1, 10_000),
         "nearness": _real(0, 10),
@@ -132,7 +135,10 @@ _OF_STAGE: dict[str, dict[str, Any]] = {
 }
 # Fields within groups whose names are checked where they are used.
 _KNOWN_TYPES: dict[str, Any] = {
-    **{f"loss.{name}": _real(0) for name in ("l1", "psnr", "ssim", "adversarial", "sharpness")},
+    **{
+        f"loss.{name}": _real(0)
+        for name in ("l1", "psnr", "ssim", "adversarial", "matching", "sharpness")
+    },
     "loss.gan": _TEXT,
     **{f"optimizer.{name}": _real(0) for name in ("learning_rate", "clip")},
     **{f"optimizer.{name}": _real(0, 1) for name in ("b1", "b2")},

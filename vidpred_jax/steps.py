@@ -17,7 +17,11 @@ from flax import struct
 from vidpred_jax import fusion, losses, parallel, rollout
 from vidpred_jax.state import ema_rate
 
-GAN_LOSSES = {"bce": (losses.bce_d, losses.bce_g), "hinge": (losses.hinge_d, losses.hinge_g)}
+GAN_LOSSES = {
+    "bce": (losses.bce_d, losses.bce_g),
+    "hinge": (losses.hinge_d, losses.hinge_g),
+    "lsgan": (losses.lsgan_d, losses.lsgan_g),
+}
 
 
 @struct.dataclass
@@ -33,18 +37,23 @@ class Forward:
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
     """Generator's loss: l1 * L1 + psnr * (-PSNR / 10 dB) + ssim * (1 - SSIM) + adversarial * GAN loss
-    of kind `gan`.
+    of kind `gan` + matching * L1 between what the discriminator's layers make of both frames.
     """
 
     l1: float = 1.0
     psnr: float = 0.0
     ssim: float = 0.0
     adversarial: float = 0.0
+    matching: float = 0.0
     gan: str = "bce"
 
     def __post_init__(self):
         if self.gan not in GAN_LOSSES:
             raise ValueError(f"loss.gan ({self.gan!r}) must be one of {tuple(GAN_LOSSES)}")
+        if self.matching and not self.adversarial:
+            raise ValueError(
+                f"loss.matching ({self.matching}) needs loss.adversarial above 0: a discriminator"
+            )
 
 
 def example_keys(key, n, axis_name):
@@ -53,17 +62,19 @@ def example_keys(key, n, axis_name):
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
 
-def fusion_forward(model, self_fed: int = 0):
+def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
     """Stage 1: 16 fusion pictures -> the same clip `shift` later (its last `outputs` frames).
+
+    field: `frames` for a network that predicts those directly.
 
     self_fed: each example first runs a random 0 to `self_fed` steps on the model's own output,
     without gradient, so that the net learns to mend what it will be fed (pushforward; Brandstetter
-    et al. 2022). batch["fusion"]: uint8 (b, context + shift * (1 + self_fed) or more, h, w, 3).
+    et al. 2022). batch[field]: uint8 (b, context + shift * (1 + self_fed) or more, h, w, 3).
     """
     context, shift = model.context, model.shift
 
     def forward(g_params, state, batch, key, axis_name):
-        video = fusion.to_float(batch["fusion"])
+        video = fusion.to_float(batch[field])
         b = video.shape[0]
         window, done = video[:, :context], jnp.zeros(b, jnp.int32)
         if self_fed:
@@ -165,17 +176,28 @@ def make_train_step(
     flat = lambda x: x.reshape(-1, *x.shape[-3:])
 
     def judge(d_params, state, out):
-        """Per-example (g_loss, d_loss) of one discriminator pass over real and predicted frames."""
+        """Per-example (g_loss, d_loss, matching) of one pass over real and predicted frames.
+
+        Means over the scales of the discriminator.
+        """
         pair = jnp.concatenate([flat(out.target), flat(out.pred)])
         condition = jnp.tile(flat(out.condition), (2, 1, 1, 1))
-        logits, updated = discriminator.apply(
+        scales, updated = discriminator.apply(
             {"params": d_params, "batch_stats": state.batch_stats["d"]},
             condition,
             pair,
             mutable=["batch_stats"],
         )
-        real, fake = jnp.split(logits, 2)
-        return g_loss_fn(fake), d_loss_fn(real, fake), updated.get("batch_stats", {})
+        scales = scales if isinstance(scales, list) else [[scales]]
+        g_loss = d_loss = matching = 0.0
+        for *features, logits in scales:
+            real, fake = jnp.split(logits, 2)
+            g_loss += g_loss_fn(fake) / len(scales)
+            d_loss += d_loss_fn(real, fake) / len(scales)
+            for feature in features:
+                real, fake = jnp.split(feature.astype(jnp.float32), 2)
+                matching += losses.l1(fake, real) / (len(features) * len(scales))
+        return g_loss, d_loss, matching, updated.get("batch_stats", {})
 
     def step(state, batch, *, axis_name=None):
         """One update on one device; `axis_name=None` means alone."""
@@ -193,9 +215,12 @@ def make_train_step(
                 g_loss += weights.ssim * metrics["ssim_loss"]
             d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
             if weights.adversarial:
-                g_gan, d_gan, d_stats = judge(d_params, state, out)
+                g_gan, d_gan, matching, d_stats = judge(d_params, state, out)
                 metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()
                 g_loss += weights.adversarial * metrics["g_gan"]
+                if weights.matching:
+                    metrics["matching"] = matching.mean()
+                    g_loss += weights.matching * metrics["matching"]
                 d_loss = metrics["d_loss"]
             metrics["loss"] = g_loss
             return (g_loss, d_loss), (metrics, {"g": out.batch_stats, "d": d_stats})

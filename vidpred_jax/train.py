@@ -174,7 +174,7 @@ def main(_):
         config = json.loads(_CONFIG.value.to_json())
     except OSError as error:  # config_flags opens the file only now.
         raise InputError(f"--config: {str(error).splitlines()[-1].strip()}") from error
-    workdir = _WORKDIR.value or pathlib.Path("runs", config["stage"])
+    workdir = _WORKDIR.value or pathlib.Path("runs", config.get("network") or config["stage"])
     is_main = jax.process_index() == 0
     with parallel.watched():
         train(config, workdir, log=functools.partial(print, flush=True) if is_main else _no_log)
@@ -186,6 +186,8 @@ def _no_log(line):
 
 if __name__ == "__main__":
     _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; default runs/STAGE.")
+    _WORKDIR = flags.DEFINE_string(
+        "workdir", None, "Folder of this run; default runs/STAGE or runs/NETWORK."
+    )
     flags.mark_flag_as_required("config")
     cli.run(main, before=parallel.initialize)

@@ -9,6 +9,8 @@ from vidpred_jax import schema
 from vidpred_jax.models import convolution
 from vidpred_jax.models.accompanying import Selection, Stack
 from vidpred_jax.models.compositor import Compositor
+from vidpred_jax.models.pix2pixhd import MultiScaleDiscriminator, Pix2PixHD
+from vidpred_jax.models.simvp import SimVP
 from vidpred_jax.models.translator import Generator, PatchDiscriminator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
@@ -16,7 +18,8 @@ from vidpred_jax.types import InputError
 # By stage and a config's `network`; the first of a stage is its default, the paper's.
 NETWORKS = {
     "fusion": {"unet3d": UNet3d},
-    "translator": {"unet": Generator, "compositor": Compositor},
+    "translator": {"unet": Generator, "compositor": Compositor, "pix2pixhd": Pix2PixHD},
+    "direct": {"simvp": SimVP, "unet3d": UNet3d},
 }
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # A config's `precision`: what networks compute in (parameters, losses and statistics are float32),
@@ -87,11 +90,12 @@ def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[
         raise InputError(str(error)) from error
 
 
-def make_discriminator(fields: dict, axis_name=None) -> PatchDiscriminator:
-    """Raises InputError naming the field."""
-    module = PatchDiscriminator(
-        **_clean(PatchDiscriminator, fields, "discriminator"), axis_name=axis_name
-    )
+def make_discriminator(
+    fields: dict, axis_name=None
+) -> PatchDiscriminator | MultiScaleDiscriminator:
+    """At several scales where the fields name them. Raises InputError naming the field."""
+    kind = MultiScaleDiscriminator if "scales" in fields else PatchDiscriminator
+    module = kind(**_clean(kind, fields, "discriminator"), axis_name=axis_name)
     try:
         module.check()
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Stage 2 as compositing: each frame is blended from observed ones, moved on and blurred (ours)."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
 from vidpred_jax.models.motion import blur, check_levels, extrapolate, resize, track, warp
 
 _SPANS = (1, 3)  # Frames between the newest and those that its flows are found against.
+_AGO = (3, 7)  # How many frames ago guesses are made again, to see what they were worth.
 _NEAR = 2.0  # What the gate of the layer moved by the first flow starts ahead.
 
 
@@ -19,14 +21,16 @@ class Compositor(nn.Module):
 
     The layers: the newest frame moved along two flows (over 1 and 3 frames, followed back for as
     many frames as are asked for), the same at several blurs, the newest as it is, and the mean of the
-    observed frames. A U-Net sees them, the fusion picture and how far ahead it is, and gives each
-    pixel its blend, what is added to the flows, and a correction. So what it must learn is where
-    to trust what, not what things look like: it holds on clips unlike those it was trained on. Far
-    frames become smooth where that is the better guess, and only there.
+    observed frames. A U-Net sees how these differ, how well such guesses would have done a few frames
+    ago, the fusion picture, and how far ahead it is; it gives each pixel its blend and what is added
+    to the flows. So what it must learn is where to trust what, not what things look like: it holds
+    on clips unlike those it was trained on. Far frames become smooth where that is the better guess,
+    and only there.
 
-    widths: features after each halving. reference_frames: observed frames seen, 4 or more. match:
+    widths: features after each halving. reference_frames: observed frames seen, 9 or more. match:
     levels of the flows' pyramid (`motion.track`). detail: features at full resolution before the
-    last layer. fusion: whether the fusion picture is seen.
+    last layer. fusion: whether the fusion picture is seen. appearance: whether the net also sees colours
+    and paints a correction.
     """
 
     widths: tuple[int, ...] = (24, 48, 72, 96)
@@ -35,13 +39,18 @@ class Compositor(nn.Module):
     match: int = 5
     detail: int = 16
     fusion: bool = True
+    appearance: bool = False
     dtype: Any = jnp.float32
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""
         if self.norm not in FUSION_NORMS:
             raise ValueError(f"model.norm ({self.norm!r}) must be one of {FUSION_NORMS}")
-        for field, least in (("reference_frames", max(_SPANS) + 1), ("match", 1), ("detail", 1)):
+        for field, least in (
+            ("reference_frames", max(max(_SPANS) + 1, max(_AGO) + 2)),
+            ("match", 1),
+            ("detail", 1),
+        ):
             if getattr(self, field) < least:
                 raise ValueError(f"model.{field} ({getattr(self, field)}) must be {least} or more")
         check_levels(self.match, height, width, "model.match")
@@ -63,19 +72,43 @@ class Compositor(nn.Module):
         every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
         seen = references[..., :3].astype(jnp.float32)
         newest, mean = seen[:, -1], seen.mean(1)
-        change = jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None]
-        flows = [
-            track(seen[:, -1 - span], newest, self.match) / span for span in _SPANS
+        pairs = [(-1 - span, -1) for span in _SPANS] + [(-2 - ago, -1 - ago) for ago in _AGO]
+        before, after = (
+            jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
+        )
+        flow = track(before, after, self.match)
+        missed = jnp.split(_size(after - warp(before, flow)), len(pairs))[: len(_SPANS)]
+        flow = jnp.split(flow, len(pairs))
+        flows = [flow[i] / span for i, span in enumerate(_SPANS)]
+        smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
+        known = [
+            jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None],
+            _size(newest - mean),
+            _size(newest - seen[:, -2]),
+            *missed,
+            *(_size(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
+            *(flow / 8 for flow in flows),
         ]
-        steps = ahead.reshape(-1)
-        step = steps[:, None, None, None]
-        paths = [extrapolate(every(flow), steps) for flow in flows]
+        # What these guesses would have been worth, had they been made some frames ago.
+        for i, ago in enumerate(_AGO, start=len(_SPANS)):
+            path = extrapolate(flow[i], jnp.full((b, 1), float(ago)))[:, 0]
+            known += [
+                _size(newest - warp(seen[:, -1 - ago], path)),
+                _size(newest - seen[:, -1 - ago]),
+            ]
+            known.append((path / ago - flows[0]) / 8)
+        known = every(jnp.concatenate(known, -1))
+        step = ahead.reshape(b * t, 1, 1, 1)
+        paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in flows]
         newest, mean = every(newest), every(mean)
         moved = [warp(newest, path) for path in paths]
+        # What was known where a pixel comes from goes with it.
+        given = [known, warp(known, paths[0]), *(path / 32 for path in paths)]
+        given += [_size(moved[0] - moved[1]), _size(moved[0] - newest), _size(moved[0] - mean)]
         planes = jnp.concatenate([step / 16 - 1, 1 / step, jnp.log(step) / 2], -1)
-        given = [newest, mean, *moved, every(change), *(every(f) / 8 for f in flows)]
-        given += [path / 32 for path in paths]
         given.append(jnp.broadcast_to(planes, (b * t, h, w, 3)))
+        if self.appearance:
+            given += [newest, mean, *moved]
         if self.fusion:
             given += [fusion.reshape(b * t, h, w, 3), every(references[:, -1, ..., 3:])]
         x, coarse = self._unet(jnp.concatenate(given, -1).astype(self.dtype))
@@ -87,10 +120,15 @@ class Compositor(nn.Module):
         ]
         layers = [*moved, *(blur(moved[0], sigma) for sigma in (1.5, 4.0, 10.0))]
         layers += [blur(moved[1], 3.0), newest, blur(newest, 3.0), mean, blur(mean, 4.0)]
-        x = Conv(3 + len(layers), (3, 3), dtype=self.dtype, name="paint")(x).astype(jnp.float32)
-        gates = jax.nn.softmax(x[..., 3:] + _NEAR * jax.nn.one_hot(0, len(layers)), -1)
+        painted = 3 * self.appearance
+        x = Conv(len(layers) + painted, (3, 3), dtype=self.dtype, name="blend")(x)
+        x = x.astype(jnp.float32)
+        first = _NEAR * jax.nn.one_hot(0, len(layers))
+        gates = jax.nn.softmax(x[..., : len(layers)] + first, -1)
         frame = sum(gates[..., i : i + 1] * layer for i, layer in enumerate(layers))
-        return (frame + 0.1 * x[..., :3]).reshape(b, t, h, w, 3)
+        if self.appearance:
+            frame += 0.1 * x[..., len(layers) :]
+        return frame.reshape(b, t, h, w, 3)
 
     def _unet(self, given):
         """Features at full and at half resolution."""
@@ -107,4 +145,10 @@ class Compositor(nn.Module):
             x = Norm(self.norm, dtype=self.dtype, name=f"up_norm_{level}")(x)
             x = jnp.concatenate([nn.relu(x), skips[level]], -1)
         fine = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
-        return jnp.concatenate([nn.leaky_relu(fine, 0.2), given], -1), x
+        direct = Conv(self.detail, (1, 1), dtype=self.dtype, name="direct")(given)
+        return nn.leaky_relu(fine + direct, 0.2), x
+
+
+def _size(x):
+    """Mean absolute value over channels."""
+    return jnp.abs(x).mean(-1, keepdims=True)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from vidpred_jax.models import convolution
 
 FUSION_NORMS = ("group", "none")
-NORMS = ("batch", *FUSION_NORMS)
+NORMS = ("batch", "instance", *FUSION_NORMS)
 
 
 class Conv(nn.Module):
@@ -46,7 +46,7 @@ class Conv(nn.Module):
 
 
 class Norm(nn.Module):
-    """Batch (synchronised over `axis_name`), group or no normalisation; statistics in float32."""
+    """Batch (synchronised over `axis_name`), group, instance or no normalisation; float32 statistics."""
 
     kind: str
     axis_name: str | None = None
@@ -63,6 +63,8 @@ class Norm(nn.Module):
             )(x)
         if self.kind == "group":
             return GroupNorm(_num_groups(x.shape[-1]), self.dtype)(x)
+        if self.kind == "instance":
+            return GroupNorm(x.shape[-1], self.dtype)(x)
         return x
 
 

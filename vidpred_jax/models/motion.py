@@ -137,19 +137,25 @@ def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
 
 
 def extrapolate(
-    flow: Float[Array, "b h w 2"], ahead: Float[Array, " b"], most: int = 64
-) -> Float[Array, "b h w 2"]:
+    flow: Float[Array, "b h w 2"], ahead: Float[Array, "b t"], most: int = 63, coarse: int = 2
+) -> Float[Array, "b t h w 2"]:
     """The flow over `ahead` frames, each pixel followed back through a field that stands still.
 
-    ahead: whole numbers; beyond `most`, a power of two, as `most`. By doubling: the flow over m + n
-    frames is that over m, and that over n at the place it leads to.
+    ahead: whole numbers; beyond `most` as `most`. By doubling: the flow over m + n frames is that over
+    m, and that over n at the place it leads to. The turns of the path are found at 1/coarse of the
+    resolution, which costs little; what is straight keeps all of it.
     """
-    ahead = jnp.minimum(ahead, most).astype(jnp.int32)[:, None, None, None]
-    total, power = jnp.zeros_like(flow), flow
+    (b, t), (h, w) = ahead.shape, flow.shape[1:3]
+    every = lambda x: jnp.repeat(x, t, 0)
+    ahead = jnp.minimum(ahead, most).reshape(b * t, 1, 1, 1)
+    power = resize(flow, h // coarse, w // coarse) / coarse
+    small, total = every(power), jnp.zeros((b * t, *power.shape[1:]))
     for bit in range(most.bit_length()):
-        total = jnp.where(ahead >> bit & 1, power + warp(total, power), total)
+        reached = every(power) + warp(total, every(power))
+        total = jnp.where(ahead.astype(jnp.int32) >> bit & 1, reached, total)
         power = power + warp(power, power)
-    return total
+    turns = resize(total - ahead * small, h, w) * coarse
+    return (ahead * every(flow) + turns).reshape(b, t, h, w, 2)
 
 
 def composite(

@@ -187,15 +187,21 @@ class PatchDiscriminator(nn.Module):
         if self.norm not in NORMS:
             raise ValueError(f"discriminator.norm ({self.norm!r}) must be one of {NORMS}")
 
-    @nn.compact
     def __call__(
         self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
     ) -> Float[Array, "b _ _"]:
-        x = jnp.concatenate([condition, frame], -1).astype(self.dtype)
+        return self.activations(condition, frame, train)[-1]
+
+    @nn.compact
+    def activations(self, condition, frame, train: bool = True) -> list[jax.Array]:
+        """Of every layer, the logits (b, h', w') last."""
+        x, found = jnp.concatenate([condition, frame], -1).astype(self.dtype), []
         for level, features in enumerate((*self.widths, self.last_width)):
             stride = 2 if level < len(self.widths) else 1
             x = Conv(features, (3, 3), stride=stride, dtype=self.dtype, name=f"down_{level}")(x)
             if level:
                 x = Norm(self.norm, self.axis_name, self.dtype, name=f"norm_{level}")(x, train)
             x = nn.leaky_relu(x, 0.2)
-        return Conv(1, (3, 3), dtype=self.dtype, name="logits")(x)[..., 0].astype(jnp.float32)
+            found.append(x)
+        logits = Conv(1, (3, 3), dtype=self.dtype, name="logits")(x)[..., 0]
+        return [*found, logits.astype(jnp.float32)]

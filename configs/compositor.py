@@ -1,0 +1,82 @@
+"""Stage 2 as compositing: frames blended from observed ones, moved on and blurred, for clips of any kind.
+
+python -m vidpred_jax.train --config=configs/compositor.py[:preset]
+python scripts/rollout.py --translator=runs/compositor
+
+Presets: `cpu` (the default without an accelerator), `full` (the default with one), `smoke` (seconds).
+Without a discriminator: PSNR and SSIM themselves are the loss.
+"""
+
+from ml_collections import ConfigDict
+
+from vidpred_jax import parallel
+
+PRESETS = ("smoke", "cpu", "full")
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    config = ConfigDict()
+    config.stage = "translator"
+    config.network = "compositor"
+    config.seed = 0
+    config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
+    config.num_steps = 900
+    config.targets = 3
+    config.nearness = 0.3  # How much more often near steps are drawn than far ones.
+    # The share of clips that see the stage-1 run's own rollout; "" is the newest such run.
+    config.predicted_fraction = 0.9
+    config.fusion_run = ""
+    config.ema_decay = 0.995
+    config.skip_nonfinite = 0
+    config.precision = "float32"
+    config.convolutions = "fast"
+    config.log_every = 50
+    config.save_every = 1000
+    config.data = dict(
+        name="sprites",
+        data_dir="data",
+        config="",
+        height=64,
+        width=64,
+        num_frames=48,
+        cache_bytes=2 << 30,
+        augmentation=dict(
+            flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
+        ),
+    )
+    config.model = dict(
+        widths=(24, 48, 72, 96),
+        norm="group",
+        reference_frames=16,
+        match=4,
+        detail=16,
+        fusion=True,
+    )
+    config.loss = dict(l1=0.0, psnr=1.0, ssim=1.0, adversarial=0.0, gan="bce")
+    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group")
+    config.optimizer = dict(
+        learning_rate=2e-3,
+        warmup_steps=30,
+        schedule="cosine",
+        b1=0.9,
+        b2=0.99,
+        accumulate=1,
+        clip=1.0,
+    )
+    config.evaluation = dict(every=450, clips=16, horizon=32)
+    if preset == "smoke":
+        config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
+        config.data.update(config="tiny", height=32, width=32)
+        config.model.update(widths=(8, 8), match=3, detail=4)
+        config.evaluation.update(every=4, clips=2)
+    elif preset == "full":
+        config.precision = "bfloat16"
+        config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
+        config.data.update(height=128, width=128)
+        config.model.update(widths=(32, 64, 128, 256), match=5, detail=32)
+        config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
+        config.evaluation.update(every=5000, clips=64)
+    elif preset != "cpu":
+        raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+    return config
