@@ -40,6 +40,7 @@ def get_config(preset: str = "") -> ConfigDict:
         height=64,
         width=64,
         num_frames=48,
+        min_frames=48,  # Shorter clips are used up to their end.
         cache_bytes=2 << 30,
         augmentation=dict(
             flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
@@ -64,7 +65,7 @@ def get_config(preset: str = "") -> ConfigDict:
         accumulate=1,
         clip=1.0,
     )
-    config.evaluation = dict(every=450, clips=16, horizon=32)
+    config.evaluation = dict(every=450, clips=16, horizon=32, stride=0)
     if preset == "smoke":
         config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
         config.data.update(config="tiny", height=32, width=32)

@@ -53,7 +53,7 @@ def get_config(preset: str = "") -> ConfigDict:
         accumulate=1,
         clip=1.0,
     )
-    config.evaluation = dict(every=900, clips=16, horizon=32)
+    config.evaluation = dict(every=900, clips=16, horizon=32, stride=0)
     if preset == "smoke":
         config.update(num_steps=4, log_every=2, save_every=2)
         config.data.update(config="tiny", height=32, width=32)

@@ -1,7 +1,7 @@
-"""Fills the README's result tables from results/*.json.
+"""Fills the result tables of README.md and docs/experiments.md from results/*.json.
 
-python scripts/results.py            # writes README.md
-python scripts/results.py --check    # fails if README.md does not match
+python scripts/results.py            # writes them
+python scripts/results.py --check    # fails if one does not match
 python scripts/results.py --add=rollout/metrics.json --name=1_demo --title=... --note=...
 """
 
@@ -28,12 +28,16 @@ _NOTE = flags.DEFINE_string("note", None, "How the runs were made: commands, dat
 _ROOT = pathlib.Path(__file__).parents[1]
 _KINDS = ("rollout", "evaluation", "ablation")
 _NAMES = {"psnr": "PSNR", "ssim": "SSIM"}
-_SECTIONS = {"results": _KINDS, "benchmark": ("benchmark",)}  # Of the README, between two marks.
+# Of each page, between two marks: the files whose tables stand there.
+_PAGES = {
+    "README.md": {"results": _KINDS, "benchmark": ("benchmark",)},
+    "docs/experiments.md": {"trials": ("trials",)},
+}
 
 
 def table(report: dict) -> str:
     """Markdown of one results file: what it is, how it was made, one row a predictor."""
-    kinds = {"seeds": _seeds_table, "cases": _benchmark_table}
+    kinds = {"seeds": _seeds_table, "cases": _benchmark_table, "trials": _trials_table}
     return next((make for name, make in kinds.items() if name in report), _steps_table)(report)
 
 
@@ -65,6 +69,17 @@ def _benchmark_table(report) -> str:
         f"{machine['cpus']} CPU cores, JAX {machine['jax']}{peer}."
     )
     return "\n".join([*lines, "", conditions, ""])
+
+
+def _trials_table(report) -> str:
+    """One row a trial: what was tried, what came out, whether it stayed and why."""
+    columns = ("trial", "figures", "seconds", "seed", "kept", "why")
+    lines = [*_heading(report), "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for trial in report["trials"]:
+        figures = ", ".join(f"{name} {value}" for name, value in trial["figures"].items())
+        cells = {**trial, "figures": figures, "kept": "yes" if trial["kept"] else "no"}
+        lines.append("| " + " | ".join(str(cells.get(name, "")) for name in columns) + " |")
+    return "\n".join([*lines, ""])
 
 
 def _seeds_table(report) -> str:
@@ -165,9 +180,14 @@ def main(_):
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{kind}_{_NAME.value}.json"
         video_io.write_text(kept, json.dumps(report, indent=1) + "\n")
-    readme = _ROOT / "README.md"
-    text = made = readme.read_text()
-    for section, kinds in _SECTIONS.items():
+    for page, sections in _PAGES.items():
+        _fill(_ROOT / page, sections)
+
+
+def _fill(page, sections):
+    """Writes a page's tables, or fails where they are stale."""
+    text = made = page.read_text()
+    for section, kinds in sections.items():
         files = [f for kind in kinds for f in (_ROOT / "results").glob(f"{kind}_*.json")]
         files = sorted(files, key=lambda file: file.stem.partition("_")[2])
         tables = "\n".join(table(json.loads(file.read_text())) for file in files)
@@ -175,10 +195,10 @@ def main(_):
         before, rest = made.split(begin)
         made = before + begin + tables + end + rest.split(end)[1]
     if _CHECK.value and made != text:
-        raise UserError("README.md does not match results/; run python scripts/results.py")
+        raise UserError(f"{page.name} does not match results/; run python scripts/results.py")
     if not _CHECK.value:
-        video_io.write_text(readme, made)
-        print(f"wrote the tables of {readme.name}")
+        video_io.write_text(page, made)
+        print(f"wrote the tables of {page.name}")
 
 
 if __name__ == "__main__":

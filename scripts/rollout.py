@@ -47,6 +47,11 @@ _SEGMENTATION = flags.DEFINE_string(
 _START = flags.DEFINE_integer("start", 0, "First observed frame of the video.", lower_bound=0)
 _DATA = flags.DEFINE_string("data", "sprites", "Prepared data set to predict without --video.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights",
+    None,
+    "Without any run: the package's own weights, `real` or `sprites`; real for a video.",
+)
 _CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; its first.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
@@ -60,7 +65,11 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     video_io.check_writable(output)
     ours = predictor.load(
-        _FUSION.value, _TRANSLATOR.value, _ACCOMPANYING.value, snap_labels=_SNAP.value
+        _FUSION.value,
+        _TRANSLATOR.value,
+        _ACCOMPANYING.value,
+        snap_labels=_SNAP.value,
+        weights=_WEIGHTS.value or ("real" if _VIDEO.value else "sprites"),
     )
     third = f", stage 3 from {ours.accompanying_run}" if ours.accompanying_run else ""
     print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}{third}", flush=True)

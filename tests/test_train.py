@@ -13,6 +13,7 @@ import sys
 import time
 
 import chex
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,7 @@ from vidpred_jax import (
     experiment,
     experiment_accompanying,
     fusion,
+    metrics,
     pipeline,
     routes,
     runs,
@@ -279,6 +281,40 @@ def test_predictions_from_several_threads_compile_once_each(trained, clip):
     assert difference.max() <= 1 and (difference > 0).mean() < 0.01
 
 
+def test_an_exported_run_predicts_the_same_and_names_no_folder(trained, tmp_path, clip):
+    names = ("fusion", "translator")
+    for stage in names:
+        checkpoint.export(trained / stage, tmp_path / stage)
+    assert {f.name for f in tmp_path.iterdir()} == set(names)
+    files = [f for f in tmp_path.rglob("*") if f.is_file()]
+    assert not any(str(trained).encode() in f.read_bytes() for f in files if f.suffix != ".json")
+    assert not any("training" in f.parts for f in files)
+    found, expected = (
+        vidpred_jax.load(*(folder / stage for stage in names)).predict(clip.frames, horizon=3)
+        for folder in (tmp_path, trained)
+    )
+    np.testing.assert_array_equal(found.frames, expected.frames)
+    with pytest.raises(InputError, match="holds no checkpoint of step 9"):
+        checkpoint.export(trained / "fusion", tmp_path / "other", 9)
+    assert {f.name for f in tmp_path.iterdir()} == set(names)
+
+
+@pytest.mark.parametrize(("weights", "size"), [("sprites", 64), ("real", 128)])
+def test_weights_of_the_package_predict_where_no_run_is(weights, size, tmp_path):
+    """Better than the last frame, on clips they were not trained on: here, a pan over a picture."""
+    predictor = vidpred_jax.load(folder=tmp_path, weights=weights)
+    assert (predictor.height, predictor.width) == (size, size)
+    rng = np.random.default_rng(7)
+    wide = rng.integers(0, 256, (size // 8, size // 4, 3)).astype(np.uint8)
+    wide = cv2.resize(wide, (4 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
+    frames = np.stack([wide[:size, 2 * t : 2 * t + size] for t in range(20)])
+    found = predictor.predict(frames[:16], np.zeros(frames[:16].shape[:3], np.uint8), 4).frames
+    ours, still = (
+        metrics.psnr(pred, frames[16:]).mean() for pred in (found, np.repeat(frames[15:16], 4, 0))
+    )
+    assert ours > still + 2
+
+
 def test_any_number_of_clips_is_predicted_by_few_programs(trained):
     predictor, rng = vidpred_jax.load(folder=trained), np.random.default_rng(0)
     elements = [
@@ -328,7 +364,9 @@ def test_predictor_refusals(trained, clip, tmp_path):
     with pytest.raises(
         InputError, match="no fusion run under .*: train one by python -m vidpred_jax"
     ):
-        vidpred_jax.load(folder=tmp_path)
+        vidpred_jax.load(translator=str(trained / "translator"), folder=tmp_path)
+    with pytest.raises(InputError, match=r"--weights \('moon'\) must be one of real, sprites"):
+        vidpred_jax.load(folder=tmp_path, weights="moon")
     with pytest.raises(InputError, match="holds a translator run; a fusion run is needed"):
         vidpred_jax.load(fusion=str(trained / "translator"), folder=trained)
 

@@ -248,6 +248,27 @@ def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
     return found
 
 
+def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = None) -> list:
+    """Copies what prediction needs of a step into a new run folder; the files written.
+
+    Raises InputError where there is no sound step, OSError where it cannot be written.
+    """
+    read_meta(workdir, step)
+    source = _step_folder(workdir, step)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        target = temporary / FOLDER / source.name
+        ignore = shutil.ignore_patterns("commit_success.txt")  # Of object stores; it names folders.
+        for part in ("inference", "meta"):
+            shutil.copytree(source / part, target / part, ignore=ignore)
+        shutil.copy(source / "_CHECKPOINT_METADATA", target)
+        shutil.copy(pathlib.Path(workdir) / "config.json", temporary)
+        os.replace(temporary, output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return [f for f in output.rglob("*") if f.is_file()]
+
+
 def restore_inference(workdir: str | os.PathLike, shapes: dict, step: int | None = None) -> dict:
     """The `inference` item: {step, ema, batch_stats}, NumPy arrays.
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import pathlib
 import threading
 
 import jax
@@ -23,6 +24,8 @@ from vidpred_jax import (
 from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
+# What comes with the package: trained on real clips (128 x 128), on the demo's sprites (64 x 64).
+WEIGHTS = ("real", "sprites")
 _KEPT = 8  # Compiled programs.
 _A = {"fusion": "a fusion", "translator": "a translator", "accompanying": "an accompanying"}
 
@@ -42,19 +45,32 @@ def load(
     *,
     folder: str | os.PathLike = "runs",
     snap_labels: int | None = None,
+    weights: str = "real",
 ) -> "Predictor":
     """A predictor from run folders; None takes the newest run of that stage under `folder`.
 
-    accompanying: a run of stage 3 that sharpens the frames, or `newest`; None goes without.
-    snap_labels: see `rollout.advance`; None takes the fusion run's. Raises InputError if a run is
-    missing, damaged, of another stage, or if they do not fit.
+    Where neither is named and there is none of either, the weights that come with the package are
+    taken, by the name `weights` in WEIGHTS. accompanying: a run of stage 3 that sharpens the frames,
+    or `newest`; None goes without. snap_labels: see `rollout.advance`; None takes the fusion run's.
+    Raises InputError if a run is missing, damaged, of another stage, or if they do not fit.
     """
+    if fusion is None is translator and not any(
+        runs.newest(stage, folder) for stage in ("fusion", "translator")
+    ):
+        fusion, translator = (bundled(weights) / stage for stage in ("fusion", "translator"))
     fusion_run = _find("fusion", fusion, folder)
     translator_run = _find("translator", translator, folder)
     if accompanying is not None:
         newest = None if accompanying == "newest" else accompanying
         accompanying = _find("accompanying", newest, folder)
     return Predictor(fusion_run, translator_run, snap_labels, accompanying)
+
+
+def bundled(weights: str) -> pathlib.Path:
+    """The folder of weights that come with the package. Raises InputError for an unknown name."""
+    if weights not in WEIGHTS:
+        raise InputError(f"--weights ({weights!r}) must be one of {', '.join(WEIGHTS)}")
+    return pathlib.Path(__file__).parent / "weights" / weights
 
 
 def _find(stage: str, run: str | None, folder) -> str:

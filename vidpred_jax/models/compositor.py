@@ -22,15 +22,15 @@ class Compositor(nn.Module):
     The layers: the newest frame moved along two flows (over 1 and 3 frames, followed back for as
     many frames as are asked for), the same at several blurs, the newest as it is, and the mean of the
     observed frames. A U-Net sees how these differ, how well such guesses would have done a few frames
-    ago, the fusion picture, and how far ahead it is; it gives each pixel its blend and what is added
-    to the flows. So what it must learn is where to trust what, not what things look like: it holds
-    on clips unlike those it was trained on. Far frames become smooth where that is the better guess,
-    and only there.
+    ago, the newest fusion picture, the predicted one, and how far ahead it is; it gives each pixel its
+    blend and what is added to the flows. So what it must learn is where to trust what, not what
+    things look like: it holds on clips unlike those it was trained on. Far frames become smooth where
+    that is the better guess, and only there.
 
     widths: features after each halving. reference_frames: observed frames seen, 9 or more. match:
     levels of the flows' pyramid (`motion.track`). detail: features at full resolution before the
-    last layer. fusion: whether the fusion picture is seen. appearance: whether the net also sees colours
-    and paints a correction.
+    last layer. fusion: whether the predicted fusion picture is seen. appearance: whether the net also
+    sees colours and paints a correction.
     """
 
     widths: tuple[int, ...] = (24, 48, 72, 96)
@@ -71,36 +71,10 @@ class Compositor(nn.Module):
         self.check(h, w)
         every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
         seen = references[..., :3].astype(jnp.float32)
-        newest, mean = seen[:, -1], seen.mean(1)
-        pairs = [(-1 - span, -1) for span in _SPANS] + [(-2 - ago, -1 - ago) for ago in _AGO]
-        before, after = (
-            jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
-        )
-        flow = track(before, after, self.match)
-        missed = jnp.split(_size(after - warp(before, flow)), len(pairs))[: len(_SPANS)]
-        flow = jnp.split(flow, len(pairs))
-        flows = [flow[i] / span for i, span in enumerate(_SPANS)]
-        smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
-        known = [
-            jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None],
-            _size(newest - mean),
-            _size(newest - seen[:, -2]),
-            *missed,
-            *(_size(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
-            *(flow / 8 for flow in flows),
-        ]
-        # What these guesses would have been worth, had they been made some frames ago.
-        for i, ago in enumerate(_AGO, start=len(_SPANS)):
-            path = extrapolate(flow[i], jnp.full((b, 1), float(ago)))[:, 0]
-            known += [
-                _size(newest - warp(seen[:, -1 - ago], path)),
-                _size(newest - seen[:, -1 - ago]),
-            ]
-            known.append((path / ago - flows[0]) / 8)
-        known = every(jnp.concatenate(known, -1))
+        flows, known = _observe(seen, self.match)
+        newest, mean, known = every(seen[:, -1]), every(seen.mean(1)), every(known)
         step = ahead.reshape(b * t, 1, 1, 1)
         paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in flows]
-        newest, mean = every(newest), every(mean)
         moved = [warp(newest, path) for path in paths]
         # What was known where a pixel comes from goes with it.
         given = [known, warp(known, paths[0]), *(path / 32 for path in paths)]
@@ -109,22 +83,21 @@ class Compositor(nn.Module):
         given.append(jnp.broadcast_to(planes, (b * t, h, w, 3)))
         if self.appearance:
             given += [newest, mean, *moved]
+        given.append(every(references[:, -1, ..., 3:]))
         if self.fusion:
-            given += [fusion.reshape(b * t, h, w, 3), every(references[:, -1, ..., 3:])]
+            given.append(fusion.reshape(b * t, h, w, 3))
         x, coarse = self._unet(jnp.concatenate(given, -1).astype(self.dtype))
         turns = Conv(2 * len(paths), (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
         turns = resize(turns.astype(jnp.float32) * jnp.array([h, w] * len(paths)) / 64, h, w)
-        moved = [
-            warp(newest, path + turns[..., 2 * i : 2 * i + 2] * step)
-            for i, path in enumerate(paths)
-        ]
-        layers = [*moved, *(blur(moved[0], sigma) for sigma in (1.5, 4.0, 10.0))]
-        layers += [blur(moved[1], 3.0), newest, blur(newest, 3.0), mean, blur(mean, 4.0)]
+        turns = jnp.split(turns * step, len(paths), -1)
+        first, second = (warp(newest, p + turn) for p, turn in zip(paths, turns, strict=True))
+        layers = [first, second, *(blur(first, sigma) for sigma in (1.5, 4.0, 10.0))]
+        layers += [blur(second, 3.0), newest, blur(newest, 3.0), mean, blur(mean, 4.0)]
         painted = 3 * self.appearance
         x = Conv(len(layers) + painted, (3, 3), dtype=self.dtype, name="blend")(x)
         x = x.astype(jnp.float32)
-        first = _NEAR * jax.nn.one_hot(0, len(layers))
-        gates = jax.nn.softmax(x[..., : len(layers)] + first, -1)
+        gates = x[..., : len(layers)] + _NEAR * jax.nn.one_hot(0, len(layers))
+        gates = jax.nn.softmax(gates, -1)
         frame = sum(gates[..., i : i + 1] * layer for i, layer in enumerate(layers))
         if self.appearance:
             frame += 0.1 * x[..., len(layers) :]
@@ -147,6 +120,35 @@ class Compositor(nn.Module):
         fine = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
         direct = Conv(self.detail, (1, 1), dtype=self.dtype, name="direct")(given)
         return nn.leaky_relu(fine + direct, 0.2), x
+
+
+def _observe(seen: Float[Array, "b n h w 3"], levels: int):
+    """(the newest frame's flows per frame over `_SPANS`, what else is known of its pixels)."""
+    newest, mean = seen[:, -1], seen.mean(1)
+    pairs = [(-1 - span, -1) for span in _SPANS] + [(-2 - ago, -1 - ago) for ago in _AGO]
+    before, after = (
+        jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
+    )
+    flow = track(before, after, levels)
+    missed = jnp.split(_size(after - warp(before, flow)), len(pairs))[: len(_SPANS)]
+    flow = jnp.split(flow, len(pairs))
+    flows = [flow[i] / span for i, span in enumerate(_SPANS)]
+    smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
+    known = [
+        jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None],
+        _size(newest - mean),
+        _size(newest - seen[:, -2]),
+        *missed,
+        *(_size(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
+        *(flow / 8 for flow in flows),
+    ]
+    # What such guesses would have been worth, had they been made some frames ago.
+    for i, ago in enumerate(_AGO, start=len(_SPANS)):
+        past = seen[:, -1 - ago]
+        path = extrapolate(flow[i], jnp.full((len(seen), 1), float(ago)))[:, 0]
+        known += [_size(newest - warp(past, path)), _size(newest - past)]
+        known.append((path / ago - flows[0]) / 8)
+    return flows, jnp.concatenate(known, -1)
 
 
 def _size(x):

@@ -1,0 +1,96 @@
+"""The paper's figure: DAVIS `breakdance`, in-sample as its authors trained, shift 1, 16 frames seen.
+
+The clip alone is the training data, its future included: these runs show what memory can do, and
+their figures belong in no table of held-out clips.
+
+mkdir -p one/frames one/masks
+ln -s DAVIS/JPEGImages/480p/breakdance one/frames/; ln -s DAVIS/Annotations/480p/breakdance one/masks/
+python scripts/prepare.py --input=one/frames --masks=one/masks --num_validation=0 --num_test=0 --name=breakdance
+python -m vidpred_jax.train --config=configs/paper.py:fusion --workdir=runs/paper_fusion
+python -m vidpred_jax.train --config=configs/paper.py:translator --workdir=runs/paper_translator --config.fusion_run=runs/paper_fusion
+python scripts/evaluate.py --data=breakdance --split=train --runs=ours=runs/paper_fusion,runs/paper_translator \
+    --start=10 --stride=1000 --horizon=16 --metrics=psnr,ssim,ssim_paper --reference=CURVES.csv
+
+Presets: `fusion`, `translator` (128 x 128, for 2 CPU cores); `fusion_256`, `translator_256` (the paper's
+size, for a GPU).
+"""  # noqa: E501
+
+from ml_collections import ConfigDict
+
+PRESETS = ("fusion", "translator", "fusion_256", "translator_256")
+
+
+def get_config(preset: str = "fusion") -> ConfigDict:
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+    stage, _, large = preset.partition("_")
+    size = 256 if large else 128
+    config = ConfigDict()
+    config.stage = stage
+    config.seed = 0
+    config.batch_size = 1
+    config.ema_decay = 0.99
+    config.skip_nonfinite = 0
+    config.precision = "tf32" if large else "float32"
+    config.convolutions = "fast"
+    config.log_every = 50
+    config.save_every = 500
+    config.data = dict(
+        name="breakdance",
+        data_dir="data",
+        config="",
+        height=size,
+        width=size,
+        num_frames=32,
+        cache_bytes=2 << 30,
+        augmentation=dict(
+            flip=False, flip_vertical=False, transpose=False, reverse=False, crop=1.0, speeds=(1,)
+        ),
+    )
+    config.optimizer = dict(
+        learning_rate=2e-3,
+        warmup_steps=50,
+        schedule="cosine",
+        b1=0.9,
+        b2=0.99,
+        accumulate=1,
+        clip=1.0,
+    )
+    config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group")
+    config.evaluation = dict(every=1_000_000, clips=0, horizon=16)
+    if stage == "fusion":
+        config.num_steps = 20_000 if large else 800
+        config.self_fed = 8
+        config.data.num_frames = 25
+        config.model = dict(
+            widths=(32, 64, 96),
+            blocks=1,
+            patch=4,
+            time_patch=1,
+            time_strides=(2, 2),
+            shift=1,
+            flows=2,
+            labels=0,
+            outputs=1,
+            norm="group",
+            remat=False,
+        )
+        config.loss = dict(l1=1.0, ssim=0.1, adversarial=0.0, gan="bce")
+    else:
+        config.network = "compositor"
+        config.num_steps = 20_000 if large else 1500
+        config.targets = 6
+        config.nearness = 0.0
+        config.predicted_fraction = 1.0
+        config.fusion_run = ""
+        config.model = dict(
+            widths=(32, 64, 128, 256),
+            norm="group",
+            reference_frames=16,
+            match=5,
+            detail=32,
+            fusion=True,
+            appearance=True,
+        )
+        config.loss = dict(l1=0.0, psnr=1.0, ssim=1.0, adversarial=0.0, gan="bce")
+    return config
