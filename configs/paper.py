@@ -4,7 +4,7 @@ The clip alone is the training data, its future included: these runs show what m
 their figures belong in no table of held-out clips.
 
 mkdir -p one/frames one/masks
-ln -s DAVIS/JPEGImages/480p/breakdance one/frames/; ln -s DAVIS/Annotations/480p/breakdance one/masks/
+ln -sr DAVIS/JPEGImages/480p/breakdance one/frames/; ln -sr DAVIS/Annotations/480p/breakdance one/masks/
 python scripts/prepare.py --input=one/frames --masks=one/masks --num_validation=0 --num_test=0 --name=breakdance
 python -m vidpred_jax.train --config=configs/paper.py:fusion --workdir=runs/paper_fusion
 python -m vidpred_jax.train --config=configs/paper.py:translator --workdir=runs/paper_translator --config.fusion_run=runs/paper_fusion

@@ -43,8 +43,8 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _RUNS = flags.DEFINE_multi_string(
     "runs",
     "newest",
-    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN]; again for another. `newest`: the "
-    "newest runs under runs/, called ours, if there are any; `none`: no run.",
+    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN] or NAME=DIRECT_RUN; again for another. "
+    "`newest`: the newest runs under runs/, called ours, if there are any; `none`: no run.",
 )
 _ACCOMPANYING = flags.DEFINE_string(
     "accompanying", None, "Stage 3 of the newest runs: a run folder, or newest; default none."
@@ -108,7 +108,8 @@ def main(_):
     kept = set(list(dict.fromkeys(clip for clip, _ in places))[: _CLIPS.value or None])
     places = [(clip, begin) for clip, begin in places if clip in kept]
     if not places:
-        raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {length} frames")
+        later = f" from frame {_START.value} on" * bool(_START.value)
+        raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {length} frames{later}")
     _log(f"{len(places)} windows of {len(kept)} clips at {width} x {height}, stride {stride}")
     windows = pipeline.evaluation_windows(
         source,
@@ -259,6 +260,8 @@ def _predictors(loaded, chosen, places, height, width):
     for name, run in loaded.items():
         found[name] = functools.partial(_predict, run)
         if not _staged(run):
+            for method in _SHARPEN.value:
+                found[f"{name}, {method}"] = functools.partial(_sharpened, run, method)
             continue
         if _SNAP.value:
             snapped = predictor.load(
@@ -302,7 +305,9 @@ def _predictors(loaded, chosen, places, height, width):
     found |= naive
     if not found:
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
-    if not loaded and all(metric.field == "fusion" for metric in chosen.values()):
+    if not any(map(_staged, loaded.values())) and all(
+        metric.field == "fusion" for metric in chosen.values()
+    ):
         raise InputError(f"--metrics: {', '.join(chosen)} of fusion pictures need a run")
     return found, sees, tuple(blame + ["copy_last"] * bool(blame and "copy_last" in naive))
 

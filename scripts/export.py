@@ -5,9 +5,7 @@ python scripts/export.py --run=runs/compositor --output=weights/compositor
 The folder is a run as others are for rollout.py and evaluate.py, but training cannot go on from it.
 """
 
-import os
 import pathlib
-import shutil
 
 from absl import flags
 
@@ -26,8 +24,7 @@ def main(_):
     try:
         files = checkpoint.export(_RUN.value, output, _STEP.value)
     except OSError as error:
-        shutil.rmtree(output, ignore_errors=True)
-        raise UserError(f"cannot write {output}: {os.strerror(error.errno)}") from error
+        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
     print(f"wrote {output}: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB")
 
 

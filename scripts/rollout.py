@@ -24,6 +24,7 @@ from vidpred_jax import (
     fusion,
     pipeline,
     predictor,
+    runs,
     segmentation,
     strip,
     summary,
@@ -50,7 +51,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     None,
-    "Without any run: the package's own weights, `real` or `sprites`; real for a video.",
+    "The package's own, `real` or `sprites`, instead of runs; real for a video where there are no runs.",
 )
 _CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; its first.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
@@ -69,7 +70,7 @@ def main(_):
         _TRANSLATOR.value,
         _ACCOMPANYING.value,
         snap_labels=_SNAP.value,
-        weights=_WEIGHTS.value or ("real" if _VIDEO.value else "sprites"),
+        weights=_weights(),
     )
     third = f", stage 3 from {ours.accompanying_run}" if ours.accompanying_run else ""
     print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}{third}", flush=True)
@@ -118,6 +119,15 @@ def main(_):
     print(f"\n{report['windows']} windows of {report['data']} at {ours.width} x {ours.height}")
     print(summary.format_table(found))
     print(f"wrote {output / 'metrics.json'}")
+
+
+def _weights() -> str | None:
+    """Those of the package, where they are asked for or there is no run at all."""
+    stages = ("fusion", "translator")
+    named = _FUSION.value or _TRANSLATOR.value
+    if _WEIGHTS.value or named or any(runs.newest(stage) for stage in stages):
+        return _WEIGHTS.value
+    return "real" if _VIDEO.value else "sprites"
 
 
 def _video_windows(ours):

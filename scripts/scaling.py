@@ -123,6 +123,7 @@ def _count(stage, preset, data_dir) -> dict:
     data = config["data"]
     shape = (local, data["num_frames"], data["height"], data["width"], 3)
     batch = {field: jax.ShapeDtypeStruct(shape, np.uint8) for field in ("frames", "fusion")}
+    lengths = {"length": jax.ShapeDtypeStruct((local,), np.int32)}
     found = {}
 
     def trace(axis_name):
@@ -136,9 +137,9 @@ def _count(stage, preset, data_dir) -> dict:
     with build.numerics(config), convolution.form("native"):
         state = trace(parallel.AXIS)
         axes = [(parallel.AXIS, _PER_HOST.value)]
-        jaxpr = jax.make_jaxpr(found["step"], axis_env=axes)(state, batch)
+        jaxpr = jax.make_jaxpr(found["step"], axis_env=axes)(state, {**batch, **lengths})
         state = trace(None)
-        flops = jax.jit(found["step"]).lower(state, batch).cost_analysis()["flops"]
+        flops = jax.jit(found["step"]).lower(state, {**batch, **lengths}).cost_analysis()["flops"]
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     return {
         "parameters": parameters,

@@ -167,7 +167,7 @@ def test_compositor_starts_as_the_moved_newest_frame():
     ahead = jnp.array([[1.0, 3.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
     variables = jax.tree.map(jnp.zeros_like, variables)
-    variables["params"]["blend"]["bias"] = jnp.zeros(10).at[0].set(30.0)
+    variables["params"]["blend"]["bias"] = jnp.zeros(14).at[0].set(30.0)
     pred = jax.jit(model.apply)(variables, picture, seen, ahead)
     for number, k in enumerate((1, 3)):
         truth = wide[0, :, 15 + k : 47 + k]
@@ -264,7 +264,7 @@ def test_refused_fields(stage, fields, message):
     ("network", "fields", "message"),
     [
         ("gan", {}, r"network \('gan'\) must be one of unet, compositor, pix2pixhd"),
-        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 9 or more"),
+        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 9 to 16"),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("compositor", dict(match=7), r"model.match \(7\) must be 0 or more, .* of 64"),
         ("compositor", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
@@ -280,5 +280,5 @@ def test_refused_fields(stage, fields, message):
 def test_refused_networks(network, fields, message):
     with pytest.raises(InputError, match=message):
         build.make_generator("translator", fields, 32, 32, network=network)
-    with pytest.raises(InputError, match=r"discriminator.scales \(0\) must be 1 or more"):
+    with pytest.raises(InputError, match=r"discriminator.scales \(0\) must be 1 to 8"):
         build.make_discriminator(dict(scales=0))

@@ -114,6 +114,7 @@ def test_tensorboard_shows_what_was_written(tmp_path):
         ("bce", [0.693] * 5, "stalled by step 4: d_loss 0.693, at chance 0.693"),
         ("bce", [0.01] * 5, "won by step 4: d_loss 0.010, at chance 0.693"),
         ("hinge", [1.99] * 5, "stalled by step 4"),
+        ("lsgan", [0.25] * 5, "stalled by step 4: d_loss 0.250, at chance 0.250"),
         ("bce", [0.693] * 4 + [0.5] + [0.693] * 3, None),
         ("bce", [0.3] * 9, None),
     ],

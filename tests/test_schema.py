@@ -18,6 +18,8 @@ _STAGES = ("fusion", "translator", "accompanying")
     [
         *itertools.product(_STAGES, ("smoke", "cpu", "full", "paper")),
         *itertools.product(("compositor", "pix2pixhd", "simvp"), ("smoke", "cpu", "full")),
+        ("compositor", "davis"),
+        *itertools.product(("paper",), ("fusion", "translator", "fusion_256", "translator_256")),
     ],
 )
 def test_presets_hold_every_field(name, preset):

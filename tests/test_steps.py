@@ -277,7 +277,9 @@ def test_optimizer_schedule_and_refusals():
         ValueError, match=r"optimizer.schedule \('step'\) must be 'cosine' or 'const"
     ):
         state.make_optimizer(schedule="step", num_steps=3)
-    with pytest.raises(ValueError, match=r"loss.gan \('wgan'\) must be one of \('bce', 'hinge'\)"):
+    with pytest.raises(
+        ValueError, match=r"loss.gan \('wgan'\) must be one of \('bce', 'hinge', 'lsgan'\)"
+    ):
         steps.LossWeights(gan="wgan")
 
 

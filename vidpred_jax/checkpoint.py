@@ -251,10 +251,21 @@ def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
 def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = None) -> list:
     """Copies what prediction needs of a step into a new run folder; the files written.
 
-    Raises InputError where there is no sound step, OSError where it cannot be written.
+    Folders that its config names are left out. step: None for the newest sound one. Raises
+    InputError where there is none, OSError where it cannot be written.
     """
-    read_meta(workdir, step)
-    source = _step_folder(workdir, step)
+
+    def read(folder):
+        meta = _read_meta(folder)
+        found = _read(folder, inference=ocp.args.StandardRestore())["inference"]
+        _check_digest(meta, "inference", _digest(found))
+        return folder, meta
+
+    source, meta = _newest_sound(workdir, step, read)
+    config = {**meta["config"], "data": {**meta["config"]["data"], "data_dir": "data"}}
+    config |= {field: "" for field in ("fusion_run", "translator_run") if field in config}
+    meta = {**meta, "config": config}
+    meta["digests"] = {**meta.get("digests", {}), "meta": _digest_json(meta)}
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         target = temporary / FOLDER / source.name
@@ -262,7 +273,8 @@ def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = 
         for part in ("inference", "meta"):
             shutil.copytree(source / part, target / part, ignore=ignore)
         shutil.copy(source / "_CHECKPOINT_METADATA", target)
-        shutil.copy(pathlib.Path(workdir) / "config.json", temporary)
+        (target / "meta" / "metadata").write_text(json.dumps(meta))
+        (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         os.replace(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,5 +1,7 @@
 """A run of stage `direct` as a predictor: observed RGB frames in, future RGB frames out, no stages."""
 
+import os
+
 import jax
 import numpy as np
 
@@ -14,11 +16,11 @@ class DirectPredictor:
     Attributes: runs (the one run folder), config, height and width of what it predicts.
     """
 
-    def __init__(self, run: str):
+    def __init__(self, run: str | os.PathLike):
         meta = checkpoint.read_meta(run)
         if meta["stage"] != "direct":
             raise InputError(f"{run!r} holds a {meta['stage']} run; a direct run is needed")
-        self.runs, self.config = [run], meta["config"]
+        self.runs, self.config = [os.fspath(run)], meta["config"]
         schema.check(self.config)
         self.height, self.width = (self.config["data"][side] for side in ("height", "width"))
         self._network, self._variables = experiment.load_generator(run)

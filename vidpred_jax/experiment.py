@@ -76,9 +76,17 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
             snap_labels=snap,
         )
         g_inputs = _translator_inputs(generator, size)
-    least = "min_frames" if data.get("min_frames") and stage == "translator" else "num_frames"
-    if data[least] < needed:
-        raise InputError(f"data.{least} ({data[least]}) must be at least {needed} for this config")
+    if data["num_frames"] < needed:
+        raise InputError(
+            f"data.num_frames ({data['num_frames']}) must be at least {needed} for this config"
+        )
+    least = data.get("min_frames", data["num_frames"])
+    if not needed <= least <= data["num_frames"]:
+        raise InputError(
+            f"data.min_frames ({least}) must be {needed} to data.num_frames ({data['num_frames']})"
+        )
+    if least < data["num_frames"] and stage != "translator":
+        raise InputError(f"data.min_frames ({least}) is for stage translator, not {stage}")
     try:
         weights = steps.LossWeights(**config["loss"])
         tx = state.make_optimizer(num_steps=config["num_steps"], **config["optimizer"])
@@ -103,7 +111,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     )
     horizon = config["evaluation"]["horizon"]
     if stage in ("fusion", "direct"):
-        snap = config["evaluation"].get("snap_labels", 0)
+        snap = config["evaluation"].get("snap_labels", 0) if stage == "fusion" else 0
         predict = make_rollout_predict(generator, horizon, snap, field)
     else:
         predict = make_translator_predict(generator, predictor, horizon, snap)

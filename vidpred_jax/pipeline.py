@@ -183,16 +183,23 @@ def train_batches(
     batch_size is this process's. min_frames: clips of as many are used too; None: num_frames.
     `get_state()` and `set_state()` carry the position.
     """
-    kept = [math.ceil(side / augmentation.crop) for side in (height, width)]
-    prepare = lambda clip: to_batch_element(clip, *kept)
+
+    def prepare(clip):
+        """At the size of which the smallest crop is the model's, but no larger than the clip is."""
+        kept = (
+            max(min(math.ceil(side / augmentation.crop), native), side)
+            for side, native in zip((height, width), clip.frames.shape[1:3], strict=True)
+        )
+        return to_batch_element(clip, *kept)
+
     finish = lambda window: _resize(window, height, width)
     min_frames = min_frames or num_frames
     needed = (min_frames - 1) * min(augmentation.speeds) + 1
     cache = ClipCache(source, prepare, cache_bytes, needed)
     if len(cache) < max(process_count, 1):
         raise InputError(
-            f"the training split holds {len(cache)} clips of {needed} frames or more (windows need "
-            f"{min_frames}) for {process_count} processes; its longest has "
+            f"the training split holds {len(cache)} clips of {needed} frames or more (data.num_frames or "
+            f"data.min_frames is {min_frames}) for {process_count} processes; its longest has "
             f"{max(cache.num_frames, default=0)} frames"
         )
     if len(cache) < len(source):

@@ -39,25 +39,27 @@ class Prediction:
 
 
 def load(
-    fusion: str | None = None,
-    translator: str | None = None,
-    accompanying: str | None = None,
+    fusion: str | os.PathLike | None = None,
+    translator: str | os.PathLike | None = None,
+    accompanying: str | os.PathLike | None = None,
     *,
     folder: str | os.PathLike = "runs",
     snap_labels: int | None = None,
-    weights: str = "real",
+    weights: str | None = None,
 ) -> "Predictor":
     """A predictor from run folders; None takes the newest run of that stage under `folder`.
 
-    Where neither is named and there is none of either, the weights that come with the package are
-    taken, by the name `weights` in WEIGHTS. accompanying: a run of stage 3 that sharpens the frames,
-    or `newest`; None goes without. snap_labels: see `rollout.advance`; None takes the fusion run's.
-    Raises InputError if a run is missing, damaged, of another stage, or if they do not fit.
+    weights: instead of runs, those that come with the package, by their name in WEIGHTS; None takes
+    `real` where no run is named and there is none of either stage. accompanying: a run of stage 3
+    that sharpens the frames, or `newest`; None goes without. snap_labels: see `rollout.advance`;
+    None takes the fusion run's. Raises InputError if a run is missing, damaged, of another stage, or
+    if they do not fit.
     """
-    if fusion is None is translator and not any(
-        runs.newest(stage, folder) for stage in ("fusion", "translator")
-    ):
-        fusion, translator = (bundled(weights) / stage for stage in ("fusion", "translator"))
+    stages = ("fusion", "translator")
+    if weights and (fusion or translator):
+        raise InputError(f"--weights ({weights!r}) are instead of runs; name these or those")
+    if weights or not (fusion or translator or any(runs.newest(s, folder) for s in stages)):
+        fusion, translator = (bundled(weights or "real") / stage for stage in stages)
     fusion_run = _find("fusion", fusion, folder)
     translator_run = _find("translator", translator, folder)
     if accompanying is not None:
@@ -73,7 +75,7 @@ def bundled(weights: str) -> pathlib.Path:
     return pathlib.Path(__file__).parent / "weights" / weights
 
 
-def _find(stage: str, run: str | None, folder) -> str:
+def _find(stage: str, run: str | os.PathLike | None, folder) -> str:
     if run is None:
         run = runs.newest(stage, folder)
         if run is None:

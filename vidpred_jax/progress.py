@@ -90,7 +90,8 @@ class Progress:
 class GanWatch:
     """Warns, once each, of a discriminator that has stalled or has won."""
 
-    _CHANCE = {"bce": math.log(2), "hinge": 2.0}  # d_loss where real and predicted look the same.
+    # d_loss where real and predicted look the same.
+    _CHANCE = {"bce": math.log(2), "hinge": 2.0, "lsgan": 0.25}
     _PATIENCE = 5  # Logged means in a row.
 
     def __init__(self, gan: str, log):

@@ -29,13 +29,17 @@ _FREE = (
 
 
 def newest(stage: str, folder: str | os.PathLike = "runs") -> str | None:
-    """The run of a stage under `folder` whose newest checkpoint is the latest, or None."""
+    """The run of a stage under `folder` whose newest checkpoint is the latest, or None.
+
+    Baselines (`pix2pixhd`) are taken only where they are named.
+    """
     found = []
     for config in pathlib.Path(folder).glob("*/config.json"):
         run = config.parent
         try:
-            found_stage = json.loads(config.read_text())["stage"]
-        except (ValueError, LookupError, TypeError, RecursionError, OSError):
+            values = json.loads(config.read_text())
+            found_stage = values["stage"] if values.get("network") != "pix2pixhd" else None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError):
             continue
         if found_stage == stage and checkpoint.steps(run):
             newest_step = run / checkpoint.FOLDER / str(checkpoint.steps(run)[-1])

@@ -187,8 +187,8 @@ def make_train_step(
             condition,
             pair,
             mutable=["batch_stats"],
+            method="activations",
         )
-        scales = scales if isinstance(scales, list) else [[scales]]
         g_loss = d_loss = matching = 0.0
         for *features, logits in scales:
             real, fake = jnp.split(logits, 2)

@@ -93,5 +93,5 @@ def load(fusion_run: str, translator_run: str) -> Frozen:
         {"fusion": fusion_variables["params"], "translator": variables},
         height,
         width,
-        metas["fusion"]["config"]["evaluation"]["snap_labels"],
+        metas["fusion"]["config"]["evaluation"].get("snap_labels", 0),
     )

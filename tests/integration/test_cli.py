@@ -237,7 +237,8 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
             2,
             "input folder 'nowhere' does not exist",
         ),
-        ((*evaluate, "--runs=a=b"), 2, "--runs=a=b must be NAME=FUSION_RUN,TRANSLATOR_RUN"),
+        ((*evaluate, "--runs=a="), 2, "--runs=a= must be NAME=FUSION_RUN,TRANSLATOR_RUN"),
+        ((*evaluate, "--runs=a=b"), 2, "run 'b' holds no checkpoint"),
         (
             (*evaluate, "--runs=none", "--resolution=axb"),
             2,

@@ -10,9 +10,12 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
 from vidpred_jax.models.motion import blur, check_levels, extrapolate, resize, track, warp
+from vidpred_jax.types import CONTEXT
 
 _SPANS = (1, 3)  # Frames between the newest and those that its flows are found against.
 _AGO = (3, 7)  # How many frames ago guesses are made again, to see what they were worth.
+# In pixels. What stands still is blurred further: far ahead that is the best guess of many clips.
+_MOVED_BLURS, _STILL_BLURS = (1.5, 4.0, 10.0), (3.0, 8.0, 16.0)
 _NEAR = 2.0  # What the gate of the layer moved by the first flow starts ahead.
 
 
@@ -20,14 +23,14 @@ class Compositor(nn.Module):
     """Fusion picture -> RGB frame, both in [-1, 1], as a softmax blend of layers a clip brings itself.
 
     The layers: the newest frame moved along two flows (over 1 and 3 frames, followed back for as
-    many frames as are asked for), the same at several blurs, the newest as it is, and the mean of the
-    observed frames. A U-Net sees how these differ, how well such guesses would have done a few frames
+    many frames as are asked for), the newest as it is, and the mean of the observed frames, each also at
+    several blurs. A U-Net sees how these differ, how well such guesses would have done a few frames
     ago, the newest fusion picture, the predicted one, and how far ahead it is; it gives each pixel its
     blend and what is added to the flows. So what it must learn is where to trust what, not what
     things look like: it holds on clips unlike those it was trained on. Far frames become smooth where
     that is the better guess, and only there.
 
-    widths: features after each halving. reference_frames: observed frames seen, 9 or more. match:
+    widths: features after each halving. reference_frames: observed frames seen, 9 to 16. match:
     levels of the flows' pyramid (`motion.track`). detail: features at full resolution before the
     last layer. fusion: whether the predicted fusion picture is seen. appearance: whether the net also
     sees colours and paints a correction.
@@ -46,13 +49,16 @@ class Compositor(nn.Module):
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""
         if self.norm not in FUSION_NORMS:
             raise ValueError(f"model.norm ({self.norm!r}) must be one of {FUSION_NORMS}")
-        for field, least in (
-            ("reference_frames", max(max(_SPANS) + 1, max(_AGO) + 2)),
-            ("match", 1),
-            ("detail", 1),
+        least = max(max(_SPANS) + 1, max(_AGO) + 2)
+        for field, low, high in (
+            ("reference_frames", least, CONTEXT),
+            ("match", 1, 16),
+            ("detail", 1, 1024),
         ):
-            if getattr(self, field) < least:
-                raise ValueError(f"model.{field} ({getattr(self, field)}) must be {least} or more")
+            if not low <= getattr(self, field) <= high:
+                raise ValueError(f"model.{field} ({getattr(self, field)}) must be {low} to {high}")
+        if not self.widths:
+            raise ValueError("model.widths () must hold one number or more")
         check_levels(self.match, height, width, "model.match")
         space = 2 ** len(self.widths)
         if height % space or width % space:
@@ -72,7 +78,11 @@ class Compositor(nn.Module):
         every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
         seen = references[..., :3].astype(jnp.float32)
         flows, known = _observe(seen, self.match)
-        newest, mean, known = every(seen[:, -1]), every(seen.mean(1)), every(known)
+        still = [
+            x for x in (seen[:, -1], seen.mean(1)) for x in (x, *(blur(x, s) for s in _STILL_BLURS))
+        ]
+        still, known = [*map(every, still)], every(known)
+        newest, mean = still[0], still[1 + len(_STILL_BLURS)]
         step = ahead.reshape(b * t, 1, 1, 1)
         paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in flows]
         moved = [warp(newest, path) for path in paths]
@@ -91,8 +101,8 @@ class Compositor(nn.Module):
         turns = resize(turns.astype(jnp.float32) * jnp.array([h, w] * len(paths)) / 64, h, w)
         turns = jnp.split(turns * step, len(paths), -1)
         first, second = (warp(newest, p + turn) for p, turn in zip(paths, turns, strict=True))
-        layers = [first, second, *(blur(first, sigma) for sigma in (1.5, 4.0, 10.0))]
-        layers += [blur(second, 3.0), newest, blur(newest, 3.0), mean, blur(mean, 4.0)]
+        layers = [first, second, *(blur(first, sigma) for sigma in _MOVED_BLURS)]
+        layers += [blur(second, 3.0), *still]
         painted = 3 * self.appearance
         x = Conv(len(layers) + painted, (3, 3), dtype=self.dtype, name="blend")(x)
         x = x.astype(jnp.float32)

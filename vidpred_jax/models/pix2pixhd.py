@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.translator import PatchDiscriminator
+from vidpred_jax.types import CONTEXT
 
 
 class Pix2PixHD(nn.Module):
@@ -37,6 +38,10 @@ class Pix2PixHD(nn.Module):
         if self.width < 1 or not 0 <= self.levels <= 8:
             raise ValueError(
                 f"model.width ({self.width}) must be 1 or more, model.levels ({self.levels}) 0 to 8"
+            )
+        if not 0 <= self.reference_frames <= CONTEXT:
+            raise ValueError(
+                f"model.reference_frames ({self.reference_frames}) must be 0 to {CONTEXT}"
             )
         space = 2**self.levels
         if height % space or width % space:
@@ -86,8 +91,8 @@ class MultiScaleDiscriminator(nn.Module):
 
     def check(self) -> None:
         """Raises ValueError if a field has no meaning."""
-        if self.scales < 1:
-            raise ValueError(f"discriminator.scales ({self.scales}) must be 1 or more")
+        if not 1 <= self.scales <= 8:
+            raise ValueError(f"discriminator.scales ({self.scales}) must be 1 to 8")
         self._patches(0, parent=None).check()
 
     def _patches(self, scale, **fields):
@@ -96,15 +101,18 @@ class MultiScaleDiscriminator(nn.Module):
             self.widths, self.last_width, self.norm, self.axis_name, self.dtype, name=name, **fields
         )
 
+    def __call__(self, condition, frame, train: bool = True):
+        return self.activations(condition, frame, train)
+
     @nn.compact
-    def __call__(
+    def activations(
         self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
     ) -> list[list[jax.Array]]:
-        """For each scale the activations of every layer, logits (b, h', w') last."""
+        """For each scale what every layer gives, logits (b, h', w') last."""
         found = []
         for scale in range(self.scales):
             if scale:
                 half = lambda x: nn.avg_pool(x, (3, 3), (2, 2), "SAME", count_include_pad=False)
                 condition, frame = half(condition), half(frame)
-            found.append(self._patches(scale).activations(condition, frame, train))
+            found += self._patches(scale).activations(condition, frame, train)
         return found

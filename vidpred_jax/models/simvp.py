@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
+from vidpred_jax.types import CONTEXT
 
 
 class SimVP(nn.Module):
@@ -26,7 +27,7 @@ class SimVP(nn.Module):
     hidden: int = 256
     blocks: int = 4
     norm: str = "group"
-    context: int = 16
+    context: int = CONTEXT
     dtype: Any = jnp.float32
 
     @property
@@ -42,6 +43,8 @@ class SimVP(nn.Module):
             raise ValueError(f"model.norm ({self.norm!r}) must be one of {FUSION_NORMS}")
         if not self.strides or not set(self.strides) <= {1, 2}:
             raise ValueError(f"model.strides {self.strides} must be one or more of 1 and 2")
+        if self.context != CONTEXT:
+            raise ValueError(f"model.context ({self.context}) must be {CONTEXT}")
         space = 2 ** sum(stride == 2 for stride in self.strides)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")

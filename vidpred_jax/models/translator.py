@@ -11,6 +11,7 @@ from vidpred_jax.fusion import decode
 from vidpred_jax.models.accompanying import Stack
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.motion import add_to_first, check_levels, composite, match, resize, warp
+from vidpred_jax.types import CONTEXT
 
 _STACK_WIDTH = 24  # Features of each stage of an accompanying stack.
 
@@ -58,6 +59,10 @@ class Generator(nn.Module):
         for field in ("reference_frames", "flows", "label_colors", "detail"):
             if getattr(self, field) < 0:
                 raise ValueError(f"model.{field} ({getattr(self, field)}) must be 0 or more")
+        if self.reference_frames > CONTEXT:
+            raise ValueError(
+                f"model.reference_frames ({self.reference_frames}) must be at most {CONTEXT}"
+            )
         if self.flows and not self.reference_frames:
             raise ValueError(
                 f"model.flows ({self.flows}) needs model.reference_frames of 1 or more"
@@ -190,11 +195,11 @@ class PatchDiscriminator(nn.Module):
     def __call__(
         self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
     ) -> Float[Array, "b _ _"]:
-        return self.activations(condition, frame, train)[-1]
+        return self.activations(condition, frame, train)[0][-1]
 
     @nn.compact
-    def activations(self, condition, frame, train: bool = True) -> list[jax.Array]:
-        """Of every layer, the logits (b, h', w') last."""
+    def activations(self, condition, frame, train: bool = True) -> list[list[jax.Array]]:
+        """For its one scale what every layer gives, logits (b, h', w') last."""
         x, found = jnp.concatenate([condition, frame], -1).astype(self.dtype), []
         for level, features in enumerate((*self.widths, self.last_width)):
             stride = 2 if level < len(self.widths) else 1
@@ -204,4 +209,4 @@ class PatchDiscriminator(nn.Module):
             x = nn.leaky_relu(x, 0.2)
             found.append(x)
         logits = Conv(1, (3, 3), dtype=self.dtype, name="logits")(x)[..., 0]
-        return [*found, logits.astype(jnp.float32)]
+        return [[*found, logits.astype(jnp.float32)]]
