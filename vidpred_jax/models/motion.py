@@ -28,6 +28,15 @@ def match(
     motions of 2**levels - 1 pixels. Pictures in [-1, 1]; no gradient. After the pyramids and cost
     volumes of Sun et al. 2018, without their network. The size must pass `check_levels`.
     """
+
+    def improve(previous, newest, flow):
+        return flow + _match_nearby(warp(previous, flow), newest)
+
+    return _coarse_to_fine(previous, newest, levels, improve)
+
+
+def _coarse_to_fine(previous, newest, levels, improve):
+    """A flow from zero on, by `improve(previous, newest, flow)` at each level of a pyramid."""
     pyramid = [(previous, newest)]
     for _ in range(levels - 1):
         pyramid.append(tuple(map(_halve, pyramid[-1])))
@@ -37,7 +46,7 @@ def match(
         size = previous.shape[1:3]
         if flow.shape[1:3] != size:
             flow = 2 * resize(flow, *size)
-        flow += _match_nearby(warp(previous, flow), newest)
+        flow = improve(previous, newest, flow)
     return jax.lax.stop_gradient(flow)
 
 
@@ -89,21 +98,16 @@ def track(
     Least squares over Gaussian windows, coarse to fine (Lucas and Kanade 1981), reweighed against
     outliers and drawn to the mean of its surroundings. `iterations` at each level; no gradient.
     """
-    pyramid = [(previous, newest)]
-    for _ in range(levels - 1):
-        pyramid.append(tuple(map(_halve, pyramid[-1])))
-    b, h, w, _ = pyramid[-1][0].shape
-    flow = jnp.zeros((b, h, w, 2))
-    for previous, newest in reversed(pyramid):
-        size = previous.shape[1:3]
-        if flow.shape[1:3] != size:
-            flow = 2 * resize(flow, *size)
+
+    def improve(previous, newest, flow):
         for _ in range(iterations):
-            flow = _improve(previous, newest, flow)
-    return jax.lax.stop_gradient(flow)
+            flow = _least_squares(previous, newest, flow)
+        return flow
+
+    return _coarse_to_fine(previous, newest, levels, improve)
 
 
-def _improve(previous, newest, flow):
+def _least_squares(previous, newest, flow):
     """One Gauss-Newton step of every window's flow."""
     moved = warp(previous, flow)
     error = newest - moved
