@@ -69,7 +69,7 @@ def get_config(preset: str = "") -> ConfigDict:
     )
     config.evaluation = dict(every=450, clips=16, horizon=32, stride=0)
     if preset == "smoke":
-        config.update(num_steps=4, log_every=2, save_every=2, targets=2)
+        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, targets=2)
         config.data.update(config="tiny", height=32, width=32)
         config.model.update(widths=(8, 8), match=3, detail=4)
         config.evaluation.update(every=4, clips=2)

@@ -101,7 +101,8 @@ def test_fusion_overfits_one_batch(batch):
 
 
 def test_translator_overfits_one_batch(batch):
-    still = {k: np.repeat(v[:2, :1], 20, 1) for k, v in batch.items()}
+    still = {k: np.repeat(batch[k][:2, :1], 20, 1) for k in ("frames", "fusion")}
+    still["length"] = np.full(2, 20, np.int32)
     model = Generator((16, 32), 0.0, "group")
     discriminator = PatchDiscriminator((4,), 4, norm="none")
     frame = jnp.zeros((1, 16, 16, 3))

@@ -449,6 +449,7 @@ def test_presets_trace(stage, preset, data_dir):
     data = config["data"]
     shape = (config["batch_size"], data["num_frames"], data["height"], data["width"], 3)
     batch = {field: jax.ShapeDtypeStruct(shape, np.uint8) for field in ("frames", "fusion")}
+    batch["length"] = jax.ShapeDtypeStruct(shape[:1], np.int32)
     after, metrics = jax.eval_shape(found["step"], first, batch)
     chex.assert_trees_all_equal_shapes_and_dtypes(first, after)
     assert {"l1", "loss", "grad_norm"} <= set(metrics)

@@ -17,10 +17,11 @@ class DirectPredictor:
     """
 
     def __init__(self, run: str | os.PathLike):
+        run = os.fspath(run)
         meta = checkpoint.read_meta(run)
         if meta["stage"] != "direct":
             raise InputError(f"{run!r} holds a {meta['stage']} run; a direct run is needed")
-        self.runs, self.config = [os.fspath(run)], meta["config"]
+        self.runs, self.config = [run], meta["config"]
         schema.check(self.config)
         self.height, self.width = (self.config["data"][side] for side in ("height", "width"))
         self._network, self._variables = experiment.load_generator(run)
