@@ -167,7 +167,7 @@ def test_compositor_starts_as_the_moved_newest_frame():
     ahead = jnp.array([[1.0, 3.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
     variables = jax.tree.map(jnp.zeros_like, variables)
-    variables["params"]["blend"]["bias"] = jnp.zeros(14).at[0].set(30.0)
+    variables["params"]["blend"]["bias"] = jnp.zeros(16).at[0].set(30.0)
     pred = jax.jit(model.apply)(variables, picture, seen, ahead)
     for number, k in enumerate((1, 3)):
         truth = wide[0, :, 15 + k : 47 + k]

@@ -117,3 +117,37 @@ def test_composite_blends_by_softmax():
     chex.assert_trees_all_close(
         motion.composite(source, [picture], gates, flow), jnp.zeros((1, 4, 4, 3))
     )
+
+
+def test_blend_and_warp_have_the_gradients_of_their_plain_forms():
+    gates, *layers = (
+        jax.random.normal(jax.random.key(i), (2, 9, 7, 4 if i == 0 else 3)) for i in range(5)
+    )
+    target, flow = layers.pop(), 3 * layers[0][..., :2]  # Some of it leads outside.
+
+    def plain_blend(gates, layers):
+        return sum(
+            share[..., None] * layer
+            for share, layer in zip(jnp.moveaxis(jax.nn.softmax(gates), -1, 0), layers, strict=True)
+        )
+
+    def plain_warp(picture, flow):
+        y = jnp.clip(jnp.arange(9.0)[:, None] + flow[..., 0], 0, 8)
+        x = jnp.clip(jnp.arange(7.0) + flow[..., 1], 0, 6)
+        # Bilinear weights of every pixel of the picture.
+        rows = jnp.maximum(0, 1 - jnp.abs(y[..., None] - jnp.arange(9)))
+        columns = jnp.maximum(0, 1 - jnp.abs(x[..., None] - jnp.arange(7)))
+        return jnp.einsum("byxh,byxw,bhwc->byxc", rows, columns, picture)
+
+    for fast, plain, args in (
+        (motion.blend, plain_blend, (gates[..., :3], layers[:3])),
+        (motion.warp, plain_warp, (layers[1], flow)),
+    ):
+        found, wanted = (
+            jax.value_and_grad(lambda *x, form=form: jnp.square(form(*x) - target).sum(), (0, 1))(
+                *args
+            )
+            for form in (fast, plain)
+        )
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from vidpred_jax import baselines, evaluate, pipeline, report
+from vidpred_jax import baselines, evaluate, pipeline, report, video_io
 from vidpred_jax.types import InputError
 
 CHROMIUM = next(
@@ -43,7 +43,7 @@ def written(tmp_path_factory, clip):
 def test_files(written):
     names = {path.name for path in written.iterdir()}
     curves = {f"{m}.png" for m in ("psnr", "ssim", "ssim_paper", "edge_f1", "blame")}
-    assert names == {"per_step.csv", "summary.json", "index.html", *curves}
+    assert names == {"per_step.csv", "summary.json", "index.html", "strips", *curves}
     rows = list(csv.DictReader((written / "per_step.csv").open()))
     assert tuple(rows[0]) == report.CSV_COLUMNS
     assert len(rows) == 8 * (3 * 3 + 1)  # Fusion metrics for ours alone.
@@ -54,6 +54,23 @@ def test_files(written):
     steps = [float(row["mean"]) for row in blur]
     assert steps == summary["predictors"]["blur"]["ssim"]["per_step"]
     assert all(float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in blur)
+
+
+def test_strips_show_the_newest_frame_then_truth_ours_and_the_best_naive(written, clip):
+    assert {p.name for p in (written / "strips").iterdir()} == {"a <b>_00000.png", "c_00000.png"}
+    picture = video_io.read_image(written / "strips" / "c_00000.png")
+    frames = pipeline.to_batch_element(clip, 64, 64)["frames"]
+    side, columns, top = 128, 4, 18  # Steps 0, 1, 4 and 8.
+    assert picture.shape[0] == top + 3 * side and picture.shape[1] > columns * side
+    left = picture.shape[1] - columns * side
+    for column, number in enumerate((15, 16, 19, 23)):
+        place = slice(left + column * side, left + (column + 1) * side, 2)
+        truth, ours = (
+            picture[top : top + side : 2, place],
+            picture[top + side : top + 2 * side : 2, place],
+        )
+        np.testing.assert_array_equal(truth, frames[number])
+        np.testing.assert_array_equal(ours, frames[number])
 
 
 def test_metrics_that_no_stage_shares_make_no_figure_of_blame(tmp_path):

@@ -80,10 +80,13 @@ def _label_scores(pictures: Float[Array, "*b h w 3"], num_labels: int) -> Float[
     white = 1 - colors
     length = np.square(white).sum(-1)
     # Squared distances but for what all labels share, by products with (3, k) matrices: fast.
-    along = pictures @ white.T - (colors * white).sum(-1)
+    products = pictures @ np.concatenate([white, colors]).T
+    along = products[..., :num_labels] - (colors * white).sum(-1)
     share = jnp.clip(along / length, 0, 1)
     distance = (
-        np.square(colors).sum(-1) - 2 * pictures @ colors.T + share * (share * length - 2 * along)
+        np.square(colors).sum(-1)
+        - 2 * products[..., num_labels:]
+        + share * (share * length - 2 * along)
     )
     return jax.nn.one_hot(jnp.argmin(distance, -1), num_labels)
 
@@ -97,7 +100,8 @@ def decode(
     non-edge pixels in the 5 x 5 neighbourhood. Elsewhere it is the nearest of the first
     `num_labels` palette colours and their mixtures with white: a faint edge is no label.
     """
-    edges = pictures.min(-1) > EDGE_THRESHOLD
+    red, green, blue = (pictures[..., i] for i in range(3))
+    edges = jnp.minimum(jnp.minimum(red, green), blue) > EDGE_THRESHOLD
     scores = _label_scores(pictures, num_labels) * ~edges[..., None]
     height, width = pictures.shape[-3:-1]
     votes = jnp.einsum("yh,xw,...hwk->...yxk", _box(height), _box(width), scores)
@@ -106,9 +110,12 @@ def decode(
 
 def snap(pictures: Float[Array, "*b h w 3"], num_labels: int = 4) -> Float[Array, "*b h w 3"]:
     """The clean fusion picture nearest to a predicted one: edges binary, colours of the palette."""
-    edges, labels = decode(pictures, num_labels)
-    colors = to_float(jnp.asarray(PALETTE[:num_labels]))
-    return jnp.where(edges[..., None], 1.0, colors[labels])
+    return recolor(*decode(pictures, num_labels))
+
+
+def recolor(edges: Bool[Array, "*b h w"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b h w 3"]:
+    """The fusion picture in [-1, 1] of what `decode` finds; there is no gradient."""
+    return jnp.where(edges[..., None], 1.0, to_float(jnp.asarray(PALETTE))[labels])
 
 
 @functools.lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""An evaluation as files: `per_step.csv`, `summary.json`, curves and a page (`page.py`)."""
+"""An evaluation as files: `per_step.csv`, `summary.json`, curves, strips and a page (`page.py`)."""
 
 import csv
 import io
@@ -8,8 +8,8 @@ import pathlib
 
 import numpy as np
 
-from vidpred_jax import evaluate, page, video_io
-from vidpred_jax.summary import summarize
+from vidpred_jax import evaluate, external, page, strip, video_io
+from vidpred_jax.summary import SHOWN_STEPS, summarize
 from vidpred_jax.types import InputError
 
 CSV_COLUMNS = ("predictor", "metric", "step", "mean", "low", "high", "n_clips", "n_windows")
@@ -45,8 +45,21 @@ def write(
     for name, png in figures.items():
         with video_io.atomic(folder / f"{name}.png") as path:
             pathlib.Path(path).write_bytes(png)
+    for entry in table.shown:
+        name = external.window_name(entry["clip"], entry["start"])
+        video_io.write_image(folder / "strips" / f"{name}.png", _strip(entry, found, naive))
     video_io.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
     return summary
+
+
+def _strip(entry, found, naive) -> np.ndarray:
+    """A shown window: the newest frame, then truth, predictors and the best naive one at a few steps."""
+    predictions = entry["predictions"]
+    best = [name for name in predictions if name in naive and "psnr" in found[name]]
+    best = sorted(best, key=lambda name: found[name]["psnr"]["mean"])[-1:]
+    rows = [("truth", entry["truth"])]
+    rows += [(name, x) for name, x in predictions.items() if name not in naive or name in best]
+    return strip.draw(rows, SHOWN_STEPS, entry["context"][-1])
 
 
 def _csv(found, counts) -> str:

@@ -82,12 +82,14 @@ def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
             done = jax.vmap(lambda k: jax.random.randint(k, (), 0, self_fed + 1))(keys)
             apply = functools.partial(model.apply, {"params": jax.lax.stop_gradient(g_params)})
 
-            def feed(window, i):
-                fed = rollout.advance(apply, window, shift)[0]
-                return jnp.where((i < done)[:, None, None, None, None], fed, window), None
+            def feed(window, _):
+                return rollout.advance(apply, window, shift)
 
-            window, _ = jax.lax.scan(feed, window, jnp.arange(self_fed))
-            window = jax.lax.stop_gradient(window)
+            _, fed = jax.lax.scan(feed, window, length=self_fed)
+            fed = fed.swapaxes(0, 1).reshape(b, shift * self_fed, *video.shape[2:])
+            history = jnp.concatenate([window, fed], 1)
+            newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
+            window = jax.lax.stop_gradient(newest(history, shift * done))
         pred = model.apply({"params": g_params}, window)
         first = shift * (1 + done) + context - model.outputs
         target = jax.vmap(lambda v, i: jax.lax.dynamic_slice_in_dim(v, i, model.outputs))(

@@ -9,20 +9,31 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
-from vidpred_jax.models.motion import blur, check_levels, extrapolate, resize, track, warp
+from vidpred_jax.models.motion import (
+    blend,
+    blur,
+    check_levels,
+    extrapolate,
+    resize,
+    sum_channels,
+    track,
+    warp,
+)
 from vidpred_jax.types import CONTEXT
 
-_SPANS = (1, 3)  # Frames between the newest and those that its flows are found against.
+_SPANS = (1, 3, 6)  # Frames between the newest and those that its flows are found against.
 _AGO = (3, 7)  # How many frames ago guesses are made again, to see what they were worth.
 # In pixels. What stands still is blurred further: far ahead that is the best guess of many clips.
-_MOVED_BLURS, _STILL_BLURS = (1.5, 4.0, 10.0), (3.0, 8.0, 16.0)
+# Long spans know the motion that lasts, short ones the next frame.
+_MOVED_BLURS = ((0, 1.5), (1, 1.5), (1, 4.0), (2, 3.0), (2, 10.0))
+_STILL_BLURS = (3.0, 8.0, 16.0)
 _NEAR = 2.0  # What the gate of the layer moved by the first flow starts ahead.
 
 
 class Compositor(nn.Module):
     """Fusion picture -> RGB frame, both in [-1, 1], as a softmax blend of layers a clip brings itself.
 
-    The layers: the newest frame moved along two flows (over 1 and 3 frames, followed back for as
+    The layers: the newest frame moved along three flows (over 1, 3 and 6 frames, followed back for as
     many frames as are asked for), the newest as it is, and the mean of the observed frames, each also at
     several blurs. A U-Net sees how these differ, how well such guesses would have done a few frames
     ago, the newest fusion picture, the predicted one, and how far ahead it is; it gives each pixel its
@@ -100,15 +111,13 @@ class Compositor(nn.Module):
         turns = Conv(2 * len(paths), (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
         turns = resize(turns.astype(jnp.float32) * jnp.array([h, w] * len(paths)) / 64, h, w)
         turns = jnp.split(turns * step, len(paths), -1)
-        first, second = (warp(newest, p + turn) for p, turn in zip(paths, turns, strict=True))
-        layers = [first, second, *(blur(first, sigma) for sigma in _MOVED_BLURS)]
-        layers += [blur(second, 3.0), *still]
+        moved = [warp(newest, p + turn) for p, turn in zip(paths, turns, strict=True)]
+        layers = [*moved, *(blur(moved[i], sigma) for i, sigma in _MOVED_BLURS), *still]
         painted = 3 * self.appearance
         x = Conv(len(layers) + painted, (3, 3), dtype=self.dtype, name="blend")(x)
         x = x.astype(jnp.float32)
         gates = x[..., : len(layers)] + _NEAR * jax.nn.one_hot(0, len(layers))
-        gates = jax.nn.softmax(gates, -1)
-        frame = sum(gates[..., i : i + 1] * layer for i, layer in enumerate(layers))
+        frame = blend(gates, layers)
         if self.appearance:
             frame += 0.1 * x[..., len(layers) :]
         return frame.reshape(b, t, h, w, 3)
@@ -163,4 +172,4 @@ def _observe(seen: Float[Array, "b n h w 3"], levels: int):
 
 def _size(x):
     """Mean absolute value over channels."""
-    return jnp.abs(x).mean(-1, keepdims=True)
+    return sum_channels(jnp.abs(x)) / x.shape[-1]

@@ -112,9 +112,10 @@ def _least_squares(previous, newest, flow):
     moved = warp(previous, flow)
     error = newest - moved
     dy, dx = _slopes((newest + moved) / 2)
-    weight = jax.lax.rsqrt(jnp.square(error).mean(-1) + _TRACK_NOISE**2)
+    mean = lambda x: sum_channels(x) / x.shape[-1]
+    weight = jax.lax.rsqrt(mean(jnp.square(error)) + _TRACK_NOISE**2)
     products = (dy * dy, dx * dx, dy * dx, dy * error, dx * error)
-    sums = jnp.stack([weight * p.mean(-1) for p in products], -1)
+    sums = weight * jnp.concatenate([mean(product) for product in products], -1)
     yy, xx, yx, ye, xe = jnp.moveaxis(blur(sums, _TRACK_WINDOW), -1, 0)
     pull = _TRACK_DAMPING * (blur(flow, 2 * _TRACK_WINDOW) - flow)
     yy, xx, ye, xe = yy + _TRACK_DAMPING, xx + _TRACK_DAMPING, ye + pull[..., 0], xe + pull[..., 1]
@@ -174,32 +175,111 @@ def composite(
     compositing masks of Finn et al. 2016.
     """
     moved = [warp(source, motion[..., i : i + 2]) for i in range(0, motion.shape[-1], 2)]
-    weights = jax.nn.softmax(gates, -1)
-    # A sum over an axis of so few would take XLA:CPU ten times as long.
-    return sum(weights[..., i : i + 1] * layer for i, layer in enumerate([*moved, *painted]))
+    return blend(gates, [*moved, *painted])
 
 
+@jax.custom_vjp
+def blend(
+    gates: Float[Array, "b h w k"], layers: Sequence[Float[Array, "b h w c"]]
+) -> Float[Array, "b h w c"]:
+    """The k layers, each weighed by its place in a softmax over `gates`.
+
+    Written out for each layer, forward and backward: XLA:CPU takes several times as long for sums over
+    axes of so few.
+    """
+    return _weighted(_shares(gates), layers)
+
+
+def _shares(gates):
+    """The softmax over k, a plane (b, h, w, 1) for each."""
+    powers = jnp.exp(gates - functools.reduce(jnp.maximum, _planes(gates)))
+    one = 1 / sum(_planes(powers))
+    return [power * one for power in _planes(powers)]
+
+
+def _planes(x):
+    return [x[..., i : i + 1] for i in range(x.shape[-1])]
+
+
+def _weighted(shares, layers):
+    return sum(share * layer for share, layer in zip(shares, layers, strict=True))
+
+
+def _blend_forward(gates, layers):
+    shares = jnp.concatenate(_shares(gates), -1)
+    return _weighted(_planes(shares), layers), (shares, layers)
+
+
+def _blend_backward(residuals, g):
+    shares, layers = residuals
+    shares = _planes(shares)
+    worth = [sum_channels(g * layer) for layer in layers]
+    mean = _weighted(shares, worth)
+    gates = [share * (each - mean) for share, each in zip(shares, worth, strict=True)]
+    return jnp.concatenate(gates, -1), [share * g for share in shares]
+
+
+def sum_channels(x):
+    """As x.sum(-1, keepdims=True); see `blend`."""
+    return sum(_planes(x))
+
+
+blend.defvjp(_blend_forward, _blend_backward)
+
+
+@jax.custom_vjp
 def warp(
     picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]
 ) -> Float[Array, "b h w c"]:
     """Backward warp: out(y, x) = picture((y, x) + flow(y, x)), bilinear, border replicated.
 
-    The gradient reaches the flow and the picture.
+    The gradient reaches the flow and the picture; that of a flow that leads outside is zero.
     """
-    _, height, width, _ = picture.shape
-    y = jnp.clip(jnp.arange(height)[:, None] + flow[..., 0], 0, height - 1)
-    x = jnp.clip(jnp.arange(width) + flow[..., 1], 0, width - 1)
-    top = jnp.clip(jnp.floor(y), 0, max(height - 2, 0)).astype(jnp.int32)
-    left = jnp.clip(jnp.floor(x), 0, max(width - 2, 0)).astype(jnp.int32)
-    dy, dx = (y - top)[..., None], (x - left)[..., None]
+    return _warp_forward(picture, flow)[0]
 
-    def at(rows, columns):
-        gather = jax.vmap(lambda image, r, c: image[r, c])
-        return gather(picture, jnp.minimum(rows, height - 1), jnp.minimum(columns, width - 1))
 
-    upper = at(top, left) * (1 - dx) + at(top, left + 1) * dx
-    lower = at(top + 1, left) * (1 - dx) + at(top + 1, left + 1) * dx
-    return upper * (1 - dy) + lower * dy
+def _warp_forward(picture, flow):
+    places, (dy, dx), _ = _source(flow)
+    (a, b), (c, d) = _corners(picture, places)
+    upper, lower = a * (1 - dx) + b * dx, c * (1 - dx) + d * dx
+    return upper * (1 - dy) + lower * dy, (picture, flow)
+
+
+def _warp_backward(residuals, g):
+    picture, flow = residuals
+    places, (dy, dx), inside = _source(flow)
+    (a, b), (c, d) = _corners(picture, places)
+    down = sum_channels(g * ((c - a) * (1 - dx) + (d - b) * dx))
+    right = sum_channels(g * ((b - a) * (1 - dy) + (d - c) * dy))
+    shares = ((1 - dy) * (1 - dx), (1 - dy) * dx), (dy * (1 - dx), dy * dx)
+    _, spread = jax.vjp(lambda picture: _corners(picture, places), picture)
+    (picture_gradient,) = spread(tuple(tuple(g * share for share in row) for row in shares))
+    return picture_gradient, jnp.concatenate([down, right], -1) * inside
+
+
+def _source(flow):
+    """Where pixels come from: (the upper left pixel there (b, h, w), counted over the whole batch, how
+    far it is from there down and right (b, h, w, 1), whether the flow leads inside (b, h, w, 2)).
+    """
+    n, height, width, _ = flow.shape
+    here = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
+    last = jnp.array([height - 1, width - 1])
+    there = here + flow
+    source = jnp.clip(there, 0, last)
+    first = jnp.clip(jnp.floor(source), 0, jnp.maximum(last - 1, 0))
+    top, left = first[..., 0].astype(jnp.int32), first[..., 1].astype(jnp.int32)
+    places = (jnp.arange(n)[:, None, None] * height + top) * width + left
+    return places, jnp.split(source - first, 2, -1), (there >= 0) & (there <= last)
+
+
+def _corners(picture, places):
+    """The pixels at `places`, to their right, below and below right of them, two rows of two."""
+    pixels, width = picture.reshape(-1, picture.shape[-1]), picture.shape[2]
+    at = lambda move: jnp.take(pixels, places + move, axis=0, mode="clip")
+    return (at(0), at(1)), (at(width), at(width + 1))
+
+
+warp.defvjp(_warp_forward, _warp_backward)
 
 
 def resize(flow: Float[Array, "b _ _ k"], height: int, width: int) -> Float[Array, "b h w k"]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.fusion import decode, snap
+from vidpred_jax.fusion import PALETTE, decode, to_float
 from vidpred_jax.models import convolution
 
 _SEEN = (-7, -5, -3, -1)  # Input pictures whose labels tell an object's velocity.
@@ -32,7 +32,8 @@ class ObjectMotion(nn.Module):
         """features: at 1/n of the clip's resolution."""
         b, _, h, w, _ = clip.shape
         seen = clip[:, jnp.array(_SEEN)].astype(jnp.float32)
-        masks = jax.nn.one_hot(decode(seen, self.labels)[1], self.labels)
+        edges, labels = decode(seen, self.labels)
+        masks = jax.nn.one_hot(labels, self.labels)
         centers, size = _centers(masks[..., 1:])
         velocity = _slope(centers, size)
         masks, center, size = masks[:, -1], centers[:, -1], size[:, -1]
@@ -50,7 +51,7 @@ class ObjectMotion(nn.Module):
         turn = turn.reshape(b, self.labels - 1, self.outputs, 2)
         path = (velocity[:, :, None] + turn * extent / 64) * ahead
         # Snapped: what is carried keeps its outline, and leaves nothing of it behind.
-        return _carry(snap(seen[:, -1], self.labels), masks, path)
+        return _carry(edges[:, -1], masks, path)
 
 
 def _centers(masks):
@@ -72,20 +73,29 @@ def _slope(centers, size):
     return jnp.where(spread > 1, 1 / jnp.maximum(spread, 1.0), 0.0)[..., None] * slope.sum(1)
 
 
-def _carry(picture, masks, path):
-    """The picture (b, h, w, 3) with objects moved along path (b, k, t, 2): (b, t, h, w, 3).
+def _carry(edges, masks, path):
+    """Clean fusion pictures (b, t, h, w, 3) whose objects are moved along path (b, k, t, 2).
 
-    masks: (b, h, w, k + 1), background first. Where an object was and none comes, it is black.
+    edges: (b, h, w). masks: (b, h, w, k + 1), background first. Where an object was and none comes,
+    it is black.
     """
-    light = picture[..., None, :] * masks[..., None] + masks[..., None]  # Above black, per label.
-    layers = jnp.concatenate([light, masks[..., None]], -1)
-    rows = _shift(path[..., 0], picture.shape[1])
-    columns = _shift(path[..., 1], picture.shape[2])
-    moved = jnp.einsum("bktyh,bhwkc,bktxw->bktyxc", rows, layers[..., 1:, :], columns)
-    shown = light[..., 0, :][:, None]
-    for label in range(path.shape[1]):
-        shown = shown * (1 - moved[:, label, ..., 3:]) + moved[:, label, ..., :3]
-    return shown - 1
+    colors = to_float(jnp.asarray(PALETTE[: masks.shape[-1]])) + 1  # Above black.
+    white = masks * edges[..., None]
+    layers = jnp.stack([masks - white, white], 3)[..., 1:].transpose(0, 4, 1, 3, 2)
+    rows = _shift(path[..., 0], masks.shape[1])
+    columns = _shift(path[..., 1], masks.shape[2])
+    # In this order neither product needs its arguments rearranged.
+    moved = jnp.einsum("bktyh,bkhcw->bktycw", rows, layers)
+    plain, edge = jnp.moveaxis(jnp.einsum("bktycw,bktxw->bktycx", moved, columns), -2, 0)
+    still = masks[..., 0] - white[..., 0]
+    channels = []
+    for channel in range(3):
+        shown = (still * colors[0, channel] + 2 * white[..., 0])[:, None]
+        for label in range(path.shape[1]):
+            light = plain[:, label] * colors[label + 1, channel] + 2 * edge[:, label]
+            shown = shown * (1 - plain[:, label] - edge[:, label]) + light
+        channels.append(shown)
+    return jnp.stack(channels, -1) - 1
 
 
 def _shift(offset, size):
