@@ -21,14 +21,13 @@ import vidpred_jax
 from vidpred_jax import (
     baselines,
     cli,
-    direct,
     evaluate,
     external,
+    measured,
     metrics,
     pipeline,
     predictor,
     report,
-    runs,
     sharpening,
     summary,
     video_io,
@@ -78,7 +77,9 @@ _PROTOCOL = flags.DEFINE_enum(
     "block: windows side by side; paper: a window at every frame. Only unseen frames count.",
 )
 _HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames to predict.", 1)
-_CONTEXT = flags.DEFINE_integer("context", CONTEXT, "Observed frames; runs need 16.", 2)
+_CONTEXT = flags.DEFINE_integer(
+    "context", CONTEXT, "Observed frames; to runs, which need 16, 9 to 15 are mirrored in time.", 2
+)
 _RESOLUTION = flags.DEFINE_string("resolution", None, "HEIGHTxWIDTH or SIDE; the runs', else 128.")
 _STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the protocol's.", 1)
 _START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
@@ -96,8 +97,12 @@ def main(_):
     output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
     video_io.check_writable(output)
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
-    loaded = _load_runs()
-    height, width = _resolution(loaded)
+    loaded = measured.load(_RUNS.value, _ACCOMPANYING.value, _log)
+    if loaded and not measured.LEAST_CONTEXT <= _CONTEXT.value <= CONTEXT:
+        raise InputError(
+            f"--context={_CONTEXT.value}: runs need {measured.LEAST_CONTEXT} to {CONTEXT}; add --runs=none"
+        )
+    height, width = measured.common_size(loaded, _RESOLUTION.value)
     chosen = _metrics(height, width)
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
@@ -140,7 +145,9 @@ def main(_):
     about = {
         "data": f"{_DATA.value} {_SPLIT.value}",
         "table": _table_kind(loaded),
-        "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen, {_HORIZON.value} predicted, "
+        "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen"
+        f"{' (mirrored in time to 16 for runs)' * (_CONTEXT.value < CONTEXT and bool(loaded))}, "
+        f"{_HORIZON.value} predicted, "
         f"windows every {stride} frames from {_START.value} on; means over a clip's windows, then over "
         "clips",
         "height": height,
@@ -182,65 +189,6 @@ def _log(line):
     print(line, flush=True)
 
 
-def _load_runs() -> dict:
-    loaded = {}
-    for text in _RUNS.value:
-        if text == "none":
-            continue
-        name, equals, pair = ("ours", "=", "") if text == "newest" else text.partition("=")
-        if name in loaded or name == "truth":
-            raise InputError(f"--runs={text}: a predictor called {name!r} is there already")
-        if text == "newest":
-            if all(runs.newest(stage, "runs") for stage in ("fusion", "translator")):
-                loaded["ours"] = predictor.load(accompanying=_ACCOMPANYING.value)
-            else:
-                _log("no runs of both stages under runs/: naive predictors alone")
-            continue
-        parts = pair.split(",")
-        if not (equals and name and len(parts) in (1, 2, 3) and all(parts)):
-            raise InputError(
-                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN], "
-                "NAME=DIRECT_RUN, newest or none"
-            )
-        one = len(parts) == 1
-        loaded[name] = direct.DirectPredictor(*parts) if one else predictor.load(*parts)
-    if _ACCOMPANYING.value and not any(
-        _staged(run) and run.accompanying_run for run in loaded.values()
-    ):
-        raise InputError(
-            f"--accompanying={_ACCOMPANYING.value} goes with the newest runs; other runs take theirs as "
-            "the third part of --runs"
-        )
-    if loaded and _CONTEXT.value != CONTEXT:
-        raise InputError(f"--context={_CONTEXT.value}: runs need {CONTEXT}; add --runs=none")
-    return loaded
-
-
-def _staged(run) -> bool:
-    """Whether it predicts fusion pictures and translates them."""
-    return isinstance(run, predictor.Predictor)
-
-
-def _resolution(loaded) -> tuple[int, int]:
-    sizes = {name: (run.height, run.width) for name, run in loaded.items()}
-    asked = None
-    if _RESOLUTION.value:
-        sides = _RESOLUTION.value.split("x")
-        if len(sides) > 2 or not all(s.isdigit() and int(s) >= 11 for s in sides):
-            raise InputError(
-                f"--resolution={_RESOLUTION.value} must be HEIGHTxWIDTH or SIDE, 11 or more"
-            )
-        asked = int(sides[0]), int(sides[-1])
-    size = asked or next(iter(sizes.values()), (128, 128))
-    for name, found in sizes.items():
-        if found != size:
-            raise InputError(
-                f"run {name!r} predicts {found[0]} x {found[1]}, not {size[0]} x {size[1]}; change "
-                "--resolution or --runs"
-            )
-    return size
-
-
 def _metrics(height, width) -> dict:
     names = _METRICS.value
     if not names or names == ["all"]:
@@ -259,7 +207,7 @@ def _predictors(loaded, chosen, places, height, width):
             raise InputError(f"--sharpen: {method!r} is not one of {known}")
     for name, run in loaded.items():
         found[name] = functools.partial(_predict, run)
-        if not _staged(run):
+        if not measured.is_staged(run):
             for method in _SHARPEN.value:
                 found[f"{name}, {method}"] = functools.partial(_sharpened, run, method)
             continue
@@ -276,7 +224,7 @@ def _predictors(loaded, chosen, places, height, width):
             found[f"{name}, {method}"] = functools.partial(_sharpened, plain, method)
         if _BLAME.value:
             truth = f"{name}, true fusion"
-            found[truth] = lambda seen, run=run: {"frames": run.translate_batch(seen)}
+            found[truth] = functools.partial(_translate, run)
             sees[truth] = ("fusion",)
             without = [f"{name}, without accompanying"] * bool(run.accompanying_run)
             blame += [name, *without, *[f"{name}, snapped"] * bool(_SNAP.value), truth]
@@ -297,7 +245,7 @@ def _predictors(loaded, chosen, places, height, width):
     if clash:
         raise InputError(f"two predictors are called {clash.pop()!r}")
     if (
-        any(map(_staged, loaded.values())) and "copy_last" in naive
+        any(map(measured.is_staged, loaded.values())) and "copy_last" in naive
     ):  # In fusion pictures as well, beside stage 1.
         still = baselines.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
         frames = naive["copy_last"]
@@ -305,7 +253,7 @@ def _predictors(loaded, chosen, places, height, width):
     found |= naive
     if not found:
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
-    if not any(map(_staged, loaded.values())) and all(
+    if not any(map(measured.is_staged, loaded.values())) and all(
         metric.field == "fusion" for metric in chosen.values()
     ):
         raise InputError(f"--metrics: {', '.join(chosen)} of fusion pictures need a run")
@@ -313,8 +261,13 @@ def _predictors(loaded, chosen, places, height, width):
 
 
 def _predict(run, seen):
+    seen = measured.fill_context(seen, _CONTEXT.value)
     pictures, frames = run.predict_batch(seen, _HORIZON.value)
     return {"frames": frames, **({} if pictures is None else {"fusion": pictures})}
+
+
+def _translate(run, seen):
+    return {"frames": run.translate_batch(measured.fill_context(seen, _CONTEXT.value))}
 
 
 def _sharpened(run, method, seen):

@@ -126,6 +126,16 @@ def test_evaluation_of_runs_baselines_and_another_system(runs, data_dir, tmp_pat
     for metric in ("psnr", "ssim"):
         values = (r["predictors"]["ours"][metric]["per_step"] for r in (report, summary))
         np.testing.assert_allclose(*values, atol=2e-4)
+    # Fewer observed frames, as the protocols of moving digits have them.
+    succeed(
+        *("scripts/evaluate.py", *data, pair, f"--output={output}", "--context=10", "--horizon=10"),
+        "--metrics=mse_openstl,ssim",
+    )
+    summary = json.loads((output / "summary.json").read_text())
+    assert (
+        summary["steps"] == 10 and "10 frames seen (mirrored in time to 16" in summary["protocol"]
+    )
+    assert {"ours", "ours, true fusion"} <= set(summary["predictors"])
 
 
 def test_sharpened_rollout_evaluation_and_ablation(runs, data_dir, tmp_path):
@@ -245,7 +255,7 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
             "--resolution=axb must be HEIGHTxWIDTH",
         ),
         ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, not 64 x 64"),
-        ((*evaluate, pair, "--context=8"), 2, "--context=8: runs need 16"),
+        ((*evaluate, pair, "--context=8"), 2, "--context=8: runs need 9 to 16"),
         (
             (*evaluate, pair, "--accompanying=newest"),
             2,

@@ -100,9 +100,8 @@ def track(
     """
 
     def improve(previous, newest, flow):
-        for _ in range(iterations):
-            flow = _least_squares(previous, newest, flow)
-        return flow
+        step = lambda _, flow: _least_squares(previous, newest, flow)
+        return jax.lax.fori_loop(0, iterations, step, flow)
 
     return _coarse_to_fine(previous, newest, levels, improve)
 
@@ -154,11 +153,16 @@ def extrapolate(
     every = lambda x: jnp.repeat(x, t, 0)
     ahead = jnp.minimum(ahead, most).reshape(b * t, 1, 1, 1)
     power = resize(flow, h // coarse, w // coarse) / coarse
-    small, total = every(power), jnp.zeros((b * t, *power.shape[1:]))
-    for bit in range(most.bit_length()):
+    small = every(power)
+
+    # A loop, since XLA:CPU would merge the steps and compute each a hundred times over.
+    def double(bit, flows):
+        power, total = flows
         reached = every(power) + warp(total, every(power))
         total = jnp.where(ahead.astype(jnp.int32) >> bit & 1, reached, total)
-        power = power + warp(power, power)
+        return power + warp(power, power), total
+
+    _, total = jax.lax.fori_loop(0, most.bit_length(), double, (power, jnp.zeros_like(small)))
     turns = resize(total - ahead * small, h, w) * coarse
     return (ahead * every(flow) + turns).reshape(b, t, h, w, 2)
 
