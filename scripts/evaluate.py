@@ -22,8 +22,8 @@ from vidpred_jax import (
     baselines,
     cli,
     evaluate,
+    evaluated_runs,
     external,
-    measured,
     metrics,
     pipeline,
     predictor,
@@ -85,7 +85,7 @@ _STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the
 _START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
 _BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once.", 1)
-_SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page.", 0)
+_SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page and to draw as strips.", 0)
 _REFERENCE = flags.DEFINE_string("reference", None, "CSV of published curves to draw beside ours.")
 _SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this sequence.")
 _EXPORT = flags.DEFINE_string("export", None, "Only write each window's frames as npz, here.")
@@ -97,12 +97,13 @@ def main(_):
     output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
     video_io.check_writable(output)
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
-    loaded = measured.load(_RUNS.value, _ACCOMPANYING.value, _log)
-    if loaded and not measured.LEAST_CONTEXT <= _CONTEXT.value <= CONTEXT:
+    loaded = evaluated_runs.load(_RUNS.value, _ACCOMPANYING.value, _log)
+    if loaded and not evaluated_runs.LEAST_CONTEXT <= _CONTEXT.value <= CONTEXT:
         raise InputError(
-            f"--context={_CONTEXT.value}: runs need {measured.LEAST_CONTEXT} to {CONTEXT}; add --runs=none"
+            f"--context={_CONTEXT.value}: runs need {evaluated_runs.LEAST_CONTEXT} to {CONTEXT}; "
+            "add --runs=none"
         )
-    height, width = measured.common_size(loaded, _RESOLUTION.value)
+    height, width = evaluated_runs.common_size(loaded, _RESOLUTION.value)
     chosen = _metrics(height, width)
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
@@ -182,7 +183,7 @@ def main(_):
             f"FVD {name} {found['value']:.1f} ({found['num_real']} real, "
             f"{found['num_predicted']} predicted videos of {found['num_frames']} frames, no context)"
         )
-    print(f"wrote {output / 'index.html'}, per_step.csv, summary.json and curves")
+    print(f"wrote {output / 'index.html'}, per_step.csv, summary.json, curves and strips")
 
 
 def _log(line):
@@ -207,7 +208,7 @@ def _predictors(loaded, chosen, places, height, width):
             raise InputError(f"--sharpen: {method!r} is not one of {known}")
     for name, run in loaded.items():
         found[name] = functools.partial(_predict, run)
-        if not measured.is_staged(run):
+        if not evaluated_runs.is_staged(run):
             for method in _SHARPEN.value:
                 found[f"{name}, {method}"] = functools.partial(_sharpened, run, method)
             continue
@@ -245,7 +246,7 @@ def _predictors(loaded, chosen, places, height, width):
     if clash:
         raise InputError(f"two predictors are called {clash.pop()!r}")
     if (
-        any(map(measured.is_staged, loaded.values())) and "copy_last" in naive
+        any(map(evaluated_runs.is_staged, loaded.values())) and "copy_last" in naive
     ):  # In fusion pictures as well, beside stage 1.
         still = baselines.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
         frames = naive["copy_last"]
@@ -253,7 +254,7 @@ def _predictors(loaded, chosen, places, height, width):
     found |= naive
     if not found:
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
-    if not any(map(measured.is_staged, loaded.values())) and all(
+    if not any(map(evaluated_runs.is_staged, loaded.values())) and all(
         metric.field == "fusion" for metric in chosen.values()
     ):
         raise InputError(f"--metrics: {', '.join(chosen)} of fusion pictures need a run")
@@ -261,13 +262,13 @@ def _predictors(loaded, chosen, places, height, width):
 
 
 def _predict(run, seen):
-    seen = measured.fill_context(seen, _CONTEXT.value)
+    seen = evaluated_runs.fill_context(seen, _CONTEXT.value)
     pictures, frames = run.predict_batch(seen, _HORIZON.value)
     return {"frames": frames, **({} if pictures is None else {"fusion": pictures})}
 
 
 def _translate(run, seen):
-    return {"frames": run.translate_batch(measured.fill_context(seen, _CONTEXT.value))}
+    return {"frames": run.translate_batch(evaluated_runs.fill_context(seen, _CONTEXT.value))}
 
 
 def _sharpened(run, method, seen):

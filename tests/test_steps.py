@@ -173,7 +173,7 @@ def test_targets_follow_the_window(batch):
 
     class Spy(UNet3d):
         def apply(self, variables, x):
-            return x[:, -4:]  # Copy-last of four frames.
+            return x[:, -4:] + 0.01  # Copy-last of four frames, with a mark for each time.
 
     spy = Spy(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, outputs=4)
     forward = steps.fusion_forward(spy, self_fed=2)
@@ -181,13 +181,15 @@ def test_targets_follow_the_window(batch):
     for number in range(6):
         out = forward({}, first, batch, jax.random.key(number), None)
         video = fusion.to_float(batch["fusion"])
-        chex.assert_trees_all_close(out.pred, video[:, 12:16])  # Fed with itself, it never moves.
         for i in range(8):
             fed = [
                 n for n in range(3) if (out.target[i] == video[i, 16 + 4 * n : 20 + 4 * n]).all()
             ]
             seen += fed
             assert len(fed) == 1
+            last = video[i, 12:16] + 0.01 * fed[0]  # Fed with itself, it never moves.
+            chex.assert_trees_all_close(out.condition[i, 0], last[-1], atol=1e-5)
+            chex.assert_trees_all_close(out.pred[i], last + 0.01, atol=1e-5)
     assert set(seen) == {0, 1, 2}
 
 

@@ -110,11 +110,7 @@ def decode(
 
 def snap(pictures: Float[Array, "*b h w 3"], num_labels: int = 4) -> Float[Array, "*b h w 3"]:
     """The clean fusion picture nearest to a predicted one: edges binary, colours of the palette."""
-    return recolor(*decode(pictures, num_labels))
-
-
-def recolor(edges: Bool[Array, "*b h w"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b h w 3"]:
-    """The fusion picture in [-1, 1] of what `decode` finds; there is no gradient."""
+    edges, labels = decode(pictures, num_labels)
     return jnp.where(edges[..., None], 1.0, to_float(jnp.asarray(PALETTE))[labels])
 
 

@@ -10,7 +10,7 @@ import tempfile
 
 import numpy as np
 
-from vidpred_jax import evaluate, video_io
+from vidpred_jax import evaluate, strip, video_io
 from vidpred_jax.summary import SHOWN_STEPS
 
 _FPS = 8.0
@@ -131,9 +131,7 @@ def _clip(entry, naive) -> str:
 
 
 def _video(name, frames, figures, kind) -> str:
-    frames = np.asarray(frames)
-    if frames.dtype != np.uint8:
-        frames = frames.round().clip(0, 255).astype(np.uint8)
+    frames = strip.to_pixels(frames)
     scale = max(1, -(-128 // frames.shape[1]))  # Small frames as blocks: the codec blurs pixels.
     frames = frames.repeat(scale, 1).repeat(scale, 2)
     with tempfile.TemporaryDirectory() as folder:

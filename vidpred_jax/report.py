@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from vidpred_jax import evaluate, external, page, strip, video_io
+from vidpred_jax import evaluate, external, metrics, page, strip, video_io
 from vidpred_jax.summary import SHOWN_STEPS, summarize
 from vidpred_jax.types import InputError
 
@@ -45,21 +45,28 @@ def write(
     for name, png in figures.items():
         with video_io.atomic(folder / f"{name}.png") as path:
             pathlib.Path(path).write_bytes(png)
+    video_io.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
+    for stale in (folder / "strips").glob("*.png"):
+        stale.unlink()
     for entry in table.shown:
         name = external.window_name(entry["clip"], entry["start"])
-        video_io.write_image(folder / "strips" / f"{name}.png", _strip(entry, found, naive))
-    video_io.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
+        video_io.write_image(folder / "strips" / f"{name}.png", _strip(entry, naive))
     return summary
 
 
-def _strip(entry, found, naive) -> np.ndarray:
-    """A shown window: the newest frame, then truth, predictors and the best naive one at a few steps."""
-    predictions = entry["predictions"]
-    best = [name for name in predictions if name in naive and "psnr" in found[name]]
-    best = sorted(best, key=lambda name: found[name]["psnr"]["mean"])[-1:]
-    rows = [("truth", entry["truth"])]
-    rows += [(name, x) for name, x in predictions.items() if name not in naive or name in best]
-    return strip.draw(rows, SHOWN_STEPS, entry["context"][-1])
+def _strip(entry, naive) -> np.ndarray:
+    """A shown window: the newest frame, then truth, the predictors and the naive one with the best
+    PSNR here, at a few steps.
+    """
+    videos = {name: strip.to_pixels(frames) for name, frames in entry["predictions"].items()}
+    worth = {
+        name: float(metrics.psnr(frames[None], entry["truth"][None]).mean())
+        for name, frames in videos.items()
+        if name in naive
+    }
+    best = max(worth, key=worth.get, default=None)
+    rows = [(name, frames) for name, frames in videos.items() if name not in worth or name == best]
+    return strip.draw([("truth", entry["truth"]), *rows], SHOWN_STEPS, entry["context"][-1])
 
 
 def _csv(found, counts) -> str:

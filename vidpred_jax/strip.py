@@ -5,6 +5,13 @@ import numpy as np
 
 DEFAULT_STEPS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 _MARGIN, _HEADER = 84, 18
+_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.38, 1)
+
+
+def to_pixels(frames) -> np.ndarray:
+    """Frames in 0..255 of any type as uint8, rounded and clipped."""
+    frames = np.asarray(frames)
+    return frames if frames.dtype == np.uint8 else frames.round().clip(0, 255).astype(np.uint8)
 
 
 def draw(
@@ -23,15 +30,14 @@ def draw(
     # Small frames are enlarged so that pixels can be seen.
     scale = max(1, 128 // height)
     height, width = height * scale, width * scale
-    picture = np.full(
-        (_HEADER + len(rows) * height, _MARGIN + len(steps) * width, 3), 255, np.uint8
-    )
+    margin = max(_MARGIN, *(cv2.getTextSize(name, *_FONT)[0][0] + 8 for name, _ in rows))
+    picture = np.full((_HEADER + len(rows) * height, margin + len(steps) * width, 3), 255, np.uint8)
     for column, step in enumerate(steps):
-        _write(picture, f"t+{step}", (_MARGIN + column * width + 4, 13))
+        _write(picture, f"t+{step}", (margin + column * width + 4, 13))
         for row, (_, frames) in enumerate(rows):
             frame = frames[step - 1] if step else newest
             frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_NEAREST)
-            top, left = _HEADER + row * height, _MARGIN + column * width
+            top, left = _HEADER + row * height, margin + column * width
             picture[top : top + height, left : left + width] = frame
     for row, (name, _) in enumerate(rows):
         _write(picture, name, (3, _HEADER + row * height + height // 2))
@@ -39,4 +45,5 @@ def draw(
 
 
 def _write(picture, text, place):
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
+    font, scale, thickness = _FONT
+    cv2.putText(picture, text, place, font, scale, (0, 0, 0), thickness, cv2.LINE_AA)

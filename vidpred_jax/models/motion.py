@@ -182,14 +182,22 @@ def composite(
     return blend(gates, [*moved, *painted])
 
 
+def sum_channels(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
+    """As x.sum(-1, keepdims=True): over so few, XLA:CPU's own takes several times as long."""
+    return sum(_planes(x))
+
+
+def _planes(x):
+    return [x[..., i : i + 1] for i in range(x.shape[-1])]
+
+
 @jax.custom_vjp
 def blend(
-    gates: Float[Array, "b h w k"], layers: Sequence[Float[Array, "b h w c"]]
+    gates: Float[Array, "b h w k"], layers: list[Float[Array, "b h w c"]]
 ) -> Float[Array, "b h w c"]:
-    """The k layers, each weighed by its place in a softmax over `gates`.
+    """The k layers, each weighed by its place in a softmax over `gates`; reverse mode alone.
 
-    Written out for each layer, forward and backward: XLA:CPU takes several times as long for sums over
-    axes of so few.
+    Written out for each layer, forward and backward, as `sum_channels` is.
     """
     return _weighted(_shares(gates), layers)
 
@@ -199,10 +207,6 @@ def _shares(gates):
     powers = jnp.exp(gates - functools.reduce(jnp.maximum, _planes(gates)))
     one = 1 / sum(_planes(powers))
     return [power * one for power in _planes(powers)]
-
-
-def _planes(x):
-    return [x[..., i : i + 1] for i in range(x.shape[-1])]
 
 
 def _weighted(shares, layers):
@@ -220,12 +224,9 @@ def _blend_backward(residuals, g):
     worth = [sum_channels(g * layer) for layer in layers]
     mean = _weighted(shares, worth)
     gates = [share * (each - mean) for share, each in zip(shares, worth, strict=True)]
-    return jnp.concatenate(gates, -1), [share * g for share in shares]
-
-
-def sum_channels(x):
-    """As x.sum(-1, keepdims=True); see `blend`."""
-    return sum(_planes(x))
+    gates = jnp.concatenate(gates, -1).astype(shares[0].dtype)
+    moved = zip(shares, layers, strict=True)
+    return gates, [(share * g).astype(layer.dtype) for share, layer in moved]
 
 
 blend.defvjp(_blend_forward, _blend_backward)
@@ -237,7 +238,8 @@ def warp(
 ) -> Float[Array, "b h w c"]:
     """Backward warp: out(y, x) = picture((y, x) + flow(y, x)), bilinear, border replicated.
 
-    The gradient reaches the flow and the picture; that of a flow that leads outside is zero.
+    The gradient reaches the flow and the picture, in reverse mode; that of a flow that leads outside
+    is zero.
     """
     return _warp_forward(picture, flow)[0]
 
@@ -257,8 +259,8 @@ def _warp_backward(residuals, g):
     right = sum_channels(g * ((b - a) * (1 - dy) + (d - c) * dy))
     shares = ((1 - dy) * (1 - dx), (1 - dy) * dx), (dy * (1 - dx), dy * dx)
     _, spread = jax.vjp(lambda picture: _corners(picture, places), picture)
-    (picture_gradient,) = spread(tuple(tuple(g * share for share in row) for row in shares))
-    return picture_gradient, jnp.concatenate([down, right], -1) * inside
+    given = tuple(tuple((g * share).astype(picture.dtype) for share in row) for row in shares)
+    return *spread(given), (jnp.concatenate([down, right], -1) * inside).astype(flow.dtype)
 
 
 def _source(flow):
@@ -278,9 +280,11 @@ def _source(flow):
 
 def _corners(picture, places):
     """The pixels at `places`, to their right, below and below right of them, two rows of two."""
-    pixels, width = picture.reshape(-1, picture.shape[-1]), picture.shape[2]
+    _, height, width, channels = picture.shape
+    right, below = int(width > 1), width * (height > 1)  # Else the pixel itself.
+    pixels = picture.reshape(-1, channels)
     at = lambda move: jnp.take(pixels, places + move, axis=0, mode="clip")
-    return (at(0), at(1)), (at(width), at(width + 1))
+    return (at(0), at(right)), (at(below), at(below + right))
 
 
 warp.defvjp(_warp_forward, _warp_backward)

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from vidpred_jax import measured
+from vidpred_jax import evaluated_runs
 from vidpred_jax.types import InputError
 
 
 def test_a_context_of_ten_frames_is_mirrored_to_sixteen():
     frames = np.arange(14, dtype=np.uint8).reshape(14, 1, 1, 1)  # Ten observed, four of the future.
-    (element,) = measured.fill_context([{"clip": "a", "start": 0, "frames": frames}], 10)
+    (element,) = evaluated_runs.fill_context([{"clip": "a", "start": 0, "frames": frames}], 10)
     order = [6, 5, 4, 3, 2, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
     assert element["frames"].ravel().tolist() == order and element["clip"] == "a"
-    (least,) = measured.fill_context([{"frames": frames[:9]}], measured.LEAST_CONTEXT)
+    (least,) = evaluated_runs.fill_context([{"frames": frames[:9]}], evaluated_runs.LEAST_CONTEXT)
     assert len(least["frames"]) == 16
     whole = [{"frames": np.zeros((16, 1, 1, 1), np.uint8)}]
-    assert measured.fill_context(whole, 16) is whole
+    assert evaluated_runs.fill_context(whole, 16) is whole
 
 
 class _Run:
@@ -24,8 +24,8 @@ class _Run:
 
 
 def test_sizes_of_runs():
-    assert measured.common_size({}, None) == (128, 128)
-    assert measured.common_size({}, "32x64") == (32, 64)
-    assert measured.common_size({"a": _Run(64, 32)}, None) == (64, 32)
+    assert evaluated_runs.common_size({}, None) == (128, 128)
+    assert evaluated_runs.common_size({}, "32x64") == (32, 64)
+    assert evaluated_runs.common_size({"a": _Run(64, 32)}, None) == (64, 32)
     with pytest.raises(InputError, match="run 'b' predicts 64 x 64, not 32 x 32"):
-        measured.common_size({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
+        evaluated_runs.common_size({"a": _Run(32, 32), "b": _Run(64, 64)}, None)

@@ -55,7 +55,7 @@ def common_size(loaded: dict, asked: str | None) -> tuple[int, int]:
     size = next(iter(sizes.values()), DEFAULT_SIZE)
     if asked:
         sides = asked.split("x")
-        if len(sides) > 2 or not all(s.isdigit() and int(s) >= 11 for s in sides):
+        if len(sides) > 2 or not all(s.isdecimal() and int(s) >= 11 for s in sides):
             raise InputError(f"--resolution={asked} must be HEIGHTxWIDTH or SIDE, 11 or more")
         size = int(sides[0]), int(sides[-1])
     for name, found in sizes.items():
