@@ -1,4 +1,4 @@
-"""Matching, moving and blending pictures, by hand and against known motions."""
+"""Flows found between pictures, and how they go on, against known motions."""
 
 import chex
 import cv2
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.models import motion
+from vidpred_jax.models import motion, warping
 
 
 def texture(size, seed=0):
@@ -37,7 +37,7 @@ def test_match_of_two_motions_predicts_the_next_picture():
         )
 
     flow = motion.match(at(0), at(1), 3)
-    moved = motion.warp(at(1), flow)
+    moved = warping.warp(at(1), flow)
     error, still = (jnp.abs(x - at(2))[0, 8:-8, 8:-8].mean() for x in (moved, at(1)))
     assert error < 0.2 * still
 
@@ -64,7 +64,7 @@ def test_match_has_no_gradient_and_refuses_odd_sizes():
 @pytest.mark.parametrize(("levels", "dy", "dx"), [(2, 0.5, -0.25), (3, 2.5, -3.25), (4, -6.0, 5.5)])
 def test_track_finds_a_shift_to_parts_of_a_pixel(levels, dy, dx):
     previous = texture(64)
-    newest = motion.warp(previous, jnp.broadcast_to(jnp.array([dy, dx]), (1, 64, 64, 2)))
+    newest = warping.warp(previous, jnp.broadcast_to(jnp.array([dy, dx]), (1, 64, 64, 2)))
     flow = np.asarray(jax.jit(motion.track, static_argnums=2)(previous, newest, levels))
     inner = flow[0, 16:-16, 16:-16].reshape(-1, 2)
     chex.assert_trees_all_close(np.median(inner, 0), np.array([dy, dx], np.float32), atol=0.05)
@@ -91,73 +91,3 @@ def test_extrapolated_flow_is_followed_back():
         zoom = motion.extrapolate(places * (1 / 1.1 - 1), jnp.array([[3.0]]), coarse=coarse)
         expected = places * (1.1**-3 - 1)
         chex.assert_trees_all_close(zoom[0, 0][2:-2, 2:-2], expected[0, 2:-2, 2:-2], atol=tolerance)
-
-
-def test_blur_equals_opencv_inside():
-    picture = np.asarray(texture(48)[0])
-    expected = cv2.GaussianBlur(picture, (31, 31), 2.0)
-    found = np.asarray(motion.blur(texture(48), 2.0)[0])
-    chex.assert_trees_all_close(found[16:-16, 16:-16], expected[16:-16, 16:-16], atol=1e-5)
-    chex.assert_trees_all_close(motion.blur(jnp.ones((1, 9, 7, 2)), 4.0), jnp.ones((1, 9, 7, 2)))
-
-
-def test_warp_by_hand():
-    picture = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    still = motion.warp(picture, jnp.zeros((1, 4, 4, 2)))
-    chex.assert_trees_all_close(still, picture)
-    half = motion.warp(picture, jnp.full((1, 4, 4, 2), 0.5))
-    assert float(half[0, 0, 0, 0]) == 2.5  # Mean of 0, 1, 4, 5.
-    far = motion.warp(picture, jnp.full((1, 4, 4, 2), -9.0))
-    chex.assert_trees_all_close(far, jnp.zeros_like(picture))
-
-
-def test_composite_blends_by_softmax():
-    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
-    gates, flow = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))
-    chex.assert_trees_all_close(
-        motion.composite(source, [picture], gates, flow), jnp.zeros((1, 4, 4, 3))
-    )
-
-
-@pytest.mark.parametrize("height, width", [(9, 7), (1, 7), (9, 1)])
-def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
-    gates, *layers = (
-        jax.random.normal(jax.random.key(i), (2, height, width, 4 if i == 0 else 3))
-        for i in range(5)
-    )
-    target, flow = layers.pop(), 3 * layers[0][..., :2]  # Some of it leads outside.
-    flow = flow.at[:, :, 0].set(0.0)
-
-    def plain_blend(gates, layers):
-        shares = jnp.moveaxis(jax.nn.softmax(gates), -1, 0)[..., None]
-        return sum(share * layer for share, layer in zip(shares, layers, strict=True))
-
-    def plain_warp(picture, flow):
-        y = jnp.arange(float(height))[:, None] + flow[..., 0]
-        x = jnp.arange(float(width)) + flow[..., 1]
-        y, x = (
-            jnp.where(p < 0, 0, jnp.where(p > n - 1, n - 1, p))
-            for p, n in ((y, height), (x, width))
-        )
-        # Bilinear weights of every pixel of the picture. To the right of a place on the grid.
-        weight = lambda p, n: jnp.maximum(0, 1 - jnp.abs(p[..., None] - jnp.arange(n)))
-        return jnp.einsum("byxh,byxw,bhwc->byxc", weight(y, height), weight(x, width), picture)
-
-    def gradients(form, args):
-        loss = lambda *args: jnp.square(form(*args).astype(jnp.float32) - target).sum()
-        return jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*args))
-
-    for fast, plain, args in (
-        (motion.blend, plain_blend, (gates[..., :3], layers[:3])),
-        (motion.warp, plain_warp, (layers[1], flow + 0.25 * (flow != 0))),
-    ):
-        for a, b in zip(gradients(fast, args), gradients(plain, args), strict=True):
-            if (
-                a.shape != flow.shape
-            ):  # At a bend the gradient of a flow is anything between both sides.
-                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-            else:
-                np.testing.assert_allclose(a[:, :, 1:], b[:, :, 1:], rtol=1e-4, atol=1e-4)
-        half = (args[0].astype(jnp.bfloat16), *args[1:])
-        found = gradients(fast, half)
-        assert found[1].dtype == jnp.bfloat16 and found[-1].dtype == jnp.float32

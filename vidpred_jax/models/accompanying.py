@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vidpred_jax.models import convolution
 from vidpred_jax.models.layers import Conv
-from vidpred_jax.models.motion import resize
+from vidpred_jax.models.warping import resize
 
 STACKS = ("a", "b", "p")
 TRANSMISSIONS = ("hard", "soft", "none")

@@ -9,16 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
-from vidpred_jax.models.motion import (
-    blend,
-    blur,
-    check_levels,
-    extrapolate,
-    resize,
-    sum_channels,
-    track,
-    warp,
-)
+from vidpred_jax.models.motion import check_levels, extrapolate, track
+from vidpred_jax.models.warping import blend, blur, resize, sum_channels, warp
 from vidpred_jax.types import CONTEXT
 
 _SPANS = (1, 3, 6)  # Frames between the newest and those that its flows are found against.

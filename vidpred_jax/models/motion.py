@@ -1,15 +1,16 @@
-"""Motion without parameters: pictures matched, moved along flows and blended.
+"""Motion found without parameters: flows between pictures and how they go on.
 
-A flow is backward and in pixels, (dy, dx): where in the source a pixel comes from.
+What a flow is, `warping.py` says.
 """
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from vidpred_jax.models.warping import blur, resize, sum_channels, warp
 
 _WINDOW = 9  # Pixels, at every level, over which two pictures are compared.
 _SHARPNESS = 50.0  # Of the soft choice between shifts, per unit of mean absolute difference.
@@ -127,19 +128,6 @@ def _slopes(x):
     return (x[:, 2:, 1:-1] - x[:, :-2, 1:-1]) / 2, (x[:, 1:-1, 2:] - x[:, 1:-1, :-2]) / 2
 
 
-def blur(x: Float[Array, "b h w c"], sigma: float) -> Float[Array, "b h w c"]:
-    """Gaussian blur; the border renormalised."""
-    rows, columns = (_gaussian_matrix(size, sigma) for size in x.shape[1:3])
-    return jnp.einsum("yh,bhwc,xw->byxc", rows, x, columns)
-
-
-@functools.lru_cache(maxsize=64)
-def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
-    places = np.arange(size)
-    near = np.exp(-0.5 * np.square((places[:, None] - places) / sigma))
-    return (near / near.sum(1, keepdims=True)).astype(np.float32)
-
-
 def extrapolate(
     flow: Float[Array, "b h w 2"], ahead: Float[Array, "b t"], most: int = 63, coarse: int = 2
 ) -> Float[Array, "b t h w 2"]:
@@ -165,138 +153,3 @@ def extrapolate(
     _, total = jax.lax.fori_loop(0, most.bit_length(), double, (power, jnp.zeros_like(small)))
     turns = resize(total - ahead * small, h, w) * coarse
     return (ahead * every(flow) + turns).reshape(b, t, h, w, 2)
-
-
-def composite(
-    source: Float[Array, "b h w c"],
-    painted: Sequence[Float[Array, "b h w c"]],
-    gates: Float[Array, "b h w k"],
-    motion: Float[Array, "b h w _"],
-) -> Float[Array, "b h w c"]:
-    """`source` moved along flows, and `painted` layers, blended by a softmax over `gates`.
-
-    gates: one for each flow that motion holds, then one for each layer. Ours; after the
-    compositing masks of Finn et al. 2016.
-    """
-    moved = [warp(source, motion[..., i : i + 2]) for i in range(0, motion.shape[-1], 2)]
-    return blend(gates, [*moved, *painted])
-
-
-def sum_channels(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
-    """As x.sum(-1, keepdims=True): over so few, XLA:CPU's own takes several times as long."""
-    return sum(_planes(x))
-
-
-def _planes(x):
-    return [x[..., i : i + 1] for i in range(x.shape[-1])]
-
-
-@jax.custom_vjp
-def blend(
-    gates: Float[Array, "b h w k"], layers: list[Float[Array, "b h w c"]]
-) -> Float[Array, "b h w c"]:
-    """The k layers, each weighed by its place in a softmax over `gates`; reverse mode alone.
-
-    Written out for each layer, forward and backward, as `sum_channels` is.
-    """
-    return _weighted(_shares(gates), layers)
-
-
-def _shares(gates):
-    """The softmax over k, a plane (b, h, w, 1) for each."""
-    powers = jnp.exp(gates - functools.reduce(jnp.maximum, _planes(gates)))
-    one = 1 / sum(_planes(powers))
-    return [power * one for power in _planes(powers)]
-
-
-def _weighted(shares, layers):
-    return sum(share * layer for share, layer in zip(shares, layers, strict=True))
-
-
-def _blend_forward(gates, layers):
-    shares = jnp.concatenate(_shares(gates), -1)
-    return _weighted(_planes(shares), layers), (shares, layers)
-
-
-def _blend_backward(residuals, g):
-    shares, layers = residuals
-    shares = _planes(shares)
-    worth = [sum_channels(g * layer) for layer in layers]
-    mean = _weighted(shares, worth)
-    gates = [share * (each - mean) for share, each in zip(shares, worth, strict=True)]
-    gates = jnp.concatenate(gates, -1).astype(shares[0].dtype)
-    moved = zip(shares, layers, strict=True)
-    return gates, [(share * g).astype(layer.dtype) for share, layer in moved]
-
-
-blend.defvjp(_blend_forward, _blend_backward)
-
-
-@jax.custom_vjp
-def warp(
-    picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]
-) -> Float[Array, "b h w c"]:
-    """Backward warp: out(y, x) = picture((y, x) + flow(y, x)), bilinear, border replicated.
-
-    The gradient reaches the flow and the picture, in reverse mode; that of a flow that leads outside
-    is zero.
-    """
-    return _warp_forward(picture, flow)[0]
-
-
-def _warp_forward(picture, flow):
-    places, (dy, dx), _ = _source(flow)
-    (a, b), (c, d) = _corners(picture, places)
-    upper, lower = a * (1 - dx) + b * dx, c * (1 - dx) + d * dx
-    return upper * (1 - dy) + lower * dy, (picture, flow)
-
-
-def _warp_backward(residuals, g):
-    picture, flow = residuals
-    places, (dy, dx), inside = _source(flow)
-    (a, b), (c, d) = _corners(picture, places)
-    down = sum_channels(g * ((c - a) * (1 - dx) + (d - b) * dx))
-    right = sum_channels(g * ((b - a) * (1 - dy) + (d - c) * dy))
-    shares = ((1 - dy) * (1 - dx), (1 - dy) * dx), (dy * (1 - dx), dy * dx)
-    _, spread = jax.vjp(lambda picture: _corners(picture, places), picture)
-    given = tuple(tuple((g * share).astype(picture.dtype) for share in row) for row in shares)
-    return *spread(given), (jnp.concatenate([down, right], -1) * inside).astype(flow.dtype)
-
-
-def _source(flow):
-    """Where pixels come from: (the upper left pixel there (b, h, w), counted over the whole batch, how
-    far it is from there down and right (b, h, w, 1), whether the flow leads inside (b, h, w, 2)).
-    """
-    n, height, width, _ = flow.shape
-    here = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
-    last = jnp.array([height - 1, width - 1])
-    there = here + flow
-    source = jnp.clip(there, 0, last)
-    first = jnp.clip(jnp.floor(source), 0, jnp.maximum(last - 1, 0))
-    top, left = first[..., 0].astype(jnp.int32), first[..., 1].astype(jnp.int32)
-    places = (jnp.arange(n)[:, None, None] * height + top) * width + left
-    return places, jnp.split(source - first, 2, -1), (there >= 0) & (there <= last)
-
-
-def _corners(picture, places):
-    """The pixels at `places`, to their right, below and below right of them, two rows of two."""
-    _, height, width, channels = picture.shape
-    right, below = int(width > 1), width * (height > 1)  # Else the pixel itself.
-    pixels = picture.reshape(-1, channels)
-    at = lambda move: jnp.take(pixels, places + move, axis=0, mode="clip")
-    return (at(0), at(right)), (at(below), at(below + right))
-
-
-warp.defvjp(_warp_forward, _warp_backward)
-
-
-def resize(flow: Float[Array, "b _ _ k"], height: int, width: int) -> Float[Array, "b h w k"]:
-    """Flows at another resolution; their unit stays."""
-    return jax.image.resize(flow, (len(flow), height, width, flow.shape[-1]), "linear")
-
-
-def add_to_first(
-    flows: Float[Array, "b h w k"], flow: Float[Array, "b h w 2"]
-) -> Float[Array, "b h w k"]:
-    """`flow` added to the first of several."""
-    return flows + jnp.pad(flow, ((0, 0), (0, 0), (0, 0), (0, flows.shape[-1] - 2)))

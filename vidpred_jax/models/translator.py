@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from vidpred_jax.fusion import decode
 from vidpred_jax.models.accompanying import Stack
 from vidpred_jax.models.layers import NORMS, Conv, Norm
-from vidpred_jax.models.motion import add_to_first, check_levels, composite, match, resize, warp
+from vidpred_jax.models.motion import check_levels, match
+from vidpred_jax.models.warping import add_to_first, composite, resize, warp
 from vidpred_jax.types import CONTEXT
 
 _STACK_WIDTH = 24  # Features of each stage of an accompanying stack.

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.models import convolution
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
-from vidpred_jax.models.motion import add_to_first, check_levels, composite, match, resize, warp
+from vidpred_jax.models.motion import check_levels, match
 from vidpred_jax.models.objects import ObjectMotion
+from vidpred_jax.models.warping import add_to_first, composite, resize, warp
 
 
 class UNet3d(nn.Module):

@@ -1,0 +1,80 @@
+"""Moving, blending and blurring pictures: by hand, against OpenCV and against their plain forms."""
+
+import chex
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax.models import warping
+
+
+def test_blur_equals_opencv_inside():
+    picture = np.random.default_rng(0).uniform(-1, 1, (48, 48, 3)).astype(np.float32)
+    expected = cv2.GaussianBlur(picture, (31, 31), 2.0)
+    found = np.asarray(warping.blur(jnp.asarray(picture)[None], 2.0)[0])
+    chex.assert_trees_all_close(found[16:-16, 16:-16], expected[16:-16, 16:-16], atol=1e-5)
+    chex.assert_trees_all_close(warping.blur(jnp.ones((1, 9, 7, 2)), 4.0), jnp.ones((1, 9, 7, 2)))
+
+
+def test_warp_by_hand():
+    picture = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    still = warping.warp(picture, jnp.zeros((1, 4, 4, 2)))
+    chex.assert_trees_all_close(still, picture)
+    half = warping.warp(picture, jnp.full((1, 4, 4, 2), 0.5))
+    assert float(half[0, 0, 0, 0]) == 2.5  # Mean of 0, 1, 4, 5.
+    far = warping.warp(picture, jnp.full((1, 4, 4, 2), -9.0))
+    chex.assert_trees_all_close(far, jnp.zeros_like(picture))
+
+
+def test_composite_blends_by_softmax():
+    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
+    gates, flow = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))
+    chex.assert_trees_all_close(
+        warping.composite(source, [picture], gates, flow), jnp.zeros((1, 4, 4, 3))
+    )
+
+
+@pytest.mark.parametrize("height, width", [(9, 7), (1, 7), (9, 1)])
+def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
+    gates, *layers = (
+        jax.random.normal(jax.random.key(i), (2, height, width, 4 if i == 0 else 3))
+        for i in range(5)
+    )
+    target, flow = layers.pop(), 3 * layers[0][..., :2]  # Some of it leads outside.
+    flow = flow.at[:, :, 0].set(0.0)
+
+    def plain_blend(gates, layers):
+        shares = jnp.moveaxis(jax.nn.softmax(gates), -1, 0)[..., None]
+        return sum(share * layer for share, layer in zip(shares, layers, strict=True))
+
+    def plain_warp(picture, flow):
+        y = jnp.arange(float(height))[:, None] + flow[..., 0]
+        x = jnp.arange(float(width)) + flow[..., 1]
+        y, x = (
+            jnp.where(p < 0, 0, jnp.where(p > n - 1, n - 1, p))
+            for p, n in ((y, height), (x, width))
+        )
+        # Bilinear weights of every pixel of the picture. To the right of a place on the grid.
+        weight = lambda p, n: jnp.maximum(0, 1 - jnp.abs(p[..., None] - jnp.arange(n)))
+        return jnp.einsum("byxh,byxw,bhwc->byxc", weight(y, height), weight(x, width), picture)
+
+    def gradients(form, args):
+        loss = lambda *args: jnp.square(form(*args).astype(jnp.float32) - target).sum()
+        return jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*args))
+
+    for fast, plain, args in (
+        (warping.blend, plain_blend, (gates[..., :3], layers[:3])),
+        (warping.warp, plain_warp, (layers[1], flow + 0.25 * (flow != 0))),
+    ):
+        for a, b in zip(gradients(fast, args), gradients(plain, args), strict=True):
+            if (
+                a.shape != flow.shape
+            ):  # At a bend the gradient of a flow is anything between both sides.
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+            else:
+                np.testing.assert_allclose(a[:, :, 1:], b[:, :, 1:], rtol=1e-4, atol=1e-4)
+        half = (args[0].astype(jnp.bfloat16), *args[1:])
+        found = gradients(fast, half)
+        assert found[1].dtype == jnp.bfloat16 and found[-1].dtype == jnp.float32
