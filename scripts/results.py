@@ -78,13 +78,8 @@ def _trials_table(report) -> str:
     for trial in report["trials"]:
         figures = ", ".join(f"{name} {value}" for name, value in trial["figures"].items())
         cells = {**trial, "figures": figures, "kept": "yes" if trial["kept"] else "no"}
-        lines.append(
-            "| "
-            + " | ".join(
-                str(cells.get(name) if cells.get(name) is not None else "") for name in columns
-            )
-            + " |"
-        )
+        texts = ["" if cells.get(name) is None else str(cells[name]) for name in columns]
+        lines.append("| " + " | ".join(texts) + " |")
     return "\n".join([*lines, ""])
 
 
