@@ -51,7 +51,7 @@ def load(
 
     weights: instead of runs, those that come with the package, by their name in WEIGHTS; None takes
     `real` where no run is named and there is none of either stage. accompanying: a run of stage 3
-    that sharpens the frames, or `newest`; None goes without. snap_labels: see `rollout.advance`;
+    that sharpens the frames, or `newest`; None goes without. snap_labels: see `make_rollout`;
     None takes the fusion run's. Raises InputError if a run is missing, damaged, of another stage, or
     if they do not fit.
     """

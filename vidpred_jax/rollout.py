@@ -8,17 +8,6 @@ import jax.numpy as jnp
 from vidpred_jax import fusion
 
 
-def advance(apply, window, shift: int, snap_labels: int = 0):
-    """One call of the network: (the window moved on by `shift` frames, the new frames).
-
-    snap_labels: 0, or how many labels (background included) new frames are snapped to.
-    """
-    new = apply(window)[:, -shift:]
-    if snap_labels:
-        new = fusion.snap(new, snap_labels)
-    return jnp.concatenate([window[:, shift:], new], 1), new
-
-
 def make_rollout(
     model, horizon: int, *, snap_labels: int = 0, translate=None, finish=lambda pictures: pictures
 ):
@@ -31,6 +20,8 @@ def make_rollout(
     Generator's `apply`, the function is `(params, context, variables, references) -> (pictures,
     frames)`: each call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
 
+    snap_labels: 0, or how many labels (background included) new frames are snapped to.
+
     finish: what is done to pictures and frames before they are kept, element by element, such as
     `fusion.to_uint8`; what the network sees of its own output stays as it was.
     """
@@ -40,7 +31,13 @@ def make_rollout(
         apply = functools.partial(model.apply, {"params": params})
 
         def predict(window, call):
-            window, new = advance(apply, window, shift, snap_labels)
+            new = apply(window)[:, -shift:]
+            if snap_labels:
+                new = fusion.snap(new, snap_labels)
+            window = jnp.concatenate([window[:, shift:], new], 1)
+            # Read back from the window, as a slice from its end on is: XLA:CPU would otherwise
+            # compute the frames once for the window and once for what is kept.
+            new = jax.lax.dynamic_slice_in_dim(window, window.shape[1] + call, shift, axis=1)
             found = (new,)
             if translate is not None:
                 variables, references = translation

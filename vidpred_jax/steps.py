@@ -82,12 +82,15 @@ def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
             done = jax.vmap(lambda k: jax.random.randint(k, (), 0, self_fed + 1))(keys)
             apply = functools.partial(model.apply, {"params": jax.lax.stop_gradient(g_params)})
 
-            def feed(window, _):
-                return rollout.advance(apply, window, shift)
+            def feed(history, _):
+                new = apply(history[:, -context:])[:, -shift:]
+                return jnp.concatenate([history[:, shift:], new], 1), None
 
-            _, fed = jax.lax.scan(feed, window, length=self_fed)
-            fed = fed.swapaxes(0, 1).reshape(b, shift * self_fed, *video.shape[2:])
-            history = jnp.concatenate([window, fed], 1)
+            length = shift * self_fed
+            older = max(length - context, 0)
+            history = jnp.pad(window, ((0, 0), (older, 0), *[(0, 0)] * 3))
+            history, _ = jax.lax.scan(feed, history, length=self_fed)
+            history = jnp.concatenate([window, history[:, -length:]], 1)
             newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
             window = jax.lax.stop_gradient(newest(history, shift * done))
         pred = model.apply({"params": g_params}, window)

@@ -78,14 +78,14 @@ def upsample(x, time: int = 1, space: int = 2):
 def space_to_depth(x, space: int, time: int = 1):
     """(b, t, h, w, c) -> (b, t / time, h / space, w / space, time * space * space * c)."""
     b, t, h, w, c = x.shape
-    x = x.reshape(b, t // time, time, h // space, space, w // space, space, c)
-    x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    x = x.reshape(b, t // time, time, h // space, space, w // space, space * c)
+    x = x.transpose(0, 1, 3, 5, 2, 4, 6)
     return x.reshape(b, t // time, h // space, w // space, time * space * space * c)
 
 
 def depth_to_space(x, space: int, time: int = 1):
     """The inverse of `space_to_depth`."""
     b, t, h, w, c = x.shape
-    x = x.reshape(b, t, h, w, time, space, space, c // (time * space * space))
-    x = x.transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    x = x.reshape(b, t, h, w, time, space, c // (time * space))
+    x = x.transpose(0, 1, 4, 2, 5, 3, 6)
     return x.reshape(b, t * time, h * space, w * space, -1)

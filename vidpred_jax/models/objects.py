@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from vidpred_jax.fusion import PALETTE, decode, to_float
 from vidpred_jax.models import convolution
 
-_SEEN = (-7, -5, -3, -1)  # Input pictures whose labels tell an object's velocity.
+_SEEN = range(-7, 0, 2)  # Input pictures whose labels tell an object's velocity.
 
 
 class ObjectMotion(nn.Module):
@@ -31,7 +31,7 @@ class ObjectMotion(nn.Module):
     ) -> Float[Array, "b {self.outputs} h w 3"]:
         """features: at 1/n of the clip's resolution."""
         b, _, h, w, _ = clip.shape
-        seen = clip[:, jnp.array(_SEEN)].astype(jnp.float32)
+        seen = clip[:, _SEEN.start :: _SEEN.step].astype(jnp.float32)
         edges, labels = decode(seen, self.labels)
         masks = jax.nn.one_hot(labels, self.labels)
         centers, size = _centers(masks[..., 1:])
@@ -86,14 +86,18 @@ def _carry(edges, masks, path):
     columns = _shift(path[..., 1], masks.shape[2])
     # In this order neither product needs its arguments rearranged.
     moved = jnp.einsum("bktyh,bkhcw->bktycw", rows, layers)
-    plain, edge = jnp.moveaxis(jnp.einsum("bktycw,bktxw->bktycx", moved, columns), -2, 0)
+    moved = jnp.einsum("bktycw,bktxw->bktycx", moved, columns)
+    # Split: the gradient of a split is one concatenation, that of indices a sum of padded parts.
+    plain, edge = (
+        [label[:, 0, ..., 0, :] for label in jnp.split(part, part.shape[1], 1)]
+        for part in jnp.split(moved, 2, -2)
+    )
     still = masks[..., 0] - white[..., 0]
     channels = []
     for channel in range(3):
         shown = (still * colors[0, channel] + 2 * white[..., 0])[:, None]
-        for label in range(path.shape[1]):
-            light = plain[:, label] * colors[label + 1, channel] + 2 * edge[:, label]
-            shown = shown * (1 - plain[:, label] - edge[:, label]) + light
+        for color, a, b in zip(colors[1:, channel], plain, edge, strict=True):
+            shown = shown * (1 - a - b) + a * color + 2 * b
         channels.append(shown)
     return jnp.stack(channels, -1) - 1
 

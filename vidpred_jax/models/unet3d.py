@@ -133,8 +133,8 @@ class UNet3d(nn.Module):
             return jnp.tanh(picture)
         motion = self._conv(2 * self.flows * self.time_patch, 1, "motion", scale=0.1)(x)
         motion = self._newest(convolution.depth_to_space(motion, 1, self.time_patch))
-        picture, gates = jnp.tanh(picture[..., :channels]), picture[..., channels:]
-        layers = [picture]
+        picture, gates = jnp.split(picture, [channels], -1)
+        layers = [jnp.tanh(picture)]
         if self.labels:
             carry = ObjectMotion(self.labels, self.outputs, name="objects")
             layers.append(carry(clip, x[:, -1]))
@@ -147,12 +147,12 @@ class UNet3d(nn.Module):
         """Blends `layers` with the input picture nearest in time, moved along each flow."""
         source, ahead = self._sources()
         flat = lambda x: x.reshape(-1, *x.shape[2:]).astype(jnp.float32)
-        motion = resize(flat(motion), *clip.shape[2:4])
-        if flow is not None:
-            motion = add_to_first(motion, flat(flow))
         # Flow per frame: steady motion is constant.
-        motion = motion * jnp.tile(ahead, len(clip))[:, None, None, None]
-        picture = composite(flat(clip[:, source]), [*map(flat, layers)], flat(gates), motion)
+        ahead = jnp.tile(ahead, len(clip))[:, None, None, None]
+        motion = resize(ahead * flat(motion), *clip.shape[2:4])
+        if flow is not None:
+            motion = add_to_first(motion, ahead * flat(flow))
+        picture = composite(flat(_frames(clip, source)), [*map(flat, layers)], flat(gates), motion)
         return picture.reshape(layers[0].shape)
 
     def _sources(self):
@@ -187,3 +187,10 @@ class UNet3d(nn.Module):
     def _block(self, features, name):
         block = nn.remat(ConvBlock) if self.remat else ConvBlock
         return block(features, norm=self.norm, dtype=self.dtype, name=name)
+
+
+def _frames(clip, places):
+    """clip[:, places] of places that follow each other, the last perhaps repeated: without a gather."""
+    first, last = places[0], places[-1]
+    again = jnp.repeat(clip[:, last : last + 1], len(places) - (last - first), 1)
+    return jnp.concatenate([clip[:, first:last], again], 1)

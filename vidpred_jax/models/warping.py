@@ -34,9 +34,11 @@ def _warp_forward(picture, flow):
 def _warp_backward(residuals, g):
     picture, flow = residuals
     places, (dy, dx), inside = _source(flow)
-    (a, b), (c, d) = _corners(picture, places)
-    down = sum_channels(g * ((c - a) * (1 - dx) + (d - b) * dx))
-    right = sum_channels(g * ((b - a) * (1 - dy) + (d - c) * dy))
+    # Not from the pixels met forward: kept for this, each would be a picture of its own.
+    (left, right), _ = _corners(_next(picture, 1) - picture, places)
+    (upper, _), (lower, _) = _corners(_next(picture, 2) - picture, places)
+    down = sum_channels(g * (left * (1 - dx) + right * dx))
+    right = sum_channels(g * (upper * (1 - dy) + lower * dy))
     shares = ((1 - dy) * (1 - dx), (1 - dy) * dx), (dy * (1 - dx), dy * dx)
     _, spread = jax.vjp(lambda picture: _corners(picture, places), picture)
     given = tuple(tuple((g * share).astype(picture.dtype) for share in row) for row in shares)
@@ -56,6 +58,12 @@ def _source(flow):
     top, left = first[..., 0].astype(jnp.int32), first[..., 1].astype(jnp.int32)
     places = (jnp.arange(n)[:, None, None] * height + top) * width + left
     return places, jnp.split(source - first, 2, -1), (there >= 0) & (there <= last)
+
+
+def _next(picture, axis):
+    """Each pixel's neighbour along an axis; the last is its own."""
+    last = jax.lax.slice_in_dim(picture, picture.shape[axis] - 1, None, axis=axis)
+    return jnp.concatenate([jax.lax.slice_in_dim(picture, 1, None, axis=axis), last], axis)
 
 
 def _corners(picture, places):
@@ -98,9 +106,11 @@ def blend(
 
 def _shares(gates):
     """The softmax over k, a plane (b, h, w, 1) for each."""
-    powers = jnp.exp(gates - functools.reduce(jnp.maximum, _planes(gates)))
-    one = 1 / sum(_planes(powers))
-    return [power * one for power in _planes(powers)]
+    gates = _planes(gates)
+    most = functools.reduce(jnp.maximum, gates)
+    powers = [jnp.exp(gate - most) for gate in gates]
+    one = 1 / sum(powers)
+    return [power * one for power in powers]
 
 
 def _weighted(shares, layers):
@@ -132,7 +142,7 @@ def sum_channels(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
 
 
 def _planes(x):
-    return [x[..., i : i + 1] for i in range(x.shape[-1])]
+    return jnp.split(x, x.shape[-1], -1)
 
 
 def blur(x: Float[Array, "b h w c"], sigma: float) -> Float[Array, "b h w c"]:
@@ -149,8 +159,23 @@ def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
 
 
 def resize(flow: Float[Array, "b _ _ k"], height: int, width: int) -> Float[Array, "b h w k"]:
-    """Flows at another resolution; their unit stays."""
-    return jax.image.resize(flow, (len(flow), height, width, flow.shape[-1]), "linear")
+    """Flows at another resolution, as `jax.image.resize` (linear); their unit stays.
+
+    By two products whose result lies in memory as pictures do.
+    """
+    b, h, w, k = flow.shape
+    columns = np.kron(_resize_matrix(w, width).T, np.eye(k, dtype=np.float32))
+    rows = flow.reshape(b * h, w * k) @ columns
+    each = jnp.broadcast_to(_resize_matrix(h, height), (b, height, h))
+    flow = each @ rows.reshape(b, h, width * k)
+    return flow.reshape(b, height, width, k)
+
+
+@functools.lru_cache(maxsize=64)
+def _resize_matrix(size: int, new: int) -> np.ndarray:
+    """(new, size)."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.image.resize(jnp.eye(size), (new, size), "linear"))
 
 
 def add_to_first(
