@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+_MOST = 30.0  # Of a gate's size.
+
 
 @jax.custom_vjp
 def warp(
@@ -99,16 +101,16 @@ def blend(
 ) -> Float[Array, "b h w c"]:
     """The k layers, each weighed by its place in a softmax over `gates`; reverse mode alone.
 
-    Written out for each layer, forward and backward, as `sum_channels` is.
+    A gate beyond 30 counts as 30, one below -30 as -30. Written out for each layer, forward and
+    backward, as `sum_channels` is.
     """
     return _weighted(_shares(gates), layers)
 
 
 def _shares(gates):
     """The softmax over k, a plane (b, h, w, 1) for each."""
-    gates = _planes(gates)
-    most = functools.reduce(jnp.maximum, gates)
-    powers = [jnp.exp(gate - most) for gate in gates]
+    # Cut off, not lowered by the greatest: each plane is then computed from itself alone.
+    powers = [jnp.exp(jnp.clip(gate, -_MOST, _MOST)) for gate in _planes(gates)]
     one = 1 / sum(powers)
     return [power * one for power in powers]
 
