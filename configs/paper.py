@@ -79,7 +79,7 @@ def get_config(preset: str = "fusion") -> ConfigDict:
         config.loss = dict(l1=1.0, ssim=0.1, adversarial=0.0, gan="bce")
     else:
         config.network = "compositor"
-        config.num_steps = 20_000 if large else 6200
+        config.num_steps = 20_000 if large else 9000
         config.targets = 3
         config.nearness = 1.0
         config.predicted_fraction = 0.0
