@@ -67,12 +67,6 @@ _BLAME = flags.DEFINE_bool(
 _SNAP = flags.DEFINE_integer(
     "snap_labels", None, "Also each run with its pictures snapped to so many labels.", 1
 )
-_ADAPT = flags.DEFINE_integer(
-    "adapt",
-    None,
-    "Also each run with its translator trained for so many steps on a window's observed frames.",
-    1,
-)
 _LABELS = flags.DEFINE_integer(
     "labels", 4, "Labels, background included, that miou tells apart.", 2
 )
@@ -223,9 +217,6 @@ def _predictors(loaded, chosen, places, height, width):
                 run.fusion_run, run.translator_run, run.accompanying_run, snap_labels=_SNAP.value
             )
             found[f"{name}, snapped"] = functools.partial(_predict, snapped)
-        if _ADAPT.value:
-            adapted = predictor.load(*run.runs, adapt_steps=_ADAPT.value)
-            found[f"{name}, adapted"] = functools.partial(_predict, adapted)
         plain = run
         if run.accompanying_run:
             plain = predictor.load(run.fusion_run, run.translator_run)

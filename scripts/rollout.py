@@ -58,9 +58,6 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames to predict.", lower_bound=1)
 _SNAP = flags.DEFINE_integer("snap_labels", None, "Labels to snap to (0: off); the run's own.")
-_ADAPT = flags.DEFINE_integer(
-    "adapt", 0, "Steps of training on each clip's own 16 frames before it is predicted.", 0
-)
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _SHOWN_CLIPS = 4
 
@@ -74,7 +71,6 @@ def main(_):
         _ACCOMPANYING.value,
         snap_labels=_SNAP.value,
         weights=_weights(),
-        adapt_steps=_ADAPT.value,
     )
     third = f", stage 3 from {ours.accompanying_run}" if ours.accompanying_run else ""
     print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}{third}", flush=True)
@@ -105,7 +101,6 @@ def main(_):
         "fusion_run": ours.fusion_run,
         "translator_run": ours.translator_run,
         "accompanying_run": ours.accompanying_run,
-        "adapt_steps": ours.adapt_steps,
         "height": ours.height,
         "width": ours.width,
         "windows": len(table.clips),

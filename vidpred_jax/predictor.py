@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from vidpred_jax import (
-    adaptation,
     checkpoint,
     experiment,
     experiment_accompanying,
@@ -47,15 +46,14 @@ def load(
     folder: str | os.PathLike = "runs",
     snap_labels: int | None = None,
     weights: str | None = None,
-    adapt_steps: int = 0,
 ) -> "Predictor":
     """A predictor from run folders; None takes the newest run of that stage under `folder`.
 
     weights: instead of runs, those that come with the package, by their name in WEIGHTS; None takes
     `real` where no run is named and there is none of either stage. accompanying: a run of stage 3
     that sharpens the frames, or `newest`; None goes without. snap_labels: see `make_rollout`;
-    None takes the fusion run's. adapt_steps: see `Predictor`. Raises InputError if a run is missing,
-    damaged, of another stage, or if they do not fit.
+    None takes the fusion run's. Raises InputError if a run is missing, damaged, of another stage, or
+    if they do not fit.
     """
     stages = ("fusion", "translator")
     if weights and (fusion or translator):
@@ -67,7 +65,7 @@ def load(
     if accompanying is not None:
         newest = None if accompanying == "newest" else accompanying
         accompanying = _find("accompanying", newest, folder)
-    return Predictor(fusion_run, translator_run, snap_labels, accompanying, adapt_steps)
+    return Predictor(fusion_run, translator_run, snap_labels, accompanying)
 
 
 def bundled(weights: str) -> pathlib.Path:
@@ -113,9 +111,6 @@ class Predictor:
     Safe to call from several threads: each shape is compiled once, and the
     last `_KEPT` of them are kept.
 
-    adapt_steps: for how many steps the translator is trained on each clip's own 16 frames before it
-    predicts that clip (`adaptation`); the run stays as it is.
-
     Attributes: runs (the run folders), config (of the translator run), height and width of what it
     predicts.
     """
@@ -126,7 +121,6 @@ class Predictor:
         translator_run: str,
         snap_labels: int | None = None,
         accompanying_run: str | None = None,
-        adapt_steps: int = 0,
     ):
         fusion_config = checkpoint.read_meta(fusion_run)["config"]
         self.config = checkpoint.read_meta(translator_run)["config"]
@@ -154,9 +148,6 @@ class Predictor:
             self._translator_variables = {**self._translator_variables, "sharpen": params}
         variables = self._fusion_variables["params"], self._translator_variables
         self._parameters, self._frames_parameters = jax.device_put(variables)
-        self.adapt_steps = adapt_steps
-        if adapt_steps:
-            self._make_adapt(adapt_steps)  # Refuses a run that cannot be adapted.
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
 
     def predict(
@@ -204,20 +195,9 @@ class Predictor:
         """
         if horizon < 1:
             raise InputError(f"horizon ({horizon}) must be 1 or more")
-        if self.adapt_steps and len(elements) > 1:
-            found = [self.predict_batch([element], horizon) for element in elements]
-            return tuple(np.concatenate(part) for part in zip(*found, strict=True))
         stacked = self._stack(elements, CONTEXT)
-        variables = self._frames_parameters
-        if self.adapt_steps:
-            others = {k: v for k, v in variables.items() if k not in ("params", "sharpen")}
-            clip = [part[0] for part in stacked]
-            params = self._run(
-                self._make_adapt, self.adapt_steps, variables["params"], others, *clip
-            )
-            variables = {**variables, "params": params}
         pictures, frames = self._run(
-            self._make_roll, horizon, self._parameters, variables, *stacked
+            self._make_roll, horizon, self._parameters, self._frames_parameters, *stacked
         )
         return np.asarray(pictures)[: len(elements)], np.asarray(frames)[: len(elements)]
 
@@ -275,9 +255,6 @@ class Predictor:
         if self._sharpen is not None:
             frames = self._sharpen(variables["sharpen"], frames, pictures, ahead)
         return frames
-
-    def _make_adapt(self, num_steps):
-        return adaptation.make_adapt(self._translator, self.config["loss"], num_steps)
 
     def _make_translate(self, horizon):
         del horizon  # The pictures tell.
