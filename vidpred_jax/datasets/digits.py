@@ -31,7 +31,7 @@ class DigitsConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
 
-class Digits(clips.ClipBuilder, skip_registration=True):
+class Digits(clips.DrawnClipBuilder, skip_registration=True):
     """Two digits bounce over black, after Moving MNIST (Srivastava et al. 2015)."""
 
     BUILDER_CONFIGS = [

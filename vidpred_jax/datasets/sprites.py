@@ -19,7 +19,7 @@ class SpritesConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
 
-class Sprites(clips.ClipBuilder, skip_registration=True):
+class Sprites(clips.DrawnClipBuilder, skip_registration=True):
     """Two or three textured objects move, rotate, bounce and occlude over a panning background."""
 
     BUILDER_CONFIGS = [
