@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import checkpoint, cli, runs
+from vidpred_jax import checkpoint, checkpointer, cli, integrity, runs
 from vidpred_jax.state import TrainState
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
@@ -31,7 +31,7 @@ def make_state(step, value=1.0):
 
 
 def save(folder, *steps, metrics=None):
-    saver = checkpoint.Checkpointer(folder)
+    saver = checkpointer.Checkpointer(folder)
     for step in steps:
         saver.save(make_state(step, float(step)), META, (metrics or {}).get(step))
     saver.close()
@@ -39,7 +39,7 @@ def save(folder, *steps, metrics=None):
 
 def test_round_trip(tmp_path):
     save(tmp_path, 3, 5)
-    saver = checkpoint.Checkpointer(tmp_path)
+    saver = checkpointer.Checkpointer(tmp_path)
     found, meta = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
     assert {**meta, **META} == meta and checkpoint.steps(tmp_path) == [3, 5]
@@ -76,7 +76,7 @@ def test_damaged(tmp_path):
 
 
 def test_foreign(tmp_path):
-    saver = checkpoint.Checkpointer(tmp_path)
+    saver = checkpointer.Checkpointer(tmp_path)
     saver.save(make_state(1), {"made_by": "another program"})
     saver.close()
     with pytest.raises(InputError, match="was not made by vidpred_jax: its meta names no stage"):
@@ -100,7 +100,7 @@ def write_run(folder, stage, step, config=None):
     folder.mkdir(parents=True)
     config = {"stage": stage, **(config or {})}
     (folder / "config.json").write_text(json.dumps(config))
-    saver = checkpoint.Checkpointer(folder)
+    saver = checkpointer.Checkpointer(folder)
     saver.save(make_state(step), {"stage": stage, "config": config})
     saver.close()
 
@@ -163,7 +163,7 @@ def damage(item):
 def test_a_damaged_newest_step_is_set_aside_and_the_one_before_is_used(item, tmp_path):
     save(tmp_path, 3, 5)
     damage(tmp_path / "checkpoints" / "5" / item)
-    saver = checkpoint.Checkpointer(tmp_path)
+    saver = checkpointer.Checkpointer(tmp_path)
     with pytest.warns(DamagedWarning, match="checkpoints/5 is damaged; step 3 is used instead"):
         found, _ = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(3, 3.0))
@@ -171,7 +171,7 @@ def test_a_damaged_newest_step_is_set_aside_and_the_one_before_is_used(item, tmp
     assert [f.name for f in (tmp_path / "damaged").iterdir()] == ["5_0"]
     saver.save(make_state(5, 5.0), META)  # Trained again.
     saver.close()
-    found, _ = checkpoint.Checkpointer(tmp_path).restore(make_state(0, 0.0))
+    found, _ = checkpointer.Checkpointer(tmp_path).restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
 
 
@@ -191,7 +191,7 @@ def test_inference_uses_the_newest_sound_step(tmp_path):
         template = make_state(0)
         save(tmp_path / "other", 5)
         damage(tmp_path / "other" / "checkpoints" / "5" / "training")
-        checkpoint.Checkpointer(tmp_path / "other").restore(template)
+        checkpointer.Checkpointer(tmp_path / "other").restore(template)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"psnr": "x"}', b'{"psnr": NaN}', b"[" * 9999])
@@ -199,7 +199,7 @@ def test_a_damaged_record_of_quality_is_forgotten(content, tmp_path):
     save(tmp_path, 3, 5, metrics={3: {"psnr": 9.0}, 5: {"psnr": 8.0}})
     (tmp_path / "checkpoints" / "3" / "metrics" / "metrics").write_bytes(content)
     with pytest.warns(DamagedWarning, match="3/metrics/metrics is damaged; the quality of that"):
-        saver = checkpoint.Checkpointer(tmp_path)
+        saver = checkpointer.Checkpointer(tmp_path)
     found, _ = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
     saver.save(make_state(7, 7.0), META, {"psnr": 1.0})
@@ -209,7 +209,7 @@ def test_a_damaged_record_of_quality_is_forgotten(content, tmp_path):
 
 def test_a_read_that_fails_once_condemns_nothing(tmp_path, monkeypatch):
     save(tmp_path, 3, 5)
-    saver = checkpoint.Checkpointer(tmp_path)
+    saver = checkpointer.Checkpointer(tmp_path)
     restore, errors = saver._manager.restore, [ValueError("torn")]
 
     def fail_once(*args, **kwargs):
@@ -227,7 +227,7 @@ def test_a_read_that_fails_once_condemns_nothing(tmp_path, monkeypatch):
 
 
 def test_a_save_in_the_background_is_finished_after_an_error(tmp_path):
-    with pytest.raises(KeyError, match="later"), checkpoint.Checkpointer(tmp_path) as saver:
+    with pytest.raises(KeyError, match="later"), checkpointer.Checkpointer(tmp_path) as saver:
         saver.save(make_state(5, 5.0), META)
         raise KeyError("later")
     assert checkpoint.steps(tmp_path) == [5]
@@ -236,7 +236,7 @@ def test_a_save_in_the_background_is_finished_after_an_error(tmp_path):
 def test_a_full_disk_is_told_first():
     with (
         pytest.raises(UserError, match="cannot write checkpoints in x: No space left on device$"),
-        checkpoint._clear_errors("x", "write"),
+        integrity.clear_errors("x", "write"),
     ):
         raise ValueError(f"RESOURCE_EXHAUSTED: {'a' * 999}: No space left on device [28]")
 
@@ -251,7 +251,7 @@ def test_a_damaged_checkpoint_is_told_without_tracebacks(tmp_path, capfd, monkey
     """Reads that still run when the first has failed have nobody to report to."""
     monkeypatch.setattr(asyncio, "new_event_loop", cli._Loop)  # As the commands have it.
     many = {f"layer_{i}": np.full((64, 64), i, np.float32) for i in range(40)}
-    saver = checkpoint.Checkpointer(tmp_path)
+    saver = checkpointer.Checkpointer(tmp_path)
     saver.save(make_state(5).replace(ema=many), META)
     saver.close()
     damage(tmp_path / "checkpoints" / "5" / "inference")
@@ -267,7 +267,7 @@ def test_a_save_that_was_broken_off_is_not_seen(tmp_path):
     shutil.copytree(
         tmp_path / "checkpoints" / "3", tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
     )
-    found, _ = checkpoint.Checkpointer(tmp_path).restore(make_state(0, 0.0))
+    found, _ = checkpointer.Checkpointer(tmp_path).restore(make_state(0, 0.0))
     assert int(found.step) == 3 and checkpoint.steps(tmp_path) == [3]
 
 

@@ -22,6 +22,7 @@ import pytest
 import vidpred_jax
 from vidpred_jax import (
     checkpoint,
+    checkpointer,
     direct,
     experiment,
     experiment_accompanying,
@@ -62,7 +63,7 @@ def trained(tmp_path_factory, data_dir):
 def restored(config, workdir):
     stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
     template = stages.make(config).state
-    return checkpoint.Checkpointer(workdir, create=False).restore(template)
+    return checkpointer.Checkpointer(workdir, create=False).restore(template)
 
 
 def test_a_run_leaves_what_it_promises(trained):

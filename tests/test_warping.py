@@ -36,6 +36,23 @@ def test_composite_blends_by_softmax():
     )
 
 
+def test_gates_are_cut_off_where_their_powers_would_be_too_great():
+    layers = [jnp.full((1, 1, 1, 1), value) for value in (0.0, 1.0)]
+    at = lambda *gates: float(
+        warping.blend(jnp.array(gates).reshape(1, 1, 1, 2), layers)[0, 0, 0, 0]
+    )
+    assert at(-1000.0, 1000.0) == 1.0 and at(1000.0, -1000.0) < 1e-20
+    assert at(90.0, 1000.0) == 0.5  # Both count as 30.
+    assert abs(at(0.0, 2.0) - 1 / (1 + np.exp(-2))) < 1e-6
+
+
+@pytest.mark.parametrize("size", [(16, 20), (5, 7), (3, 2), (4, 5)])
+def test_resize_equals_jax(size):
+    flow = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
+    expected = jax.image.resize(flow, (2, *size, 3), "linear")
+    chex.assert_trees_all_close(warping.resize(flow, *size), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("height, width", [(9, 7), (1, 7), (9, 1)])
 def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
     gates, *layers = (

@@ -6,7 +6,6 @@ alone draws per device.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -80,17 +79,9 @@ def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
         if self_fed:
             keys = example_keys(key, b, axis_name)
             done = jax.vmap(lambda k: jax.random.randint(k, (), 0, self_fed + 1))(keys)
-            apply = functools.partial(model.apply, {"params": jax.lax.stop_gradient(g_params)})
-
-            def feed(history, _):
-                new = apply(history[:, -context:])[:, -shift:]
-                return jnp.concatenate([history[:, shift:], new], 1), None
-
-            length = shift * self_fed
-            older = max(length - context, 0)
-            history = jnp.pad(window, ((0, 0), (older, 0), *[(0, 0)] * 3))
-            history, _ = jax.lax.scan(feed, history, length=self_fed)
-            history = jnp.concatenate([window, history[:, -length:]], 1)
+            predict = rollout.make_rollout(model, shift * self_fed)
+            fed = predict(jax.lax.stop_gradient(g_params), window)
+            history = jnp.concatenate([window, fed], 1)
             newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
             window = jax.lax.stop_gradient(newest(history, shift * done))
         pred = model.apply({"params": g_params}, window)

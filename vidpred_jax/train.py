@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 import vidpred_jax
 from vidpred_jax import (
-    checkpoint,
+    checkpointer,
     cli,
     experiment,
     experiment_accompanying,
@@ -49,7 +49,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
         with (
             build.numerics(config),
             runs.locked(workdir),
-            checkpoint.Checkpointer(workdir) as saver,
+            checkpointer.Checkpointer(workdir) as saver,
         ):
             state = _resume(made, saver, workdir, log)
             if is_main:

@@ -1,0 +1,73 @@
+"""What was saved is what is read: digests of checkpoints, and what is wrong with one in one line."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import warnings
+
+import jax
+import numpy as np
+
+from vidpred_jax.types import DamagedWarning, InputError, UserError
+
+
+def digest(tree) -> str:
+    """SHA-256 of a pytree of arrays: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def digest_json(meta: dict) -> str:
+    """The same of the meta item, without its digests."""
+    rest = {key: value for key, value in meta.items() if key != "digests"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def check_digest(meta, item: str, found: str) -> None:
+    """Raises ValueError where `item` is not what was saved; older versions saved no digests."""
+    expected = meta.get("digests", {}).get(item, found)
+    if expected != found:
+        raise ValueError(f"{item} is not what was saved (its SHA-256 differs)")
+
+
+def warn_damaged(folder, used) -> None:
+    warnings.warn(
+        f"checkpoint {folder} is damaged; step {used} is used instead", DamagedWarning, stacklevel=3
+    )
+
+
+# Of the machine, not of the file. TensorStore tells them only in words.
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_MACHINE += (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+
+
+def _machine_fault(error) -> str:
+    """Disk full and its like, in words; '' for what may be the file's own fault."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    number, text = getattr(error, "errno", None), str(error)
+    found = [os.strerror(n) for n in _MACHINE if n == number or os.strerror(n) in text]
+    return found[0] if found else ""
+
+
+@contextlib.contextmanager
+def clear_errors(folder, verb):
+    """Orbax raises many kinds of errors; a user needs one line with the folder in it.
+
+    Raises InputError where what is read is at fault, UserError where the machine is.
+    """
+    try:
+        yield
+    except (InputError, UserError):
+        raise
+    except Exception as error:
+        reason = _machine_fault(error) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if verb == "write" or _machine_fault(error):
+            raise UserError(f"cannot {verb} checkpoints in {folder}: {reason}") from error
+        raise InputError(f"checkpoint {folder} is damaged or does not fit: {reason}") from error
