@@ -12,7 +12,6 @@ steps of a preset as train.py makes them, beside the rate of its input. Writes b
 import functools
 import importlib.util
 import json
-import math
 import os
 import pathlib
 import statistics
@@ -24,12 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
-from flax import linen as nn
 
-from vidpred_jax import cli, experiment, parallel, rollout, video_io
+from vidpred_jax import cli, experiment, flops, parallel, rollout, video_io
 from vidpred_jax.datasets import registry
 from vidpred_jax.models import build, convolution
-from vidpred_jax.models.layers import Conv
 from vidpred_jax.types import CONTEXT, InputError
 
 _CASES_OF_NETWORKS = ("stage_1_step", "stage_2_step", "rollout")
@@ -172,44 +169,6 @@ def _program_bytes(program) -> int:
     return total + memory.temp_size_in_bytes - memory.alias_size_in_bytes
 
 
-def conv_gflop(module, variables, *inputs) -> float:
-    """Multiply-adds of all convolutions of one forward pass, times 2, in 1e9: counted layer by layer.
-
-    Taps that fall on the padding are not counted, as XLA's cost analysis does not.
-    """
-    total = 0
-
-    def count(call, args, kwargs, context):
-        nonlocal total
-        y = call(*args, **kwargs)
-        if isinstance(context.module, Conv) and context.method_name == "__call__":
-            layer, x = context.module, args[0]
-            grow = 2 if layer.upsample else 1
-            sizes = [n * grow if i >= x.ndim - 3 else n for i, n in enumerate(x.shape)][1:-1]
-            strides = [1] * (len(sizes) - 2) + [layer.stride] * 2
-            taps = math.prod(map(_taps, sizes, layer.kernel, strides))
-            total += 2 * len(x) * taps * x.shape[-1] * layer.features
-        return y
-
-    with nn.intercept_methods(count):
-        jax.eval_shape(module.apply, variables, *inputs)
-    return total / 1e9
-
-
-def _taps(size: int, kernel: int, stride: int) -> int:
-    """Pairs of an output place and a tap within the input, along one axis, SAME padding."""
-    outputs = -(-size // stride)
-    before = max((outputs - 1) * stride + kernel - size, 0) // 2
-    places = (o * stride + k - before for o in range(outputs) for k in range(kernel))
-    return sum(0 <= place < size for place in places)
-
-
-def xla_gflop(function, *args) -> float:
-    """The same by XLA's cost analysis of native convolutions, all other arithmetic included."""
-    with convolution.form("native"):
-        return jax.jit(function).lower(*args).cost_analysis()["flops"] / 1e9
-
-
 def _network(stage, size, precision):
     """(module, variables, example inputs) of a plain network."""
     config = {"precision": precision, "model": {}}
@@ -255,8 +214,8 @@ def _step_case(stage, size, precision, peer):
 
     state = (variables, tx.init(variables["params"]))
     params = jax.device_get(variables["params"])
-    by_layer = conv_gflop(module, variables, x, *rest)
-    by_xla = xla_gflop(lambda v, x: module.apply(v, x, *rest), variables, x)
+    by_layer = flops.conv_gflop(module, variables, x, *rest)
+    by_xla = flops.xla_gflop(lambda v, x: module.apply(v, x, *rest), variables, x)
     program = jax.jit(step, donate_argnums=0).lower(state, x, target).compile()
 
     def call():
@@ -310,8 +269,8 @@ def _rollout_case(size, precision, peer):
     program = make(_HORIZON.value)
     call = lambda: program(p["params"], clip, t, none)[1].block_until_ready()
     one = jnp.zeros((_BATCH.value, 1, size, size, 3))
-    each = conv_gflop(predictor, p, clip)
-    each += conv_gflop(translator, t, one, none, jnp.ones((_BATCH.value, 1)))
+    each = flops.conv_gflop(predictor, p, clip)
+    each += flops.conv_gflop(translator, t, one, none, jnp.ones((_BATCH.value, 1)))
     sizes = {h: make(h).memory_analysis() for h in (_HORIZON.value, 16 * _HORIZON.value)}
     check = {
         "mib_of_horizons": {
