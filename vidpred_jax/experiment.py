@@ -62,7 +62,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     if stage in ("fusion", "direct"):
         needed = CONTEXT + generator.shift * (1 + config["self_fed"])
         forward = steps.fusion_forward(generator, config["self_fed"], field)
-        g_inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
+        g_inputs = (np.zeros((1, CONTEXT, *size, 3), np.float32),)
     else:
         needed, snap = CONTEXT + config["targets"], 0
         if config["predicted_fraction"]:
@@ -97,7 +97,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         discriminator = build.make_discriminator(
             build.network_fields(config, "discriminator"), axis_name
         )
-        d_inputs = (jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 3)))
+        d_inputs = (np.zeros((1, *size, 3), np.float32),) * 2
     key = jax.random.key(config["seed"])
     first = state.create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen)
     step = steps.make_train_step(
@@ -162,7 +162,7 @@ def load_generator(run: str, step: int | None = None):
         meta["stage"], build.network_fields(config), *size, network=config.get("network")
     )
     if meta["stage"] in ("fusion", "direct"):
-        inputs = (jnp.zeros((1, CONTEXT, *size, 3)),)
+        inputs = (np.zeros((1, CONTEXT, *size, 3), np.float32),)
     else:
         inputs = _translator_inputs(module, size)
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
@@ -173,7 +173,7 @@ def load_generator(run: str, step: int | None = None):
 
 def _translator_inputs(model, size):
     pictures, references = (1, 1, *size, 3), (1, model.reference_frames, *size, 6)
-    return jnp.zeros(pictures), jnp.zeros(references), jnp.ones((1, 1))
+    return tuple(np.ones(shape, np.float32) for shape in (pictures, references, (1, 1)))
 
 
 def train_batches(config, log):

@@ -51,8 +51,8 @@ def make_rollout(
             place = functools.partial(_place, start=call * shift)
             return (window, jax.tree.map(place, kept, found)), None
 
-        empty = lambda x: jnp.zeros((len(context), horizon, *x.shape[2:]), x.dtype)
-        kept = jax.tree.map(empty, jax.eval_shape(predict, context, 0)[1])
+        count = 1 if translate is None else 2
+        kept = (_empty((len(context), horizon, *context.shape[2:]), finish),) * count
         (_, kept), _ = jax.lax.scan(feed, (context, kept), jnp.arange(-(-horizon // shift)))
         return kept if translate is not None else kept[0]
 
@@ -73,8 +73,12 @@ def translate_pictures(translate, variables, pictures, references, finish=lambda
             picture = fusion.to_float(picture)
         return _place(kept, finish(translate(variables, picture, references, ahead)), i), None
 
-    dtype = jax.eval_shape(finish, jax.ShapeDtypeStruct((), jnp.float32)).dtype
-    return jax.lax.scan(step, jnp.zeros(pictures.shape, dtype), jnp.arange(pictures.shape[1]))[0]
+    return jax.lax.scan(step, _empty(pictures.shape, finish), jnp.arange(pictures.shape[1]))[0]
+
+
+def _empty(shape, finish):
+    """Where finished pictures are kept."""
+    return jnp.zeros(shape, jax.eval_shape(finish, jax.ShapeDtypeStruct((), jnp.float32)).dtype)
 
 
 def _place(kept, new, start):
