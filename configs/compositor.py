@@ -38,6 +38,7 @@ def get_config(preset: str = "") -> ConfigDict:
         name="sprites",
         data_dir="data",
         config="",
+        split="train",
         height=64,
         width=64,
         num_frames=48,
@@ -76,14 +77,14 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "davis":  # The package's weights: 17 to 29 minutes on 2 CPU cores.
         config.update(targets=6, num_steps=1000, save_every=500)
         config.data.update(name="davis", height=128, width=128, min_frames=28)
-        config.data.augmentation.update(crop=0.67, speeds=(1, 1, 1, 2))
+        config.data.augmentation.update(crop=0.67, camera=0.0, speeds=(1, 1, 1, 2))
         config.model.update(widths=(32, 64, 96, 128), match=5, detail=24)
         config.evaluation.update(every=500, clips=7, stride=8)
     elif preset == "full":
         config.precision = "bfloat16"
         config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
         config.data.update(height=128, width=128, min_frames=28)
-        config.data.augmentation.update(crop=0.67, speeds=(1, 1, 1, 2))
+        config.data.augmentation.update(crop=0.67, camera=0.0, speeds=(1, 1, 1, 2))
         config.model.update(widths=(32, 64, 128, 256), match=5, detail=32)
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
         config.evaluation.update(every=5000, clips=64)

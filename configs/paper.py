@@ -40,6 +40,7 @@ def get_config(preset: str = "fusion") -> ConfigDict:
         name="breakdance",
         data_dir="data",
         config="",
+        split="train",
         height=size,
         width=size,
         num_frames=32,

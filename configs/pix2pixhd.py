@@ -36,6 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
         name="sprites",
         data_dir="data",
         config="",
+        split="train",
         height=64,
         width=64,
         num_frames=48,

@@ -169,7 +169,10 @@ def test_unknown_data_set_split_and_config(data_dir):
     ):
         registry.open_split("moon", "train", data_dir=data_dir)
     with pytest.raises(InputError, match="has no split 'dev', but test, train, validation"):
-        registry.open_split("sprites", "dev", data_dir=data_dir, config="tiny")
+        registry.open_split("sprites", "train+dev", data_dir=data_dir, config="tiny")
+    joined = registry.open_split("sprites", "train+validation", data_dir=data_dir, config="tiny")
+    names = {joined.clip_name(i) for i in range(len(joined))}
+    assert len(joined) == len(names) == 16 and {"train_00011", "validation_00003"} < names
     with pytest.raises(
         InputError, match=r"data.config \('huge'\) of 'sprites' must be one of 64, tiny"
     ):

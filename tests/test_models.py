@@ -42,7 +42,14 @@ GENERATORS = {
     "pix2pixhd": Pix2PixHD(width=4, levels=2, blocks=1, reference_frames=1),
     "compositor": Compositor(widths=(8, 8), match=3, detail=4),
     "blind compositor": Compositor(
-        (8,), "none", reference_frames=9, match=1, fusion=False, appearance=True, dtype=jnp.bfloat16
+        (8,),
+        "none",
+        reference_frames=9,
+        match=1,
+        fusion=False,
+        fine=True,
+        appearance=True,
+        dtype=jnp.bfloat16,
     ),
 }
 

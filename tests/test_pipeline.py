@@ -143,6 +143,26 @@ def test_augmentations_keep_frames_labels_and_edges_together(source):
         assert found["labels"].size < frames[..., 0].size
 
 
+def test_camera_moves_over_a_still_clip():
+    """Each frame shows the same picture from another place, by at most a few pixels from the last."""
+    ramp = np.add.outer(2 * np.arange(60), 3 * np.arange(30)).astype(np.uint8)
+    window = {"frames": np.broadcast_to(ramp[..., None], (24, 60, 30, 3))}
+    options = pipeline.Augmentation(crop=0.5, camera=1.0)
+    found, fixed = (
+        pipeline.augment(window, options, np.random.default_rng(3))["frames"].astype(int),
+        pipeline.augment(window, pipeline.Augmentation(crop=0.5), np.random.default_rng(3))[
+            "frames"
+        ],
+    )
+    assert found.shape == fixed.shape and not np.ptp(fixed, axis=0).any()
+    rows, columns = np.diff(found[:, :, 0, 0], axis=1), np.diff(found[:, 0, :, 0], axis=1)
+    assert abs(rows - 2).max() <= 1 and abs(columns - 3).max() <= 1
+    moves = np.abs(np.diff(found[:, 0, 0, 0]))
+    assert moves.max() > 0 and moves.max() < 20
+    path = pipeline._wander(np.random.default_rng(0), 48, 0)
+    np.testing.assert_array_equal(path, np.zeros(48))
+
+
 def test_cached_at_the_models_size_equals_resized_windows(source):
     """Without crops clips are kept at the model's size; flips and resizing change places exactly."""
     options = pipeline.Augmentation(flip=True, flip_vertical=True)
@@ -172,6 +192,8 @@ def test_refusals(source):
         batches(source, num_frames=60)
     with pytest.raises(InputError, match=r"data.augmentation.crop \(0.0\) must be above 0"):
         pipeline.Augmentation(crop=0.0)
+    with pytest.raises(InputError, match=r"data.augmentation.camera \(2.0\) must be 0 to 1"):
+        pipeline.Augmentation(camera=2.0)
     with pytest.raises(InputError, match="speeds"):
         pipeline.Augmentation(speeds=())
     with pytest.raises(InputError, match="holds 0 clips"):

@@ -123,7 +123,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         batches=train_batches(config, log),
         validation=functools.partial(validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
-        clip_name=clips.Source(builder, "train").clip_name,
+        clip_name=train_source(config, log).clip_name,
     )
 
 
@@ -176,12 +176,21 @@ def _translator_inputs(model, size):
     return tuple(np.ones(shape, np.float32) for shape in (pictures, references, (1, 1)))
 
 
+def train_source(config, log) -> clips.Source:
+    """The clips that are trained on: of the training split, or of all that `data.split` joins."""
+    data = config["data"]
+    split = data.get("split", "train")
+    if "test" in split.split("+"):
+        raise InputError(f"data.split ({split!r}) must not hold test, which is never trained on")
+    return registry.open_split(
+        data["name"], split, data_dir=data["data_dir"], config=data["config"], log=log
+    )
+
+
 def train_batches(config, log):
     """The training split's batches of this process."""
     data = config["data"]
-    source = registry.open_split(
-        data["name"], "train", data_dir=data["data_dir"], config=data["config"], log=log
-    )
+    source = train_source(config, log)
     augmentation = dict(data.get("augmentation", {}))
     augmentation["speeds"] = tuple(augmentation.get("speeds", (1,)))
     try:

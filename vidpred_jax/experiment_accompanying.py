@@ -66,7 +66,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment
         batches=experiment.train_batches(config, log),
         validation=functools.partial(experiment.validation_windows, config, log),
         fingerprint=registry.fingerprint(builder),
-        clip_name=clips.Source(builder, "train").clip_name,
+        clip_name=experiment.train_source(config, log).clip_name,
         freeze=route.freeze,
         beside={"translator": functools.partial(route.translate, horizon)},
     )

@@ -19,6 +19,7 @@ _OPTIONAL = (
     "evaluation.stride",
     "data.augmentation",
     "data.min_frames",
+    "data.split",
     "network",
     "nearness",
 )
@@ -96,6 +97,7 @@ _FIELDS: dict[str, Any] = {
     "data.name": _TEXT,
     "data.data_dir": _FOLDER,  # Empty, data sets would be made in the working folder.
     "data.config": _TEXT,
+    "data.split": _TEXT,
     "data.height": _whole(11, 8192),  # SSIM's window.
     "data.width": _whole(11, 8192),
     "data.num_frames": _whole(17, 10_000),
@@ -146,6 +148,7 @@ _KNOWN_TYPES: dict[str, Any] = {
     "optimizer.accumulate": _whole(1, 2**20),
     "optimizer.schedule": _TEXT,
     "data.augmentation.crop": _real(0, 1),
+    "data.augmentation.camera": _real(0, 1),
     "data.augmentation.speeds": _Numbers(1),
     **{
         f"data.augmentation.{name}": _SWITCH

@@ -22,13 +22,15 @@ os.environ.setdefault("NO_GCE_CHECK", "true")
 def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=print):
     """The random-access source of a prepared split; `sprites` and `digits` are made if missing.
 
-    config: which of the data set's configurations, empty for its first. Raises InputError.
+    split: one, or several joined by `+`. config: which of the data set's configurations, empty for
+    its first. Raises InputError.
     """
     builder = open_builder(name, data_dir=data_dir, config=config, log=log)
-    if split not in builder.info.splits:
-        raise InputError(
-            f"data set {name!r} has no split {split!r}, but {', '.join(sorted(builder.info.splits))}"
-        )
+    for part in split.split("+"):
+        if part not in builder.info.splits:
+            raise InputError(
+                f"data set {name!r} has no split {part!r}, but {', '.join(sorted(builder.info.splits))}"
+            )
     return clips.Source(builder, split)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
 from vidpred_jax.models.motion import check_levels, extrapolate, track
-from vidpred_jax.models.warping import blend, blur, resize, sum_channels, warp
+from vidpred_jax.models.warping import blend, blur, resize, sum_channels, warp, warp_fine
 from vidpred_jax.types import CONTEXT
 
 _SPANS = (1, 3, 6)  # Frames between the newest and those that its flows are found against.
@@ -35,8 +35,9 @@ class Compositor(nn.Module):
 
     widths: features after each halving. reference_frames: observed frames seen, 9 to 16. match:
     levels of the flows' pyramid (`motion.track`). detail: features at full resolution before the
-    last layer. fusion: whether the predicted fusion picture is seen. appearance: whether the net also
-    sees colours and paints a correction.
+    last layer. fusion: whether the predicted fusion picture is seen. fine: whether there is one more
+    layer, moved along the first flow without the blur of bilinear interpolation. appearance: whether
+    the net also sees colours and paints a correction.
     """
 
     widths: tuple[int, ...] = (24, 48, 72, 96)
@@ -45,6 +46,7 @@ class Compositor(nn.Module):
     match: int = 5
     detail: int = 16
     fusion: bool = True
+    fine: bool = False
     appearance: bool = False
     dtype: Any = jnp.float32
 
@@ -104,7 +106,8 @@ class Compositor(nn.Module):
         turns = resize(turns.astype(jnp.float32) * jnp.array([h, w] * len(paths)) / 64, h, w)
         turns = jnp.split(turns * step, len(paths), -1)
         moved = [warp(newest, p + turn) for p, turn in zip(paths, turns, strict=True)]
-        layers = [*moved, *(blur(moved[i], sigma) for i, sigma in _MOVED_BLURS), *still]
+        fine = [warp_fine(newest, paths[0] + turns[0])] if self.fine else []
+        layers = [*moved, *fine, *(blur(moved[i], sigma) for i, sigma in _MOVED_BLURS), *still]
         painted = 3 * self.appearance
         x = Conv(len(layers) + painted, (3, 3), dtype=self.dtype, name="blend")(x)
         x = x.astype(jnp.float32)
