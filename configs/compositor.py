@@ -45,7 +45,13 @@ def get_config(preset: str = "") -> ConfigDict:
         min_frames=48,  # Shorter clips are used up to their end.
         cache_bytes=2 << 30,
         augmentation=dict(
-            flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
+            flip=True,
+            flip_vertical=True,
+            transpose=True,
+            reverse=True,
+            crop=1.0,
+            camera=0.0,  # Share of windows over which the crop wanders.
+            speeds=(1,),
         ),
     )
     config.model = dict(
@@ -55,6 +61,7 @@ def get_config(preset: str = "") -> ConfigDict:
         match=4,
         detail=16,
         fusion=False,  # Of the predicted picture; the observed ones are always seen.
+        fine=False,
         appearance=False,
     )
     config.loss = dict(l1=0.0, psnr=1.0, ssim=1.5, adversarial=0.0, gan="bce")
@@ -77,14 +84,14 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "davis":  # The package's weights: 17 to 29 minutes on 2 CPU cores.
         config.update(targets=6, num_steps=1000, save_every=500)
         config.data.update(name="davis", height=128, width=128, min_frames=28)
-        config.data.augmentation.update(crop=0.67, camera=0.0, speeds=(1, 1, 1, 2))
+        config.data.augmentation.update(crop=0.67, speeds=(1, 1, 1, 2))
         config.model.update(widths=(32, 64, 96, 128), match=5, detail=24)
         config.evaluation.update(every=500, clips=7, stride=8)
     elif preset == "full":
         config.precision = "bfloat16"
         config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
         config.data.update(height=128, width=128, min_frames=28)
-        config.data.augmentation.update(crop=0.67, camera=0.0, speeds=(1, 1, 1, 2))
+        config.data.augmentation.update(crop=0.67, speeds=(1, 1, 1, 2))
         config.model.update(widths=(32, 64, 128, 256), match=5, detail=32)
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
         config.evaluation.update(every=5000, clips=64)

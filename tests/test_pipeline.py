@@ -194,6 +194,8 @@ def test_refusals(source):
         pipeline.Augmentation(crop=0.0)
     with pytest.raises(InputError, match=r"data.augmentation.camera \(2.0\) must be 0 to 1"):
         pipeline.Augmentation(camera=2.0)
+    with pytest.raises(InputError, match=r"camera \(0.5\) needs data.augmentation.crop below 1"):
+        pipeline.Augmentation(camera=0.5)
     with pytest.raises(InputError, match="speeds"):
         pipeline.Augmentation(speeds=())
     with pytest.raises(InputError, match="holds 0 clips"):

@@ -45,6 +45,10 @@ class Augmentation:
     def __post_init__(self):
         if not 0 <= self.camera <= 1:
             raise InputError(f"data.augmentation.camera ({self.camera}) must be 0 to 1")
+        if self.camera and self.crop == 1:
+            raise InputError(
+                f"data.augmentation.camera ({self.camera}) needs data.augmentation.crop below 1"
+            )
         if not 0 < self.crop <= 1:
             raise InputError(f"data.augmentation.crop ({self.crop}) must be above 0 and at most 1")
         if not self.speeds or min(self.speeds) < 1:
