@@ -145,7 +145,7 @@ def main(_):
     seconds = time.perf_counter() - began
     about = {
         "data": f"{_DATA.value} {_SPLIT.value}",
-        "table": _table_kind(loaded),
+        "table": evaluated_runs.table_kind(loaded, _DATA.value, _SPLIT.value),
         "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen"
         f"{' (mirrored in time to 16 for runs)' * (_CONTEXT.value < CONTEXT and bool(loaded))}, "
         f"{_HORIZON.value} predicted, "
@@ -288,13 +288,6 @@ def _fvd(predictors, num_windows) -> metrics.FvdMeter:
     if names and not metrics.perceptual_available():
         raise InputError("--fvd needs: pip install 'vidpred_jax[perceptual]'")
     return metrics.FvdMeter(names)
-
-
-def _table_kind(loaded) -> str:
-    """Whether the clips are new to the runs: figures of the two kinds stand in tables of their own."""
-    if any(run.config["data"]["name"] == _DATA.value for run in loaded.values()):
-        return {"train": "in-sample", "validation": "validation"}.get(_SPLIT.value, "held-out")
-    return "held-out"
 
 
 def _export(windows, output):

@@ -1,9 +1,9 @@
-"""What an evaluation measures: short contexts are filled, sizes agreed on."""
+"""What an evaluation measures: short contexts filled, sizes agreed on, what runs were trained on."""
 
 import numpy as np
 import pytest
 
-from vidpred_jax import evaluated_runs
+from vidpred_jax import checkpoint, evaluated_runs
 from vidpred_jax.types import InputError
 
 
@@ -29,3 +29,23 @@ def test_sizes_of_runs():
     assert evaluated_runs.common_size({"a": _Run(64, 32)}, None) == (64, 32)
     with pytest.raises(InputError, match="run 'b' predicts 64 x 64, not 32 x 32"):
         evaluated_runs.common_size({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
+
+
+def test_clips_that_any_stage_was_trained_on_are_in_sample(monkeypatch):
+    data = {
+        "old": {"name": "mine"},
+        "both": {"name": "mine", "split": "train+validation"},
+        "else": {"name": "other", "split": "train+validation"},
+    }
+    monkeypatch.setattr(checkpoint, "read_meta", lambda run: {"config": {"data": data[run]}})
+
+    def kind(split, *stages):
+        run = _Run(32, 32)
+        run.runs = stages
+        return evaluated_runs.table_kind({"ours": run}, "mine", split)
+
+    assert kind("train", "old") == kind("train+validation", "old") == "in-sample"
+    assert kind("validation", "old", "both") == kind("train", "both") == "in-sample"
+    assert kind("validation", "old", "else") == "validation"
+    assert kind("test", "old", "both") == kind("train", "else") == "held-out"
+    assert evaluated_runs.table_kind({}, "mine", "train") == "held-out"

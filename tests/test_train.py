@@ -423,6 +423,13 @@ def test_configs_that_cannot_run(fields, message, tmp_path, data_dir):
     assert not (tmp_path / "config.json").exists()
 
 
+def test_nothing_is_chosen_by_clips_that_are_trained_on(tmp_path, data_dir):
+    lines = []
+    config = get_config("fusion", data_dir, data__split="train+validation", num_steps=2)
+    assert train.train({**config}, tmp_path, log=lines.append) == {}
+    assert any("no validation: data.split ('train+validation') trains on it" in x for x in lines)
+
+
 def test_runs_of_two_sizes_do_not_fit(trained, tmp_path, data_dir):
     config = get_config("translator", data_dir, data__height=16, data__width=16)
     train.train({**config, "num_steps": 1}, tmp_path / "small", log=lambda line: None)

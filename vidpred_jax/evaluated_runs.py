@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vidpred_jax import direct, predictor, runs
+from vidpred_jax import checkpoint, direct, predictor, runs
 from vidpred_jax.types import CONTEXT, InputError
 
 DEFAULT_SIZE = (128, 128)  # Of the published tables; where no run says otherwise.
@@ -65,6 +65,19 @@ def common_size(loaded: dict, asked: str | None) -> tuple[int, int]:
                 "--resolution or --runs"
             )
     return size
+
+
+def table_kind(loaded: dict, data: str, split: str) -> str:
+    """Whether clips of a split are new to the runs: `in-sample` where any stage of any was trained on
+    them, else `validation`, on which runs are chosen, or `held-out`. Each has tables of its own.
+    """
+    stages = [run for each in loaded.values() for run in each.runs]
+    known = [checkpoint.read_meta(stage)["config"]["data"] for stage in stages]
+    known = [config.get("split", "train") for config in known if config["name"] == data]
+    parts = set(split.split("+"))
+    if any(parts & set(trained.split("+")) for trained in known):
+        return "in-sample"
+    return "validation" if known and "validation" in parts else "held-out"
 
 
 def fill_context(elements: list[dict], context: int) -> list[dict]:

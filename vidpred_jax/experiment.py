@@ -219,7 +219,8 @@ def train_batches(config, log):
 
 
 def validation_windows(config, log):
-    """Windows of the validation split, at most `evaluation.clips`; an empty list if it has none.
+    """Windows of the validation split, at most `evaluation.clips`; an empty list if it has none or
+    `data.split` trains on it: nothing is chosen by clips that were learnt.
 
     They stand side by side, or every `evaluation.stride` frames.
     """
@@ -228,6 +229,9 @@ def validation_windows(config, log):
         data["name"], data_dir=data["data_dir"], config=data["config"], log=log
     )
     if "validation" not in builder.info.splits:
+        return []
+    if "validation" in data.get("split", "train").split("+"):
+        log(f"no validation: data.split ({data['split']!r}) trains on it")
         return []
     windows = pipeline.evaluation_windows(
         clips.Source(builder, "validation"),
