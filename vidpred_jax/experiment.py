@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidpred_jax import (
+    augmentation,
     baselines,
     checkpoint,
     evaluate,
@@ -191,10 +192,10 @@ def train_batches(config, log):
     """The training split's batches of this process."""
     data = config["data"]
     source = train_source(config, log)
-    augmentation = dict(data.get("augmentation", {}))
-    augmentation["speeds"] = tuple(augmentation.get("speeds", (1,)))
+    options = dict(data.get("augmentation", {}))
+    options["speeds"] = tuple(options.get("speeds", (1,)))
     try:
-        augmentation = pipeline.Augmentation(**augmentation)
+        options = augmentation.Augmentation(**options)
     except TypeError as error:
         raise InputError(f"data.augmentation: {error}") from error
     processes = jax.process_count()
@@ -210,7 +211,7 @@ def train_batches(config, log):
         width=data["width"],
         seed=config["seed"],
         min_frames=data.get("min_frames"),
-        augmentation=augmentation,
+        augmentation=options,
         cache_bytes=data["cache_bytes"],
         process_index=jax.process_index(),
         process_count=processes,
