@@ -15,6 +15,7 @@ from vidpred_jax import (
     schema,
     steps_accompanying,
     translated,
+    validation,
 )
 from vidpred_jax.datasets import clips, registry
 from vidpred_jax.models import build
@@ -64,7 +65,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment
         predict=functools.partial(route.predict, horizon),
         field="frames",
         batches=experiment.train_batches(config, log),
-        validation=functools.partial(experiment.validation_windows, config, log),
+        validation=functools.partial(validation.windows, config, log),
         fingerprint=registry.fingerprint(builder),
         clip_name=experiment.train_source(config, log).clip_name,
         freeze=route.freeze,

@@ -25,6 +25,7 @@ from vidpred_jax import (
     runs,
     steps,
     strip,
+    validation,
     video_io,
 )
 from vidpred_jax.models import build
@@ -123,7 +124,7 @@ def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dic
             writer.write(step, values)
             log(f"{stage} {pace.describe(step, values)}")
         if is_main and evaluate_now:
-            summary = experiment.validate(made, state, windows)
+            summary = validation.validate(made, state, windows)
             if summary:
                 writer.write_evaluation(step, pace.seconds, summary)
                 log(_describe(step, summary))
