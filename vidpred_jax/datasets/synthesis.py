@@ -94,28 +94,29 @@ def sprite_clip(rng: np.random.Generator, name: str, num_frames: int, size: int)
                 ),
             }
         )
-    frames = np.empty((num_frames, size, size, 3), np.uint8)
+    frames = np.empty((num_frames, size, size, 3), np.float32)
     labels = np.zeros((num_frames, size, size), np.uint8)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for t in range(num_frames):
         shift = margin + pan * (t - num_frames / 2)
         view = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        frame = cv2.warpAffine(background, view, (size, size), flags=flags)
-        for label, item in enumerate(objects, start=1):
-            cos, sin = np.cos(item["angle"][t]), np.sin(item["angle"][t])
-            turn = np.array([[cos, sin], [-sin, cos]])
-            corners = item["outline"] @ turn + item["center"][t]
-            mask = np.zeros((size, size), np.uint8)
-            _draw_polygon(mask, corners, 255)
-            patch = np.empty((size, size, 3), np.float32)
-            patch[:] = item["color"]
-            spot = item["center"][t] + np.array([0.35, 0.0]) * item["radius"] @ turn
-            corner = np.float64([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * item["radius"] * 0.22
-            _draw_polygon(patch, corner @ turn + spot, tuple(map(float, item["spot"])))
-            alpha = mask[..., None].astype(np.float32) / 255
-            frame = frame * (1 - alpha) + patch * alpha
-            labels[t][mask > 127] = label
-        frames[t] = np.clip(np.round(frame), 0, 255)
+        frames[t] = cv2.warpAffine(background, view, (size, size), flags=flags)
+    for label, item in enumerate(objects, start=1):
+        cos, sin = np.cos(item["angle"]), np.sin(item["angle"])
+        turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
+        corners = item["outline"] @ turn + item["center"][:, None]
+        spot = item["center"] + np.array([0.35, 0.0]) @ turn * item["radius"]
+        square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * item["radius"] * 0.22
+        square = square @ turn + spot[:, None]
+        color = np.full((size, size, 3), item["color"], np.float32)
+        for t in range(num_frames):
+            mask, patch = np.zeros((size, size, 3), np.uint8), color.copy()
+            _draw_polygon(mask, corners[t], (255, 255, 255))
+            _draw_polygon(patch, square[t], tuple(map(float, item["spot"])))
+            alpha = mask.astype(np.float32) / 255
+            frames[t] = frames[t] * (1 - alpha) + patch * alpha
+            labels[t][mask[..., 0] > 127] = label
+    frames = np.clip(np.round(frames, out=frames), 0, 255, out=frames).astype(np.uint8)
     return Clip(name, frames, labels)
 
 
