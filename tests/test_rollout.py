@@ -1,4 +1,4 @@
-"""The jitted scan equals a plain Python loop, for every shift, snapped or not, translated or not."""
+"""The jitted loop equals a plain Python loop, for every shift, snapped or not, translated or not."""
 
 import functools
 
@@ -65,6 +65,15 @@ def test_a_horizon_within_one_call():
     pred = jax.jit(rollout.make_rollout(model, 5))(params, context)
     expected = jax.jit(rollout.make_rollout(model, 32))(params, context)[:, :5]
     chex.assert_trees_all_close(pred, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("needed", "calls"), [(1, 1), (4, 1), (5, 2), (10, 3)])
+def test_only_as_far_as_needed(needed, calls):
+    model, params, context = make(4)
+    roll = jax.jit(rollout.make_rollout(model, 10))
+    whole, cut = roll(params, context), roll(params, context, needed=needed)
+    chex.assert_trees_all_close(cut[:, :needed], whole[:, :needed], atol=1e-5)
+    assert cut.any((0, 2, 3, 4)).tolist() == [step < 4 * calls for step in range(10)]
 
 
 def test_kept_as_asked_but_fed_back_as_it_was():

@@ -1,4 +1,4 @@
-"""Prediction of any horizon: the stage-1 network fed with its own output, inside one `lax.scan`."""
+"""Prediction of any horizon: the stage-1 network fed with its own output, inside one loop."""
 
 import functools
 
@@ -24,10 +24,13 @@ def make_rollout(
 
     finish: what is done to pictures and frames before they are kept, element by element, such as
     `fusion.to_uint8`; what the network sees of its own output stays as it was.
+
+    The function's `needed` (an integer, None: all) is how many steps are wanted: those of later calls
+    stay 0.
     """
     shift = model.shift
 
-    def rollout(params, context, *translation):
+    def rollout(params, context, *translation, needed=None):
         apply = functools.partial(model.apply, {"params": params})
 
         def predict(window, call):
@@ -45,15 +48,16 @@ def make_rollout(
                 found += (translate(variables, new, references, ahead),)
             return window, jax.tree.map(finish, found)
 
-        def feed(carry, call):
+        def feed(call, carry):
             window, kept = carry
             window, found = predict(window, call)
             place = functools.partial(_place, start=call * shift)
-            return (window, jax.tree.map(place, kept, found)), None
+            return window, jax.tree.map(place, kept, found)
 
         count = 1 if translate is None else 2
         kept = (_empty((len(context), horizon, *context.shape[2:]), finish),) * count
-        (_, kept), _ = jax.lax.scan(feed, (context, kept), jnp.arange(-(-horizon // shift)))
+        calls = -(-(horizon if needed is None else needed) // shift)
+        _, kept = jax.lax.fori_loop(0, calls, feed, (context, kept))
         return kept if translate is not None else kept[0]
 
     return rollout

@@ -120,21 +120,20 @@ def translator_forward(
         # Near steps more often: their errors are small, and so would be their say.
         chance = (jnp.arange(t - context) + 1.0) ** -nearness
         known = jnp.arange(t - context) < batch["length"][:, None] - context
-        if predictor is not None and predicted_fraction:
-            predict = rollout.make_rollout(predictor, t - context, snap_labels=snap_labels)
-            predicted = jnp.concatenate(
-                [pictures[:, :context], predict(state.frozen, pictures[:, :context])], 1
-            )
-            use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
-            shown = jnp.where(use[:, None, None, None, None], predicted, pictures)
-            shown = jax.lax.stop_gradient(shown)
-        else:
-            shown = pictures
         steps = jax.vmap(
             lambda k, p: jax.random.choice(
                 jax.random.fold_in(k, 1), t - context, (targets,), replace=False, p=p
             )
         )(keys, known * chance)
+        if predictor is not None and predicted_fraction:
+            predict = rollout.make_rollout(predictor, t - context, snap_labels=snap_labels)
+            predicted = predict(state.frozen, pictures[:, :context], needed=steps.max() + 1)
+            predicted = jnp.concatenate([pictures[:, :context], predicted], 1)
+            use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
+            shown = jnp.where(use[:, None, None, None, None], predicted, pictures)
+            shown = jax.lax.stop_gradient(shown)
+        else:
+            shown = pictures
         steps += context
         pick = jax.vmap(lambda video, i: video[i])
         condition, target = pick(shown, steps), pick(frames, steps)
