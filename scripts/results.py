@@ -35,6 +35,13 @@ _PAGES = {
 }
 
 
+def _number_and_name(file: pathlib.Path) -> tuple[int, str]:
+    """Where a results file stands among others: 9_b before 10_a."""
+    name = file.stem.partition("_")[2]
+    number = name.partition("_")[0]
+    return int(number) if number.isdecimal() else 0, name
+
+
 def table(report: dict) -> str:
     """Markdown of one results file: what it is, how it was made, one row a predictor."""
     kinds = {"seeds": _seeds_table, "cases": _benchmark_table, "trials": _trials_table}
@@ -191,7 +198,7 @@ def _fill(page, sections):
     text = made = page.read_text()
     for section, kinds in sections.items():
         files = [f for kind in kinds for f in (_ROOT / "results").glob(f"{kind}_*.json")]
-        files = sorted(files, key=lambda file: file.stem.partition("_")[2])
+        files = sorted(files, key=_number_and_name)
         tables = "\n".join(table(json.loads(file.read_text())) for file in files)
         begin, end = f"<!-- {section} -->\n", f"<!-- /{section} -->"
         before, rest = made.split(begin)
