@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Most of the suite's time is compilation: little optimised, and each program once for all processes.
 _FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # Later ones may not know it.
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # A third of the time.
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # Compiles three times as fast.
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vidpred_jax_tests_")
@@ -28,8 +28,9 @@ jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
 import pytest
 from absl import flags
+from smoke import get_config
 
-from vidpred_jax import fusion
+from vidpred_jax import fusion, train
 from vidpred_jax.datasets import registry, synthesis
 
 flags.FLAGS.mark_as_parsed()
@@ -40,6 +41,16 @@ def data_dir(tmp_path_factory):
     """A folder that holds sprites/tiny."""
     folder = tmp_path_factory.mktemp("data")
     registry.open_builder("sprites", data_dir=folder, config="tiny", log=lambda line: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, data_dir):
+    """A folder with a run of four steps of every stage."""
+    folder = tmp_path_factory.mktemp("runs")
+    half = {"predicted_fraction": 0.5}
+    for stage, extra in (("fusion", {}), ("translator", half), ("accompanying", half)):
+        train.train(get_config(stage, data_dir, **extra), folder / stage, log=lambda line: None)
     return folder
 
 

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from test_train import get_config
+from smoke import get_config
 
 from vidpred_jax import schema
 from vidpred_jax.models import build

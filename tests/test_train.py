@@ -1,69 +1,29 @@
-"""Training whole: resume equals unbroken, smoke presets run, the predictor predicts."""
+"""Training whole: resume equals unbroken, smoke presets run, the presets trace."""
 
-import concurrent.futures
-import importlib.util
 import json
 import os
-import pathlib
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import chex
-import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from smoke import get_config, restored
 
 import vidpred_jax
 from vidpred_jax import (
     checkpoint,
-    checkpointer,
     direct,
     experiment,
-    experiment_accompanying,
-    fusion,
-    metrics,
     pipeline,
-    routes,
     runs,
     train,
 )
 from vidpred_jax.types import InputError, Interrupted, UserError
-
-ROOT = pathlib.Path(__file__).parents[1]
-
-
-def get_config(stage, data_dir, preset="smoke", **fields):
-    spec = importlib.util.spec_from_file_location(stage, ROOT / "configs" / f"{stage}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = json.loads(module.get_config(preset).to_json())
-    config["data"]["data_dir"] = str(data_dir)
-    for name, value in fields.items():
-        part, _, field = name.rpartition("__")
-        (config[part] if part else config)[field] = value
-    return config
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, data_dir):
-    """A folder with a run of four steps of every stage."""
-    folder = tmp_path_factory.mktemp("runs")
-    half = {"predicted_fraction": 0.5}
-    for stage, extra in (("fusion", {}), ("translator", half), ("accompanying", half)):
-        train.train(get_config(stage, data_dir, **extra), folder / stage, log=lambda line: None)
-    return folder
-
-
-def restored(config, workdir):
-    stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
-    template = stages.make(config).state
-    return checkpointer.Checkpointer(workdir, create=False).restore(template)
 
 
 def test_a_run_leaves_what_it_promises(trained):
@@ -206,45 +166,6 @@ def test_a_finished_run_is_left_alone(trained, data_dir):
     assert lines[1].startswith("warning: saved on 2 devices, goes on on 4")
 
 
-def test_predictor(trained, clip):
-    predictor = vidpred_jax.load(folder=trained)
-    pred = predictor.predict(clip.frames[:16], clip.labels[:16], horizon=6)
-    assert pred.frames.shape == pred.fusion.shape == (6, 32, 32, 3)
-    assert pred.frames.dtype == np.uint8
-    again = predictor.predict(clip.frames[:20][-16:], clip.labels[4:20], horizon=6)
-    later = predictor.predict(clip.frames[:20], clip.labels[:20], horizon=6)
-    np.testing.assert_array_equal(again.frames, later.frames)  # The last 16 count.
-    assert predictor.predict(clip.frames[:16]).frames.shape == (32, 32, 32, 3)  # Labels by motion.
-    snapped = vidpred_jax.load(folder=trained, snap_labels=4).predict(
-        clip.frames[:16], clip.labels[:16]
-    )
-    assert set(np.unique(snapped.fusion)) <= {0, 128, 255}
-
-
-def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip, tmp_path):
-    run = tmp_path / "accompanying"
-    shutil.copytree(trained / "accompanying", run)
-    (meta,) = (run / "checkpoints" / "4" / "meta").glob("metadata*")
-    found = json.loads(meta.read_text())
-    route = [[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]]  # Surely not what was frozen.
-    meta.write_text(json.dumps({**found, "route": route, "digests": {}}))
-    predict = lambda **fields: vidpred_jax.load(folder=trained, **fields).predict(
-        clip.frames[:16], clip.labels[:16], 6
-    )
-    plain, sharpened = predict(), predict(accompanying=str(run))
-    np.testing.assert_array_equal(sharpened.fusion, plain.fusion)
-    stack, params, read = experiment_accompanying.load(str(run))
-    assert [list(share) for share in read] == route
-    videos = [fusion.to_float(x[None]) for x in (plain.frames, plain.fusion)]
-    ahead = np.arange(1.0, 7, dtype=np.float32)[None]
-    expected = np.asarray(routes.sharpen(stack, params, route, *map(jnp.asarray, (*videos, ahead))))
-    difference = sharpened.frames - fusion.to_uint8(expected)[0].astype(int)
-    assert np.abs(difference).max() <= 2  # The plain frames were rounded to 8 bits in between.
-    assert np.abs(sharpened.frames - plain.frames.astype(int)).max() > 2
-    with pytest.raises(InputError, match="holds a fusion run; an accompanying run is needed"):
-        predict(accompanying=str(trained / "fusion"))
-
-
 def test_stage_3_refusals(trained, tmp_path, data_dir):
     runs = {f"{stage}_run": str(trained / stage) for stage in ("fusion", "translator")}
     cases = [
@@ -263,113 +184,6 @@ def test_stage_3_refusals(trained, tmp_path, data_dir):
         config = get_config("accompanying", data_dir, **{**runs, **fields})
         with pytest.raises(InputError, match=message):
             train.train(config, tmp_path / "run", log=lambda line: None)
-
-
-def test_predictions_from_several_threads_compile_once_each(trained, clip):
-    predictor = vidpred_jax.load(folder=trained)
-
-    def predict(horizon):
-        return predictor.predict(clip.frames[:16], clip.labels[:16], horizon).frames
-
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(predict, [2, 5, 2, 5, 2, 5]))
-    assert len(predictor._compiled) == 2
-    for frames, horizon in zip(found, [2, 5, 2, 5, 2, 5], strict=True):
-        assert len(frames) == horizon
-        np.testing.assert_array_equal(frames, found[0 if horizon == 2 else 1])
-    # Two programs may round differently: a value next to a half becomes the next whole number.
-    difference = np.abs(found[0].astype(int) - found[1][:2].astype(int))
-    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
-
-
-def test_an_exported_run_predicts_the_same_and_names_no_folder(trained, tmp_path, clip):
-    names = ("fusion", "translator")
-    for stage in names:
-        checkpoint.export(trained / stage, tmp_path / stage)
-    assert {f.name for f in tmp_path.iterdir()} == set(names)
-    files = [f for f in tmp_path.rglob("*") if f.is_file()]
-    assert not any(str(trained).encode() in f.read_bytes() for f in files)
-    assert not any("training" in f.parts for f in files)
-    found, expected = (
-        vidpred_jax.load(*(folder / stage for stage in names)).predict(clip.frames, horizon=3)
-        for folder in (tmp_path, trained)
-    )
-    np.testing.assert_array_equal(found.frames, expected.frames)
-    with pytest.raises(InputError, match="holds no checkpoint of step 9"):
-        checkpoint.export(trained / "fusion", tmp_path / "other", 9)
-    assert {f.name for f in tmp_path.iterdir()} == set(names)
-
-
-@pytest.mark.parametrize(("weights", "size"), [("sprites", 64), ("real", 128)])
-def test_weights_of_the_package_predict_where_no_run_is(weights, size, tmp_path):
-    """Better than the last frame, on clips they were not trained on: here, a pan over a picture."""
-    predictor = vidpred_jax.load(folder=tmp_path, weights=weights)
-    assert (predictor.height, predictor.width) == (size, size)
-    rng = np.random.default_rng(7)
-    wide = rng.integers(0, 256, (size // 8, size // 4, 3)).astype(np.uint8)
-    wide = cv2.resize(wide, (4 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
-    frames = np.stack([wide[:size, 2 * t : 2 * t + size] for t in range(20)])
-    found = predictor.predict(frames[:16], np.zeros(frames[:16].shape[:3], np.uint8), 4).frames
-    ours, still = (
-        metrics.psnr(pred, frames[16:]).mean() for pred in (found, np.repeat(frames[15:16], 4, 0))
-    )
-    assert ours > still + 2
-
-
-def test_any_number_of_clips_is_predicted_by_few_programs(trained):
-    predictor, rng = vidpred_jax.load(folder=trained), np.random.default_rng(0)
-    elements = [
-        {
-            name: rng.integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
-            for name in ("frames", "fusion")
-        }
-        for _ in range(4)
-    ]
-    pictures, frames = predictor.predict_batch(elements, 2)
-    for fewer in (elements[:3], elements[1:]):
-        found = predictor.predict_batch(fewer, 2)
-        start = 0 if fewer[0] is elements[0] else 1
-        np.testing.assert_array_equal(found[0], pictures[start : start + 3])
-        np.testing.assert_array_equal(found[1], frames[start : start + 3])
-    assert len(predictor._compiled) == 1
-
-
-def test_predictor_refusals(trained, clip, tmp_path):
-    predictor = vidpred_jax.load(folder=trained)
-    with pytest.raises(InputError, match="the clip has 15 frames; at least 16 are needed"):
-        predictor.predict(clip.frames[:15])
-    with pytest.raises(
-        InputError, match=r"labels have shape \(3, 64, 64\); \(16, 64, 64\) is needed"
-    ):
-        predictor.predict(clip.frames[:16], clip.labels[:3])
-    with pytest.raises(InputError, match="frames are float32"):
-        predictor.predict(clip.frames[:16].astype(np.float32))
-    with pytest.raises(InputError, match=r"horizon \(0\) must be 1 or more"):
-        predictor.predict(clip.frames[:16], clip.labels[:16], horizon=0)
-    with pytest.raises(InputError, match="labels must be whole numbers from 0 to 255"):
-        predictor.predict(clip.frames[:16], np.full((16, 64, 64), 256))
-    element = {name: np.zeros((16, 32, 32, 3), np.uint8) for name in ("frames", "fusion")}
-    with pytest.raises(InputError, match="elements hold no clip"):
-        predictor.predict_batch([])
-    for change, message in (
-        (
-            np.zeros((15, 32, 32, 3), np.uint8),
-            r"fusion of element 1 are uint8 \(15, 32, 32, 3\); uint8 \(16,",
-        ),
-        (np.zeros((16, 32, 32, 3)), "fusion of element 1 are float64"),
-    ):
-        with pytest.raises(InputError, match=message):
-            predictor.predict_batch([element, {**element, "fusion": change}])
-    with pytest.raises(InputError, match="fusion pictures of 16 steps; 17 are needed"):
-        predictor.translate_batch([element])
-    with pytest.raises(
-        InputError, match="no fusion run under .*: train one by python -m vidpred_jax"
-    ):
-        vidpred_jax.load(translator=str(trained / "translator"), folder=tmp_path)
-    with pytest.raises(InputError, match=r"--weights \('moon'\) must be one of real, sprites"):
-        vidpred_jax.load(folder=tmp_path, weights="moon")
-    with pytest.raises(InputError, match="holds a translator run; a fusion run is needed"):
-        vidpred_jax.load(fusion=str(trained / "translator"), folder=trained)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, data_dir):

@@ -7,7 +7,7 @@ import chex
 import faults
 import pytest
 from commands import TRAIN, run_many
-from test_train import get_config, restored
+from smoke import get_config, restored
 
 from vidpred_jax import checkpoint
 
