@@ -20,6 +20,7 @@ from absl import flags
 import vidpred_jax
 from vidpred_jax import (
     baselines,
+    bounds,
     cli,
     evaluate,
     evaluated_runs,
@@ -55,6 +56,9 @@ _PREDICTIONS = flags.DEFINE_multi_string(
     "predictions", [], "Another system's predictions, NAME=FOLDER; again for another."
 )
 _BASELINES = flags.DEFINE_list("baselines", list(baselines.BASELINES), "Naive predictors.")
+_BOUNDS = flags.DEFINE_list(
+    "bounds", [], f"What choices made with the truth would reach, of {', '.join(bounds.BOUNDS)}."
+)
 _METRICS = flags.DEFINE_list(
     "metrics", [], f"Of {', '.join(evaluate.METRICS)}; `all`; default those of a report."
 )
@@ -199,13 +203,18 @@ def _metrics(height, width) -> dict:
     return evaluate.choose(names, height, width, _LABELS.value)
 
 
+def _check(flag, names, known):
+    for name in names:
+        if name not in known:
+            raise InputError(f"--{flag}: {name!r} is not one of {', '.join(known)}")
+
+
 def _predictors(loaded, chosen, places, height, width):
     """(predictors, the futures they may see, the names of the figure of blame)."""
+    _check("baselines", _BASELINES.value, baselines.BASELINES)
+    _check("bounds", _BOUNDS.value, bounds.BOUNDS)
+    _check("sharpen", _SHARPEN.value, sharpening.SHARPENERS)
     found, sees, blame = {}, {}, []
-    for method in _SHARPEN.value:
-        if method not in sharpening.SHARPENERS:
-            known = ", ".join(sharpening.SHARPENERS)
-            raise InputError(f"--sharpen: {method!r} is not one of {known}")
     for name, run in loaded.items():
         found[name] = functools.partial(_predict, run)
         if not evaluated_runs.is_staged(run):
@@ -236,13 +245,9 @@ def _predictors(loaded, chosen, places, height, width):
         if name in found or name == "truth":
             raise InputError(f"--predictions={text}: a predictor called {name!r} is there already")
         found[name] = external.Folder(folder, places, _HORIZON.value, height, width)
-    unknown = set(_BASELINES.value) - set(baselines.BASELINES)
-    if unknown:
-        raise InputError(
-            f"--baselines: {', '.join(sorted(unknown))} not among {', '.join(baselines.BASELINES)}"
-        )
     naive = baselines.predictors(_HORIZON.value, _BASELINES.value)
-    clash = set(naive) & set(found)
+    shown_truth = bounds.predictors(_CONTEXT.value, _BOUNDS.value)
+    clash = {*naive, *shown_truth} & set(found)
     if clash:
         raise InputError(f"two predictors are called {clash.pop()!r}")
     if (
@@ -251,9 +256,12 @@ def _predictors(loaded, chosen, places, height, width):
         still = baselines.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
         frames = naive["copy_last"]
         naive["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
-    found |= naive
+    found |= naive | shown_truth
+    sees |= dict.fromkeys(shown_truth, ("frames",))
     if not found:
-        raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
+        raise InputError(
+            "nothing to evaluate: no run, no --predictions, no --baselines and no --bounds"
+        )
     if not any(map(evaluated_runs.is_staged, loaded.values())) and all(
         metric.field == "fusion" for metric in chosen.values()
     ):
@@ -282,9 +290,7 @@ def _fvd(predictors, num_windows) -> metrics.FvdMeter:
             f"--fvd needs 2 windows and a horizon of {metrics.MIN_I3D_FRAMES} or more, not "
             f"{num_windows} and {_HORIZON.value}"
         )
-    for name in names:
-        if name not in predictors:
-            raise InputError(f"--fvd: {name!r} is not one of {', '.join(predictors)}")
+    _check("fvd", names, predictors)
     if names and not metrics.perceptual_available():
         raise InputError("--fvd needs: pip install 'vidpred_jax[perceptual]'")
     return metrics.FvdMeter(names)

@@ -11,6 +11,7 @@ import pathlib
 from absl import flags
 
 from vidpred_jax import cli, video_io
+from vidpred_jax.bounds import BOUNDS
 from vidpred_jax.evaluate import METRICS
 from vidpred_jax.summary import SHOWN_STEPS
 from vidpred_jax.types import InputError, UserError
@@ -31,7 +32,7 @@ _NAMES = {"psnr": "PSNR", "ssim": "SSIM"}
 # Of each page, between two marks: the files whose tables stand there.
 _PAGES = {
     "README.md": {"results": _KINDS, "benchmark": ("benchmark",)},
-    "docs/experiments.md": {"trials": ("trials",)},
+    "docs/experiments.md": {"trials": ("trials",), "bounds": ("bounds",)},
 }
 
 
@@ -185,6 +186,7 @@ def main(_):
             raise InputError(f"--add={_ADD.value} cannot be read: {error}") from error
         report = {"title": _TITLE.value, "note": _NOTE.value, **report}
         kind = "evaluation" if "clips" in report else "rollout"
+        kind = "bounds" if BOUNDS.keys() & report.get("predictors", {}).keys() else kind
         kind = "ablation" if "seeds" in report else "benchmark" if "cases" in report else kind
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{kind}_{_NAME.value}.json"

@@ -107,13 +107,16 @@ def test_evaluation_of_runs_baselines_and_another_system(runs, data_dir, tmp_pat
         f"--output={output}",
         "--snap_labels=4",
         "--batch_size=3",
+        "--bounds=bound_shift",
         "--metrics=psnr,ssim,fusion_psnr,edge_f1,miou",
     )
     assert "4 windows of 4 clips at 32 x 32" in out and "wrote" in out
     summary = json.loads((output / "summary.json").read_text())
     stages = {"ours", "ours, snapped", "ours, true fusion"}
     naive = {"copy_last", "mean_context", "blur", "flow", "flow_blur"}
-    assert set(summary["predictors"]) == {*stages, "theirs", *naive}
+    assert set(summary["predictors"]) == {*stages, "theirs", *naive, "bound_shift"}
+    bound, still = (summary["predictors"][x]["psnr"]["mean"] for x in ("bound_shift", "copy_last"))
+    assert bound > still + 0.5
     assert summary["predictors"]["theirs"]["psnr"]["mean"] == pytest.approx(20, abs=0.2)
     assert set(summary["predictors"]["ours"]) == {"psnr", "ssim", "fusion_psnr", "edge_f1", "miou"}
     assert set(summary["predictors"]["ours, true fusion"]) == {"psnr", "ssim"}
@@ -277,7 +280,12 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
         (
             (*evaluate, "--runs=none", "--baselines=best"),
             2,
-            "--baselines: best not among copy_last",
+            "--baselines: 'best' is not one of copy_last",
+        ),
+        (
+            (*evaluate, "--runs=none", "--bounds=best"),
+            2,
+            "--bounds: 'best' is not one of bound_naive",
         ),
         ((*evaluate, "--runs=none", "--fvd=best"), 2, "--fvd: 'best' is not one of copy_last"),
         (
