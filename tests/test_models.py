@@ -10,6 +10,7 @@ from flax import linen as nn
 from vidpred_jax import fusion
 from vidpred_jax.models import build
 from vidpred_jax.models.compositor import Compositor
+from vidpred_jax.models.guesses import NUM_GUESSES
 from vidpred_jax.models.layers import GroupNorm
 from vidpred_jax.models.pix2pixhd import MultiScaleDiscriminator, Pix2PixHD
 from vidpred_jax.models.simvp import SimVP
@@ -41,16 +42,16 @@ GENERATORS = {
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
     "pix2pixhd": Pix2PixHD(width=4, levels=2, blocks=1, reference_frames=1),
     "compositor": Compositor(widths=(8, 8), match=3, detail=4),
-    "blind compositor": Compositor(
+    "learning compositor": Compositor(
         (8,),
         "none",
-        reference_frames=9,
+        reference_frames=13,
         match=1,
         fusion=False,
-        fine=True,
         appearance=True,
         dtype=jnp.bfloat16,
     ),
+    "compositor without a network": Compositor((), match=2, fusion=False),
 }
 
 
@@ -174,7 +175,7 @@ def test_compositor_starts_as_the_moved_newest_frame():
     ahead = jnp.array([[1.0, 3.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
     variables = jax.tree.map(jnp.zeros_like, variables)
-    variables["params"]["blend"]["bias"] = jnp.zeros(16).at[0].set(30.0)
+    variables["params"]["blend"]["bias"] = jnp.zeros(NUM_GUESSES).at[0].set(30.0)
     pred = jax.jit(model.apply)(variables, picture, seen, ahead)
     for number, k in enumerate((1, 3)):
         truth = wide[0, :, 15 + k : 47 + k]
@@ -271,7 +272,8 @@ def test_refused_fields(stage, fields, message):
     ("network", "fields", "message"),
     [
         ("gan", {}, r"network \('gan'\) must be one of unet, compositor, pix2pixhd"),
-        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 9 to 16"),
+        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 13 to 16"),
+        ("compositor", dict(widths=()), r"model.fusion needs model.widths of one number or more"),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("compositor", dict(match=7), r"model.match \(7\) must be 0 or more, .* of 64"),
         ("compositor", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),

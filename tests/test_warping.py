@@ -28,22 +28,6 @@ def test_warp_by_hand():
     chex.assert_trees_all_close(far, jnp.zeros_like(picture))
 
 
-def test_fine_warp_is_exact_where_bilinear_interpolation_bows():
-    """On a quadratic surface, inside; a flow of whole pixels changes nothing."""
-    y, x = np.mgrid[:12, :12] / 10
-    surface = lambda y, x: jnp.asarray(y * y + 0.5 * x * x - x)[None, ..., None]
-    flow = jnp.broadcast_to(jnp.array([0.3, 0.6]), (1, 12, 12, 2))
-    expected = surface(y + 0.03, x + 0.06)[:, 2:-3, 2:-3]
-    found = warping.warp_fine(surface(y, x), flow)[:, 2:-3, 2:-3]
-    chex.assert_trees_all_close(found, expected, atol=1e-5)
-    blurred = warping.warp(surface(y, x), flow)[:, 2:-3, 2:-3]
-    chex.assert_trees_all_close(blurred - expected, jnp.full_like(expected, 0.0033), atol=1e-5)
-    whole = jnp.ones_like(flow)
-    chex.assert_trees_all_close(
-        warping.warp_fine(surface(y, x), whole), warping.warp(surface(y, x), whole)
-    )
-
-
 def test_composite_blends_by_softmax():
     source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
     gates, flow = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))

@@ -80,22 +80,6 @@ def _corners(picture, places):
 warp.defvjp(_warp_forward, _warp_backward)
 
 
-def warp_fine(
-    picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]
-) -> Float[Array, "b h w c"]:
-    """As `warp`, but what bilinear interpolation blurs is given back: to the third order, from the
-    second differences at the same places. No gradient reaches the flow.
-    """
-    flow = jax.lax.stop_gradient(flow)
-    _, (dy, dx), _ = _source(flow)
-    padded = jnp.pad(picture, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    rows = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] - 2 * picture
-    columns = padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:] - 2 * picture
-    moved = warp(jnp.concatenate([picture, rows, columns], -1), flow)
-    moved, rows, columns = jnp.split(moved, 3, -1)
-    return moved - (dy * (1 - dy) * rows + dx * (1 - dx) * columns) / 2
-
-
 def composite(
     source: Float[Array, "b h w c"],
     painted: Sequence[Float[Array, "b h w c"]],

@@ -1,0 +1,94 @@
+"""Guesses by hand, and backtests that find out which of them a clip keeps to."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax.models import guesses
+
+# Places of guesses in their order.
+LASTING, DYING, NEWEST, MEAN = (0, 1, 2), (8, 12), 16, 20
+
+
+def window(panned):
+    """16 frames (1, 16, 32, 32, 3) of a smooth picture, `panned(t)` pixels to the left at frame t."""
+    y, x = np.mgrid[:32, :32]
+    frames = [
+        np.stack([np.sin((x + panned(t)) / 5 + c) * np.cos(y / 7 - c) for c in range(3)], -1)
+        for t in range(16)
+    ]
+    return jnp.asarray(np.stack(frames)[None], jnp.float32)
+
+
+observe = jax.jit(guesses.observe, static_argnums=1)
+
+
+def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
+    """On a ramp moved by 2 pixels a frame, 6 frames ahead, by hand."""
+    ramp = jnp.broadcast_to(jnp.arange(64.0)[None, None, :, None], (1, 8, 64, 3))
+    ahead, path = jnp.full((1, 1, 1, 1), 6.0), jnp.zeros((1, 8, 64, 2)).at[..., 1].set(12.0)
+    found = guesses.guess(ramp, -ramp, [path, 2 * path, 3 * path], ahead)
+    assert len(found) == guesses.NUM_GUESSES
+    at = lambda i: float(found[i][0, 4, 10, 0])
+    assert [at(i) for i in LASTING] == [22, 34, 46]
+    # 24 pixels at a speed that falls by 1 / e in 12 frames, or in 4.
+    assert at(DYING[0]) == pytest.approx(10 + 24 * 2 * (1 - np.exp(-0.5)), abs=1e-3)
+    assert at(DYING[1]) == pytest.approx(10 + 24 * (1 - np.exp(-1.5)) / 1.5, abs=1e-3)
+    assert (at(NEWEST), at(MEAN)) == (10, -10)
+    blurred = guesses.guess(jnp.ones_like(ramp), ramp * 0, [path] * 3, ahead)
+    chex.assert_trees_all_close(blurred[:MEAN], [jnp.ones_like(ramp)] * MEAN, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("panned", "best"),
+    [
+        (lambda t: 1.0 * t, LASTING),  # A steady pan.
+        (lambda t: 0.0, (*LASTING, *DYING, NEWEST, MEAN)),  # Nothing moves: all are right.
+        (lambda t: (0.0, 3.0)[t % 2], (MEAN,)),  # To and fro: the mean has both.
+    ],
+)
+def test_what_was_right_before_is_ahead(panned, best):
+    seen = observe(window(panned), 3)
+    later = np.asarray(seen.by_frame)[0, 0, 0, 1:]  # Further ahead than a frame.
+    assert later.min() == 0 and later.shape == (2, guesses.NUM_GUESSES)
+    others = np.delete(later, best, 1)
+    assert later[:, best].min(1).max() == 0 < others.min()
+
+
+def test_errors_equal_a_plain_loop():
+    """Of the guesses that stand still, by kind of lag, over the frame; the same by place, blurred."""
+    clip = np.asarray(jax.random.uniform(jax.random.key(0), (1, 16, 16, 16, 3), minval=-1.0))
+    seen = observe(jnp.asarray(clip), 2)
+    pairs = [[], [], []]
+    for ago, lags in {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}.items():
+        for lag in lags:
+            pairs[0 if lag == 1 else 1 if lag <= 4 else 2].append((15 - ago, 15 - ago + lag))
+    for kind, found in enumerate(np.asarray(seen.by_frame)[0, 0, 0]):
+        still = [np.square(clip[0, i] - clip[0, j]).sum(-1).mean() for i, j in pairs[kind]]
+        mean = [
+            np.square(clip[0, : i + 1].mean(0) - clip[0, j]).sum(-1).mean() for i, j in pairs[kind]
+        ]
+        ahead = np.log(np.mean(still) + 1e-4) - np.log(np.mean(mean) + 1e-4)
+        assert found[NEWEST] - found[MEAN] == pytest.approx(ahead, abs=1e-3)
+    assert seen.by_place.shape == (1, 16, 16, guesses.NUM_LAGS, guesses.NUM_GUESSES)
+    assert np.all(np.asarray(seen.by_place).min(-1) == 0)
+    one = np.square(clip[0, 4] - clip[0, 10]).sum(-1), np.square(clip[0, 4] - clip[0, 15]).sum(-1)
+    two = np.square(clip[0, 8] - clip[0, 15]).sum(-1)
+    expected = guesses.blur(jnp.asarray((sum(one) + two) / 3)[None, ..., None], 1.6)
+    mean = [np.square(clip[0, : i + 1].mean(0) - clip[0, j]).sum(-1) for i, j in pairs[2]]
+    expected_mean = guesses.blur(jnp.asarray(sum(mean) / 3)[None, ..., None], 1.6)
+    ahead = jnp.log(expected + 1e-4) - jnp.log(expected_mean + 1e-4)
+    found = seen.by_place[..., 2, NEWEST] - seen.by_place[..., 2, MEAN]
+    chex.assert_trees_all_close(found, ahead[..., 0], atol=1e-3)
+
+
+def test_no_gradient_reaches_what_was_wrong():
+    def total(seen):
+        found = guesses.observe(seen, 2)
+        return found.by_frame.sum() + found.by_place.sum()
+
+    chex.assert_trees_all_equal(
+        jax.jit(jax.grad(total))(window(float)), jnp.zeros((1, 16, 32, 32, 3))
+    )

@@ -1,0 +1,140 @@
+"""Guesses of coming frames, without parameters, and what such guesses were worth before (ours).
+
+A guess is the newest frame moved on, the newest frame as it is, or the mean of all, each at some blur.
+Made again some frames ago, it can be held against what came: a backtest.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from vidpred_jax.models.motion import extrapolate, track
+from vidpred_jax.models.warping import blur, sum_channels, warp
+
+SPANS = (1, 3, 6)  # Frames between the newest and those that its flows are found against.
+# What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels.
+# Long spans know the motion that lasts, short ones the next frame; a camera held by hand comes back.
+_MOVED = (
+    *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0)),
+    *((0, 0, 1.5), (1, 0, 1.5), (1, 0, 4.0), (2, 0, 3.0), (2, 0, 10.0)),
+    *((1, 12, 0.0), (1, 12, 1.5), (1, 12, 4.0), (2, 12, 10.0)),
+    *((1, 4, 0.0), (1, 4, 1.5), (1, 4, 4.0), (1, 4, 10.0)),
+)
+# What stands still is blurred further: far ahead that is the best guess of many clips.
+_STILL_BLURS = (0.0, 3.0, 8.0, 16.0)
+NUM_GUESSES = len(_MOVED) + 2 * len(_STILL_BLURS)
+# How many frames ago guesses are made again, and for how many frames ahead.
+_BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}
+LEAST_FRAMES = max(_BACKTESTS) + 2  # Two make a flow.
+_LAGS = (1, 4)  # Frames ahead up to which errors are told apart; further ones are the last kind.
+NUM_LAGS = len(_LAGS) + 1
+_KNOWN = (3, 7)  # The backtests whose errors are known pixel by pixel.
+_LEAST_ERROR = 1e-4  # Below it errors, sums of squares over channels in [-1, 1], are alike.
+
+
+@struct.dataclass
+class Observed:
+    """flows: of the newest frame per frame, one (b, h, w, 2) for each of SPANS. known: (b, h, w, k),
+    what is known of its pixels. by_frame, by_place: (b, 1 or h, 1 or w, NUM_LAGS, NUM_GUESSES), for
+    the whole frame and for a place's surroundings: log of each guess's mean squared error in the
+    backtests, less that of the best. No gradient reaches either.
+    """
+
+    flows: list[jax.Array]
+    known: jax.Array
+    by_frame: jax.Array
+    by_place: jax.Array
+
+
+def guess(
+    newest: Float[Array, "b h w 3"],
+    mean: Float[Array, "b h w 3"],
+    paths: list[Float[Array, "b h w 2"]],
+    ahead: Float[Array, "b 1 1 1"],
+) -> list[Float[Array, "b h w 3"]]:
+    """NUM_GUESSES frames `ahead` of the newest, `paths` leading there along each of its flows."""
+    moved, found = {}, []
+    for span, lasts, sigma in _MOVED:
+        if (span, lasts) not in moved:
+            # Speed falls as exp(-time / lasts).
+            share = lasts * (1 - jnp.exp(-ahead / lasts)) / ahead if lasts else 1.0
+            moved[span, lasts] = warp(newest, paths[span] * share)
+        found.append(_blur(moved[span, lasts], sigma))
+    return found + [_blur(x, sigma) for x in (newest, mean) for sigma in _STILL_BLURS]
+
+
+def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
+    """What n observed frames, LEAST_FRAMES or more, tell; levels: of the flows' pyramid."""
+    newest, mean = seen[:, -1], seen.mean(1)
+    flows, *past_flows, missed = _find_flows(seen, levels)
+    smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
+    known = [
+        jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None],
+        size(newest - mean),
+        size(newest - seen[:, -2]),
+        *missed,
+        *(size(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
+        *(flow / 8 for flow in flows),
+    ]
+    errors = [[] for _ in range(NUM_LAGS)]
+    for (ago, lags), past in zip(_BACKTESTS.items(), past_flows, strict=True):
+        wrong, missed, path = _backtest(seen, past, ago, lags)
+        for lag, error in zip(lags, wrong, strict=True):
+            errors[np.searchsorted(_LAGS, lag)].append(error)
+        if ago in _KNOWN:
+            known += [missed, size(newest - seen[:, -1 - ago]), (path / ago - flows[0]) / 8]
+    errors = jnp.stack([sum(each) / len(each) for each in errors], 3)
+    near = blur(errors.reshape(*errors.shape[:3], -1), errors.shape[1] / 10).reshape(errors.shape)
+    by_frame, by_place = map(_behind_the_best, (errors.mean((1, 2), keepdims=True), near))
+    return Observed(flows, jnp.concatenate(known, -1), by_frame, by_place)
+
+
+def _find_flows(seen, levels):
+    """Flows over SPANS, or what there is: now and at each backtest; and where those now are wrong."""
+    lasts = [seen.shape[1] - 1 - ago for ago in (0, *_BACKTESTS)]
+    pairs = [(last - min(span, last), last) for last in lasts for span in SPANS]
+    before, after = (
+        jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
+    )
+    flow = track(before, after, levels)
+    wrong = jnp.split(size(after - warp(before, flow)), len(pairs))[: len(SPANS)]
+    flows = [
+        flow / (last - first)
+        for flow, (first, last) in zip(jnp.split(flow, len(pairs)), pairs, strict=True)
+    ]
+    return *(flows[i : i + len(SPANS)] for i in range(0, len(flows), len(SPANS))), wrong
+
+
+def _backtest(seen, flows, ago, lags):
+    """Guesses made `ago` frames ago: (squared errors (b, h, w, NUM_GUESSES) by lag; of the first
+    guess and the last lag the mean error (b, h, w, 1) and the path that led there).
+    """
+    b, n, h, w, _ = seen.shape
+    last = n - 1 - ago
+    every = lambda x: jnp.repeat(x, len(lags), 0)
+    ahead = jnp.tile(jnp.array(lags, jnp.float32), (b, 1))
+    paths = [extrapolate(flow, ahead).reshape(-1, h, w, 2) for flow in flows]
+    mean = seen[:, : last + 1].mean(1)
+    guesses = guess(every(seen[:, last]), every(mean), paths, ahead.reshape(-1, 1, 1, 1))
+    truth = jnp.stack([seen[:, last + lag] for lag in lags], 1).reshape(-1, h, w, 3)
+    errors = jnp.concatenate([sum_channels(jnp.square(x - truth)) for x in guesses], -1)
+    by_lag = lambda x: x.reshape(b, len(lags), *x.shape[1:]).swapaxes(0, 1)
+    return by_lag(errors), by_lag(size(truth - guesses[0]))[-1], by_lag(paths[0])[-1]
+
+
+def _behind_the_best(errors):
+    level = jnp.log(errors + _LEAST_ERROR)
+    return jax.lax.stop_gradient(level - level.min(-1, keepdims=True))
+
+
+def _blur(x, sigma):
+    return blur(x, sigma) if sigma else x
+
+
+def size(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
+    """Mean absolute value over channels."""
+    return sum_channels(jnp.abs(x)) / x.shape[-1]
