@@ -37,6 +37,9 @@ def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
     assert at(DYING[0]) == pytest.approx(10 + 24 * 2 * (1 - np.exp(-0.5)), abs=1e-3)
     assert at(DYING[1]) == pytest.approx(10 + 24 * (1 - np.exp(-1.5)) / 1.5, abs=1e-3)
     assert (at(NEWEST), at(MEAN)) == (10, -10)
+    # Motion is continued over 63 frames at most; by then it has died out.
+    far = guesses.guess(ramp, ramp, [path / 6 * 63] * 3, jnp.full((1, 1, 1, 1), 100.0))
+    assert float(far[DYING[1]][0, 4, 10, 0]) == pytest.approx(10 + 2 * 4, abs=1e-3)
     blurred = guesses.guess(jnp.ones_like(ramp), ramp * 0, [path] * 3, ahead)
     chex.assert_trees_all_close(blurred[:MEAN], [jnp.ones_like(ramp)] * MEAN, atol=1e-5)
 

@@ -7,15 +7,24 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.models.guesses import LEAST_FRAMES, NUM_GUESSES, NUM_LAGS, guess, observe, size
+from vidpred_jax.models.guesses import (
+    LEAST_FRAMES,
+    NUM_GUESSES,
+    NUM_LAGS,
+    guess,
+    magnitude,
+    observe,
+)
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
 from vidpred_jax.models.motion import check_levels, extrapolate
 from vidpred_jax.models.warping import blend, resize, warp
-from vidpred_jax.types import CONTEXT
+from vidpred_jax.types import CONTEXT, HORIZON
 
 _NEAR = 2.0  # What the gate of the layer moved by the first flow starts ahead.
-_QUICK = 10.0  # How much faster than the network is learned what holds for whole frames.
-_CORRECTION = 0.2  # The say of a network that may not know the clip's colours.
+_QUICK = (
+    10.0  # Scales what holds for whole frames: under Adam a learning rate ten times the network's.
+)
+_CORRECTION = 0.2  # Weight of what the U-Net adds to the gates, unless `appearance`.
 
 
 class Compositor(nn.Module):
@@ -27,7 +36,7 @@ class Compositor(nn.Module):
     ago and held against what came: what was wrong then, in the whole frame or about a place, counts less
     now (a forecast by backtested experts). How much less, and what counts how far ahead, are some 120
     numbers, learned. So it holds on clips unlike those it was trained on. Far frames become smooth where
-    that is the better guess.
+    that is the better guess. Beyond 32 frames, on which it is trained, guesses are blended as there.
 
     A U-Net may correct each pixel's gates. It sees how the guesses differ, how good those by flow were, the
     newest fusion picture, the predicted one, and how far ahead it is.
@@ -82,7 +91,8 @@ class Compositor(nn.Module):
         observed = observe(seen, self.match)
         newest, mean = every(seen[:, -1]), every(seen.mean(1))
         step = ahead.reshape(b * t, 1, 1, 1)
-        planes = jnp.concatenate([step / 16 - 1, 1 / step, jnp.log(step) / 2], -1)
+        when = jnp.minimum(step, HORIZON)  # Beyond it gates stay as they are there.
+        planes = jnp.concatenate([when / 16 - 1, 1 / when, jnp.log(when) / 2], -1)
         paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in observed.flows]
         gates = self._judge(jnp.concatenate([jnp.ones_like(step), planes], -1), observed)
         gates += _NEAR * jax.nn.one_hot(0, NUM_GUESSES)
@@ -90,7 +100,11 @@ class Compositor(nn.Module):
             known, moved = every(observed.known), [warp(newest, path) for path in paths]
             # What was known where a pixel comes from goes with it.
             given = [known, warp(known, paths[0]), *(path / 32 for path in paths)]
-            given += [size(moved[0] - moved[1]), size(moved[0] - newest), size(moved[0] - mean)]
+            given += [
+                magnitude(moved[0] - moved[1]),
+                magnitude(moved[0] - newest),
+                magnitude(moved[0] - mean),
+            ]
             given.append(jnp.broadcast_to(planes, (b * t, h, w, 3)))
             if self.appearance:
                 given += [newest, mean, *moved]

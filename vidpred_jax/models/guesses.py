@@ -12,11 +12,12 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from vidpred_jax.models.motion import extrapolate, track
+from vidpred_jax.models.motion import MOST_AHEAD, extrapolate, track
 from vidpred_jax.models.warping import blur, sum_channels, warp
 
-SPANS = (1, 3, 6)  # Frames between the newest and those that its flows are found against.
-# What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels.
+SPANS = (1, 3, 6)  # How many frames before the newest those are that its flows are found against.
+# What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels,
+# whatever the resolution.
 # Long spans know the motion that lasts, short ones the next frame; a camera held by hand comes back.
 _MOVED = (
     *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0)),
@@ -38,10 +39,12 @@ _LEAST_ERROR = 1e-4  # Below it errors, sums of squares over channels in [-1, 1]
 
 @struct.dataclass
 class Observed:
-    """flows: of the newest frame per frame, one (b, h, w, 2) for each of SPANS. known: (b, h, w, k),
-    what is known of its pixels. by_frame, by_place: (b, 1 or h, 1 or w, NUM_LAGS, NUM_GUESSES), for
-    the whole frame and for a place's surroundings: log of each guess's mean squared error in the
-    backtests, less that of the best. No gradient reaches either.
+    """flows: of the newest frame, in pixels a frame, one (b, h, w, 2) for each of SPANS.
+
+    known: (b, h, w, k), what is known of its pixels. by_frame, by_place: (b, 1 or h, 1 or w, NUM_LAGS,
+    NUM_GUESSES), for the whole frame and about each place (a Gaussian of a tenth of the lesser side):
+    log of each guess's mean squared error in the backtests, less that of the best. No gradient reaches
+    these two.
     """
 
     flows: list[jax.Array]
@@ -57,10 +60,11 @@ def guess(
     ahead: Float[Array, "b 1 1 1"],
 ) -> list[Float[Array, "b h w 3"]]:
     """NUM_GUESSES frames `ahead` of the newest, `paths` leading there along each of its flows."""
+    ahead = jnp.minimum(ahead, MOST_AHEAD)  # As the paths.
     moved, found = {}, []
     for span, lasts, sigma in _MOVED:
         if (span, lasts) not in moved:
-            # Speed falls as exp(-time / lasts).
+            # What is left of the path if speed falls as exp(-time / lasts).
             share = lasts * (1 - jnp.exp(-ahead / lasts)) / ahead if lasts else 1.0
             moved[span, lasts] = warp(newest, paths[span] * share)
         found.append(_blur(moved[span, lasts], sigma))
@@ -70,14 +74,14 @@ def guess(
 def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
     """What n observed frames, LEAST_FRAMES or more, tell; levels: of the flows' pyramid."""
     newest, mean = seen[:, -1], seen.mean(1)
-    flows, *past_flows, missed = _find_flows(seen, levels)
+    flows, *past_flows, unlike = _find_flows(seen, levels)
     smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
     known = [
         jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None],
-        size(newest - mean),
-        size(newest - seen[:, -2]),
-        *missed,
-        *(size(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
+        magnitude(newest - mean),
+        magnitude(newest - seen[:, -2]),
+        *unlike,
+        *(magnitude(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
         *(flow / 8 for flow in flows),
     ]
     errors = [[] for _ in range(NUM_LAGS)]
@@ -86,10 +90,11 @@ def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
         for lag, error in zip(lags, wrong, strict=True):
             errors[np.searchsorted(_LAGS, lag)].append(error)
         if ago in _KNOWN:
-            known += [missed, size(newest - seen[:, -1 - ago]), (path / ago - flows[0]) / 8]
+            known += [missed, magnitude(newest - seen[:, -1 - ago]), (path / ago - flows[0]) / 8]
     errors = jnp.stack([sum(each) / len(each) for each in errors], 3)
-    near = blur(errors.reshape(*errors.shape[:3], -1), errors.shape[1] / 10).reshape(errors.shape)
-    by_frame, by_place = map(_behind_the_best, (errors.mean((1, 2), keepdims=True), near))
+    near = blur(errors.reshape(*errors.shape[:3], -1), min(errors.shape[1:3]) / 10)
+    by_frame = _behind_the_best(errors.mean((1, 2), keepdims=True))
+    by_place = _behind_the_best(near.reshape(errors.shape))
     return Observed(flows, jnp.concatenate(known, -1), by_frame, by_place)
 
 
@@ -101,7 +106,7 @@ def _find_flows(seen, levels):
         jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
     )
     flow = track(before, after, levels)
-    wrong = jnp.split(size(after - warp(before, flow)), len(pairs))[: len(SPANS)]
+    wrong = jnp.split(magnitude(after - warp(before, flow)), len(pairs))[: len(SPANS)]
     flows = [
         flow / (last - first)
         for flow, (first, last) in zip(jnp.split(flow, len(pairs)), pairs, strict=True)
@@ -123,7 +128,7 @@ def _backtest(seen, flows, ago, lags):
     truth = jnp.stack([seen[:, last + lag] for lag in lags], 1).reshape(-1, h, w, 3)
     errors = jnp.concatenate([sum_channels(jnp.square(x - truth)) for x in guesses], -1)
     by_lag = lambda x: x.reshape(b, len(lags), *x.shape[1:]).swapaxes(0, 1)
-    return by_lag(errors), by_lag(size(truth - guesses[0]))[-1], by_lag(paths[0])[-1]
+    return by_lag(errors), by_lag(magnitude(truth - guesses[0]))[-1], by_lag(paths[0])[-1]
 
 
 def _behind_the_best(errors):
@@ -135,6 +140,6 @@ def _blur(x, sigma):
     return blur(x, sigma) if sigma else x
 
 
-def size(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
+def magnitude(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
     """Mean absolute value over channels."""
     return sum_channels(jnp.abs(x)) / x.shape[-1]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.models.warping import blur, resize, sum_channels, warp
 
+MOST_AHEAD = 63  # Frames over which motion is continued.
 _WINDOW = 9  # Pixels, at every level, over which two pictures are compared.
 _SHARPNESS = 50.0  # Of the soft choice between shifts, per unit of mean absolute difference.
 # Of `track`: window in pixels at every level, what holds a flow back where there is no texture, and
@@ -129,7 +130,10 @@ def _slopes(x):
 
 
 def extrapolate(
-    flow: Float[Array, "b h w 2"], ahead: Float[Array, "b t"], most: int = 63, coarse: int = 2
+    flow: Float[Array, "b h w 2"],
+    ahead: Float[Array, "b t"],
+    most: int = MOST_AHEAD,
+    coarse: int = 2,
 ) -> Float[Array, "b t h w 2"]:
     """The flow over `ahead` frames, each pixel followed back through a field that stands still.
 
