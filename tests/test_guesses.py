@@ -95,3 +95,19 @@ def test_no_gradient_reaches_what_was_wrong():
     chex.assert_trees_all_equal(
         jax.jit(jax.grad(total))(window(float)), jnp.zeros((1, 16, 32, 32, 3))
     )
+
+
+@pytest.mark.parametrize("ago", guesses._BACKTESTS)
+def test_a_backtest_knows_nothing_later_than_its_newest_frame(ago, monkeypatch):
+    """What it guesses stays, whatever comes after; what it is held against does not."""
+    made = []
+    real, clip = guesses.guess, window(float)
+    monkeypatch.setattr(guesses, "guess", lambda *args: made.append(real(*args)) or made[-1])
+    lags, last = guesses._BACKTESTS[ago], 15 - ago
+    wrong = []
+    for seen in (clip, clip.at[:, last + 1 :].set(0.3)):
+        place = 1 + [*guesses._BACKTESTS].index(ago)
+        flows = guesses._find_flows(seen, 2)[place]
+        wrong.append(guesses._backtest(seen, flows, ago, lags)[0])
+    chex.assert_trees_all_equal(*made)
+    assert all(jnp.abs(a - b).max() > 0.1 for a, b in zip(*wrong, strict=True))

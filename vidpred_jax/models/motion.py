@@ -130,20 +130,17 @@ def _slopes(x):
 
 
 def extrapolate(
-    flow: Float[Array, "b h w 2"],
-    ahead: Float[Array, "b t"],
-    most: int = MOST_AHEAD,
-    coarse: int = 2,
+    flow: Float[Array, "b h w 2"], ahead: Float[Array, "b t"], coarse: int = 2
 ) -> Float[Array, "b t h w 2"]:
     """The flow over `ahead` frames, each pixel followed back through a field that stands still.
 
-    ahead: whole numbers; beyond `most` as `most`. By doubling: the flow over m + n frames is that over
+    ahead: whole numbers; beyond MOST_AHEAD as it. By doubling: the flow over m + n frames is that over
     m, and that over n at the place it leads to. The turns of the path are found at 1/coarse of the
     resolution, which costs little; what is straight keeps all of it.
     """
     (b, t), (h, w) = ahead.shape, flow.shape[1:3]
     every = lambda x: jnp.repeat(x, t, 0)
-    ahead = jnp.minimum(ahead, most).reshape(b * t, 1, 1, 1)
+    ahead = jnp.minimum(ahead, MOST_AHEAD).reshape(b * t, 1, 1, 1)
     power = resize(flow, h // coarse, w // coarse) / coarse
     small = every(power)
 
@@ -154,6 +151,6 @@ def extrapolate(
         total = jnp.where(ahead.astype(jnp.int32) >> bit & 1, reached, total)
         return power + warp(power, power), total
 
-    _, total = jax.lax.fori_loop(0, most.bit_length(), double, (power, jnp.zeros_like(small)))
+    _, total = jax.lax.fori_loop(0, MOST_AHEAD.bit_length(), double, (power, jnp.zeros_like(small)))
     turns = resize(total - ahead * small, h, w) * coarse
     return (ahead * every(flow) + turns).reshape(b, t, h, w, 2)

@@ -1,0 +1,65 @@
+"""The compositor: by hand, and that a frame depends on its own clip and step alone."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vidpred_jax.models.compositor import Compositor
+from vidpred_jax.models.guesses import NUM_GUESSES, NUM_LAGS
+
+
+def uniform(seed, *shape):
+    return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0)
+
+
+def test_it_starts_as_the_moved_newest_frame():
+    """Of a pan by a pixel a frame, before any training: the frame moved on, but for what leaves."""
+    wide = uniform(0, 1, 32, 64, 3)
+    wide = (wide + jnp.roll(wide, 1, 2) + jnp.roll(wide, 2, 2)) / 3
+    seen = jnp.stack([wide[0, :, t : t + 32] for t in range(16)])[None]
+    seen = jnp.concatenate([seen, jnp.zeros_like(seen)], -1)
+    model, picture = Compositor(widths=(8,), match=3), jnp.zeros((1, 2, 32, 32, 3))
+    ahead = jnp.array([[1.0, 3.0]])
+    variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
+    variables = jax.tree.map(jnp.zeros_like, variables)
+    variables["params"]["blend"]["bias"] = jnp.zeros(NUM_GUESSES).at[0].set(30.0)
+    pred = jax.jit(model.apply)(variables, picture, seen, ahead)
+    for number, k in enumerate((1, 3)):
+        truth = wide[0, :, 15 + k : 47 + k]
+        error = jnp.abs(pred[0, number] - truth)[4:-4, 4:-8].mean()
+        still = jnp.abs(seen[0, -1, ..., :3] - truth)[4:-4, 4:-8].mean()
+        assert error < 0.35 * still
+
+
+def test_it_blends_beyond_what_it_is_trained_on_as_there():
+    """Of a clip in which nothing moves, by the step alone: 32 and 100 are alike, 1 is not."""
+    still = jnp.repeat(uniform(0, 1, 1, 16, 16, 6), 16, 1)
+    model, picture = Compositor((), match=1, fusion=False), jnp.zeros((1, 3, 16, 16, 3))
+    ahead = jnp.array([[1.0, 32.0, 100.0]])
+    variables = jax.jit(model.init)(jax.random.key(0), picture, still, ahead)
+    params = jax.tree.map(lambda x: x + 0.3 * uniform(1, *x.shape), variables["params"])
+    for name in ("weight_frame", "weight_place"):
+        params[name]["kernel"] = jnp.zeros((4, NUM_LAGS)).at[0].set(-10.0)
+    variables = {"params": params}
+    near, far, farther = jax.jit(model.apply)(variables, picture, still, ahead)[0]
+    chex.assert_trees_all_close(far, farther, atol=1e-5)
+    assert jnp.abs(near - far).max() > 0.01
+
+
+@pytest.mark.parametrize("widths", [(), (8,)])
+def test_a_frame_depends_on_its_clip_and_step_alone(widths):
+    """Of two oblong clips with steps of their own, parameters at random."""
+    model = Compositor(widths, reference_frames=13, match=2, fusion=False, detail=4)
+    seen, picture = uniform(0, 2, 13, 16, 32, 6), jnp.zeros((2, 2, 16, 32, 3))
+    ahead = jnp.array([[1.0, 9.0], [30.0, 2.0]])
+    variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
+    variables = jax.tree.map(lambda x: x + 0.1 * uniform(1, *x.shape), variables)
+    apply = jax.jit(model.apply)
+    together = apply(variables, picture, seen, ahead)
+    chex.assert_shape(together, picture.shape)
+    for clip, step in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        own = [x[clip : clip + 1] for x in (picture, seen, ahead)]
+        alone = apply(variables, own[0][:, :1], own[1], own[2][:, step : step + 1])
+        chex.assert_trees_all_close(together[clip, step], alone[0, 0], atol=1e-5)
+    assert jnp.abs(together[:, 0] - together[:, 1]).max() > 0.01
