@@ -6,7 +6,8 @@ python scripts/benchmark.py --peer=torch                      # PyTorch beside i
 
 Cases: `stage_1_step` and `stage_2_step` (forward, backward, Adam) and `rollout` (32 frames, both
 networks) of the paper's plain networks, which PyTorch has too; `train_fusion` and `train_translator`,
-steps of a preset as train.py makes them, beside the rate of its input. Writes benchmark.json.
+steps of a preset as train.py makes them, beside the rate of its input. The forms of convolutions and
+PyTorch are called in turn. Writes benchmark.json.
 """
 
 import functools
@@ -77,21 +78,17 @@ def main(_):
     }
     print(f"matmul ceiling, GFLOP/s: {report['ceiling_gflops']}", flush=True)
     for precision in _PRECISIONS.value:
-        for form in _FORMS.value:
-            numerics = {"precision": precision, "convolutions": form}
-            for case in _WANTED.value:
-                sizes = map(int, _SIZES.value) if case in _CASES_OF_NETWORKS else [None]
-                for size in sizes:
-                    make = functools.partial(_measure_case, case, size, numerics, peer)
-                    found = {"case": case, "size": size, **numerics, **make()}
+        for case in _WANTED.value:
+            sizes = map(int, _SIZES.value) if case in _CASES_OF_NETWORKS else [None]
+            for size in sizes:
+                for found in _measure(case, size, precision, peer):
                     limit = report["ceiling_gflops"][precision]
                     if "gflop" in found:
                         share = found["gflop"] / found["milliseconds"] * 1e3 / limit
                         found["share_of_ceiling"] = round(share, 3)
                     report["cases"].append(found)
                     print(json.dumps(found), flush=True)
-                    path = output / "benchmark.json"
-                    video_io.write_text(path, json.dumps(report, indent=1) + "\n")
+                video_io.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
 
 
 def _check(values, known, name):
@@ -132,34 +129,56 @@ def _time(calls: dict, repeats: int) -> dict[str, list[float]]:
     return seconds
 
 
-def _measure_case(case, size, numerics, peer) -> dict:
-    with build.numerics(numerics):
-        if case.startswith("train_"):
-            return _train_case(case.removeprefix("train_"), numerics)
+def _measure(case, size, precision, peer) -> list[dict]:
+    """What was found of each form of convolutions; all of them and the peer are called in turn."""
+    founds, calls, theirs = [], {}, {}
+    for form in _FORMS.value:
+        numerics = {"precision": precision, "convolutions": form}
         begin = time.perf_counter()
-        program, call, theirs, gflop, check = _CASE_MAKERS[case](size, numerics["precision"], peer)
-        compile_seconds = time.perf_counter() - begin
-        seconds = _time({"ours": call, **theirs}, _REPEATS.value)
+        with build.numerics(numerics):
+            if case.startswith("train_"):
+                found, call = _train_case(case.removeprefix("train_"), numerics)
+            else:
+                found, call, made = _CASE_MAKERS[case](size, precision, None if theirs else peer)
+                theirs = theirs or made
+        compile_seconds = round(time.perf_counter() - begin, 1)
+        calls[form] = _within(numerics, call)
+        found = {"size": size, **numerics, "compile_seconds": compile_seconds, **found}
+        founds.append({"case": case, **found})
+    seconds = _time({**calls, **theirs}, _REPEATS.value)
+    for found in founds:
+        form = found["convolutions"]
         if _PROFILE.value:
-            with jax.profiler.trace(os.path.join(_PROFILE.value, f"{case}_{size}")):
-                call()
-    frames = _BATCH.value * {"stage_1_step": CONTEXT, "rollout": _HORIZON.value}.get(case, 1)
-    ours = statistics.median(seconds["ours"])
-    found = {
-        "batch_size": _BATCH.value,
-        "milliseconds": round(1e3 * ours, 2),
-        "fastest_milliseconds": round(1e3 * min(seconds["ours"]), 2),
-        "frames_per_second": round(frames / ours, 1),
-        "compile_seconds": round(compile_seconds, 1),
-        "peak_mib": _program_bytes(program) >> 20,
-        "gflop": round(gflop, 3),
-        **check,
-    }
-    for name in theirs:
-        median = statistics.median(seconds[name])
-        found[f"{name}_milliseconds"] = round(1e3 * median, 2)
-        found[f"times_{name}"] = round(median / ours, 2)
-    return found
+            with jax.profiler.trace(os.path.join(_PROFILE.value, f"{case}_{found['size']}")):
+                calls[form]()
+        ours = statistics.median(seconds[form])
+        found["milliseconds"] = round(1e3 * ours, 2)
+        found["fastest_milliseconds"] = round(1e3 * min(seconds[form]), 2)
+        for name in [name for name in seconds if name != form]:
+            median = statistics.median(seconds[name])
+            found[f"{name}_milliseconds"] = round(1e3 * median, 2)
+            found[f"times_{name}"] = round(median / ours, 2)
+        if "frames" in found:
+            found["frames_per_second"] = round(found.pop("frames") / ours, 1)
+        for field in [field for field in found if field.endswith("batches_per_second")]:
+            rate = field.replace("batches_per_second", "input_times_step_rate")
+            found[rate] = round(found[field] * ours, 1)
+    return founds
+
+
+def _within(numerics, call):
+    """What is traced first while it runs, or looked up again, is as `numerics` say."""
+
+    def run():
+        with build.numerics(numerics):
+            call()
+
+    return run
+
+
+def _known(program, gflop, frames) -> dict:
+    mib = _program_bytes(program) >> 20
+    return {"batch_size": _BATCH.value, "peak_mib": mib, "gflop": round(gflop, 3), "frames": frames}
 
 
 def _program_bytes(program) -> int:
@@ -193,7 +212,7 @@ def _noise(seed, shape):
 
 
 def _step_case(stage, size, precision, peer):
-    """Forward, L1, backward and Adam of one network: (program, call, peers' calls, GFLOP, checks)."""
+    """Forward, L1, backward and Adam of one network: (what is known of it, call, peers' calls)."""
     module, variables, inputs, fields = _network(stage, size, precision)
     x, target, rest = _noise(1, inputs[0].shape), _noise(2, inputs[0].shape), inputs[1:]
     tx = optax.adam(_LEARNING_RATE)
@@ -223,15 +242,17 @@ def _step_case(stage, size, precision, peer):
         state, value = program(state, x, target)
         value.block_until_ready()
 
-    check, theirs = {"xla_over_layers": round(by_xla / by_layer, 3)}, {}
+    # Backward: once for the inputs of each layer, once for its weights.
+    frames = _BATCH.value * (CONTEXT if stage == "fusion" else 1)
+    found = _known(program, 3 * by_layer, frames)
+    found["xla_over_layers"], theirs = round(by_xla / by_layer, 3), {}
     if peer:
         flat = lambda x: x if stage == "fusion" else x[:, 0]
         arrays = [np.asarray(flat(a)) for a in (x, target)]
         theirs, pred = _torch_steps(peer, stage, fields, params, arrays, precision)
         mine = flat(jax.jit(module.apply)({**variables, "params": params}, x, *rest))
-        check["largest_difference"] = float(np.abs(np.asarray(mine) - pred).max())
-    # Backward: once for the inputs of each layer, once for its weights.
-    return program, call, theirs, 3 * by_layer, check
+        found["largest_difference"] = float(np.abs(np.asarray(mine) - pred).max())
+    return found, call, theirs
 
 
 def _torch_steps(peer, stage, fields, params, arrays, precision):
@@ -272,14 +293,13 @@ def _rollout_case(size, precision, peer):
     each = flops.conv_gflop(predictor, p, clip)
     each += flops.conv_gflop(translator, t, one, none, jnp.ones((_BATCH.value, 1)))
     sizes = {h: make(h).memory_analysis() for h in (_HORIZON.value, 16 * _HORIZON.value)}
-    check = {
-        "mib_of_horizons": {
-            h: {
-                "output": round(m.output_size_in_bytes / 2**20, 1),
-                "temporary": round(m.temp_size_in_bytes / 2**20, 1),
-            }
-            for h, m in sizes.items()
+    found = _known(program, _HORIZON.value * each, _BATCH.value * _HORIZON.value)
+    found["mib_of_horizons"] = {
+        h: {
+            "output": round(m.output_size_in_bytes / 2**20, 1),
+            "temporary": round(m.temp_size_in_bytes / 2**20, 1),
         }
+        for h, m in sizes.items()
     }
     theirs = {}
     if peer:
@@ -300,7 +320,7 @@ def _rollout_case(size, precision, peer):
                 peer.synchronize(device)
 
             theirs[name] = theirs_call
-    return program, call, theirs, _HORIZON.value * each, check
+    return found, call, theirs
 
 
 _CASE_MAKERS = {
@@ -310,8 +330,8 @@ _CASE_MAKERS = {
 }
 
 
-def _train_case(stage, numerics) -> dict:
-    """A step of a preset as train.py makes it, on one batch, beside the rate of its input."""
+def _train_case(stage, numerics):
+    """A step of a preset as train.py makes it, on one batch: (what is known of it and its input, call)."""
     path = pathlib.Path(__file__).parents[1] / "configs" / f"{stage}.py"
     config = cli.load_config(path, _PRESET.value)
     config.update(numerics)
@@ -347,20 +367,15 @@ def _train_case(stage, numerics) -> dict:
         state, metrics = step(state, split)
         jax.block_until_ready(metrics)
 
-    times = _time({"ours": call}, _REPEATS.value)["ours"]
-    seconds = statistics.median(times)
-    return {
+    found = {
         "preset": _PRESET.value or "default",
         "size": config["data"]["height"],
         "batch_size": config["batch_size"],
-        "milliseconds": round(1e3 * seconds, 2),
-        "fastest_milliseconds": round(1e3 * min(times), 2),
         "compile_seconds": round(compile_seconds, 1),
         "first_epoch_batches_per_second": round(first, 1),
-        "first_epoch_input_times_step_rate": round(first * seconds, 1),
         "batches_per_second": round(later, 1),
-        "input_times_step_rate": round(later * seconds, 1),
     }
+    return found, call
 
 
 def _batches_per_second(batches, least: int) -> float:
