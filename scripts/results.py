@@ -59,7 +59,7 @@ def _benchmark_table(report) -> str:
         "frames_per_second",
         "peak_mib",
     ]
-    names += ["share_of_ceiling", "torch_milliseconds", "times_torch"]
+    names += ["share_of_ceiling", "torch_milliseconds", "times_torch", "times_native"]
     names += ["first_epoch_input_times_step_rate", "input_times_step_rate"]
     names = [name for name in names if any(name in case for case in report["cases"])]
     lines = [

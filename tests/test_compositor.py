@@ -39,7 +39,7 @@ def test_it_blends_beyond_what_it_is_trained_on_as_there():
     ahead = jnp.array([[1.0, 32.0, 100.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, still, ahead)
     params = jax.tree.map(lambda x: x + 0.3 * uniform(1, *x.shape), variables["params"])
-    for name in ("weight_frame", "weight_place"):
+    for name in ("weight_frame", "weight_near", "weight_place"):
         params[name]["kernel"] = jnp.zeros((4, NUM_LAGS)).at[0].set(-10.0)
     variables = {"params": params}
     near, far, farther = jax.jit(model.apply)(variables, picture, still, ahead)[0]
@@ -50,8 +50,8 @@ def test_it_blends_beyond_what_it_is_trained_on_as_there():
 @pytest.mark.parametrize("widths", [(), (8,)])
 def test_a_frame_depends_on_its_clip_and_step_alone(widths):
     """Of two oblong clips with steps of their own, parameters at random."""
-    model = Compositor(widths, reference_frames=13, match=2, fusion=False, detail=4)
-    seen, picture = uniform(0, 2, 13, 16, 32, 6), jnp.zeros((2, 2, 16, 32, 3))
+    model = Compositor(widths, reference_frames=14, match=2, fusion=False, detail=4)
+    seen, picture = uniform(0, 2, 14, 16, 32, 6), jnp.zeros((2, 2, 16, 32, 3))
     ahead = jnp.array([[1.0, 9.0], [30.0, 2.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
     variables = jax.tree.map(lambda x: x + 0.1 * uniform(1, *x.shape), variables)

@@ -9,7 +9,7 @@ import pytest
 from vidpred_jax.models import guesses
 
 # Places of guesses in their order.
-LASTING, DYING, NEWEST, MEAN = (0, 1, 2), (8, 12), 16, 20
+LASTING, DYING, NEWEST, MEAN = (0, 1, 2, 3), (10, 14, 4), 18, 23
 
 
 def window(panned):
@@ -29,18 +29,19 @@ def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
     """On a ramp moved by 2 pixels a frame, 6 frames ahead, by hand."""
     ramp = jnp.broadcast_to(jnp.arange(64.0)[None, None, :, None], (1, 8, 64, 3))
     ahead, path = jnp.full((1, 1, 1, 1), 6.0), jnp.zeros((1, 8, 64, 2)).at[..., 1].set(12.0)
-    found = guesses.guess(ramp, -ramp, [path, 2 * path, 3 * path], ahead)
+    found = guesses.guess(ramp, -ramp, [path, 2 * path, 3 * path, 0.5 * path], ahead)
     assert len(found) == guesses.NUM_GUESSES
     at = lambda i: float(found[i][0, 4, 10, 0])
-    assert [at(i) for i in LASTING] == [22, 34, 46]
+    assert [at(i) for i in LASTING] == [22, 34, 46, 16]
     # 24 pixels at a speed that falls by 1 / e in 12 frames, or in 4.
     assert at(DYING[0]) == pytest.approx(10 + 24 * 2 * (1 - np.exp(-0.5)), abs=1e-3)
     assert at(DYING[1]) == pytest.approx(10 + 24 * (1 - np.exp(-1.5)) / 1.5, abs=1e-3)
+    assert at(DYING[2]) == pytest.approx(10 + 12 * (1 - np.exp(-1.5)) / 1.5, abs=1e-3)
     assert (at(NEWEST), at(MEAN)) == (10, -10)
     # Motion is continued over 63 frames at most; by then it has died out.
-    far = guesses.guess(ramp, ramp, [path / 6 * 63] * 3, jnp.full((1, 1, 1, 1), 100.0))
+    far = guesses.guess(ramp, ramp, [path / 6 * 63] * 4, jnp.full((1, 1, 1, 1), 100.0))
     assert float(far[DYING[1]][0, 4, 10, 0]) == pytest.approx(10 + 2 * 4, abs=1e-3)
-    blurred = guesses.guess(jnp.ones_like(ramp), ramp * 0, [path] * 3, ahead)
+    blurred = guesses.guess(jnp.ones_like(ramp), ramp * 0, [path] * 4, ahead)
     chex.assert_trees_all_close(blurred[:MEAN], [jnp.ones_like(ramp)] * MEAN, atol=1e-5)
 
 
@@ -54,7 +55,7 @@ def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
 )
 def test_what_was_right_before_is_ahead(panned, best):
     seen = observe(window(panned), 3)
-    later = np.asarray(seen.by_frame)[0, 0, 0, 1:]  # Further ahead than a frame.
+    later = np.asarray(seen.errors["frame"])[0, 0, 0, 1:]  # Further ahead than a frame.
     assert later.min() == 0 and later.shape == (2, guesses.NUM_GUESSES)
     others = np.delete(later, best, 1)
     assert later[:, best].min(1).max() == 0 < others.min()
@@ -68,29 +69,40 @@ def test_errors_equal_a_plain_loop():
     for ago, lags in {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}.items():
         for lag in lags:
             pairs[0 if lag == 1 else 1 if lag <= 4 else 2].append((15 - ago, 15 - ago + lag))
-    for kind, found in enumerate(np.asarray(seen.by_frame)[0, 0, 0]):
+    for kind, found in enumerate(np.asarray(seen.errors["frame"])[0, 0, 0]):
         still = [np.square(clip[0, i] - clip[0, j]).sum(-1).mean() for i, j in pairs[kind]]
         mean = [
             np.square(clip[0, : i + 1].mean(0) - clip[0, j]).sum(-1).mean() for i, j in pairs[kind]
         ]
         ahead = np.log(np.mean(still) + 1e-4) - np.log(np.mean(mean) + 1e-4)
         assert found[NEWEST] - found[MEAN] == pytest.approx(ahead, abs=1e-3)
-    assert seen.by_place.shape == (1, 16, 16, guesses.NUM_LAGS, guesses.NUM_GUESSES)
-    assert np.all(np.asarray(seen.by_place).min(-1) == 0)
     one = np.square(clip[0, 4] - clip[0, 10]).sum(-1), np.square(clip[0, 4] - clip[0, 15]).sum(-1)
     two = np.square(clip[0, 8] - clip[0, 15]).sum(-1)
-    expected = guesses.blur(jnp.asarray((sum(one) + two) / 3)[None, ..., None], 1.6)
     mean = [np.square(clip[0, : i + 1].mean(0) - clip[0, j]).sum(-1) for i, j in pairs[2]]
-    expected_mean = guesses.blur(jnp.asarray(sum(mean) / 3)[None, ..., None], 1.6)
-    ahead = jnp.log(expected + 1e-4) - jnp.log(expected_mean + 1e-4)
-    found = seen.by_place[..., 2, NEWEST] - seen.by_place[..., 2, MEAN]
-    chex.assert_trees_all_close(found, ahead[..., 0], atol=1e-3)
+    for name, sigma in (("place", 16 / 10), ("near", 16 / 25)):
+        about = seen.errors[name]
+        assert about.shape == (1, 16, 16, guesses.NUM_LAGS, guesses.NUM_GUESSES)
+        assert np.all(np.asarray(about).min(-1) == 0)
+        level = lambda x, sigma=sigma: jnp.log(
+            guesses.blur(jnp.asarray(x / 3)[None, ..., None], sigma) + 1e-4
+        )
+        ahead = level(sum(one) + two) - level(sum(mean))
+        found = about[..., 2, NEWEST] - about[..., 2, MEAN]
+        chex.assert_trees_all_close(found, ahead[..., 0], atol=1e-3)
+
+
+def test_the_faster_flow_adds_half_of_what_the_first_changed_by():
+    """Of a picture that pans ever faster, by 1, 1.2, 1.4 ... pixels a frame."""
+    flows = observe(window(lambda t: t + 0.1 * t * t), 3).flows
+    inside = [float(flow[0, 8:-8, 8:-8, 1].mean()) for flow in flows]
+    assert inside[0] == pytest.approx(1 + 0.1 * (15**2 - 14**2), abs=0.1)
+    assert inside[3] - inside[0] == pytest.approx(0.1, abs=0.03)
 
 
 def test_no_gradient_reaches_what_was_wrong():
     def total(seen):
         found = guesses.observe(seen, 2)
-        return found.by_frame.sum() + found.by_place.sum()
+        return sum(errors.sum() for errors in found.errors.values())
 
     chex.assert_trees_all_equal(
         jax.jit(jax.grad(total))(window(float)), jnp.zeros((1, 16, 32, 32, 3))

@@ -44,7 +44,7 @@ GENERATORS = {
     "learning compositor": Compositor(
         (8,),
         "none",
-        reference_frames=13,
+        reference_frames=14,
         match=1,
         fusion=False,
         appearance=True,
@@ -252,7 +252,7 @@ def test_refused_fields(stage, fields, message):
     ("network", "fields", "message"),
     [
         ("gan", {}, r"network \('gan'\) must be one of unet, compositor, pix2pixhd"),
-        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 13 to 16"),
+        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 14 to 16"),
         ("compositor", dict(widths=()), r"model.fusion needs model.widths of one number or more"),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("compositor", dict(match=7), r"model.match \(7\) must be 0 or more, .* of 64"),

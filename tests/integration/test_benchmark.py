@@ -47,8 +47,15 @@ def test_report(benchmark, tmp_path, data_dir):
     script = ("scripts/benchmark.py", f"--output={tmp_path}", f"--data_dir={data_dir}")
     small = ("--sizes=16", "--batch_size=1", "--repeats=1", "--horizon=2", "--widths=4,4")
     small = (*small, "--generator_widths=4,4", "--preset=smoke")
-    done, wrong = run_many(tmp_path, [(*script, *small), (*script, "--cases=all")])
-    assert done.returncode == 0, done.stderr
+    both = (
+        *script,
+        *small,
+        "--cases=stage_1_step",
+        "--forms=fast,native",
+        f"--output={tmp_path}/both",
+    )
+    done, wrong, turns = run_many(tmp_path, [(*script, *small), (*script, "--cases=all"), both])
+    assert done.returncode == turns.returncode == 0, done.stderr + turns.stderr
     assert wrong.returncode == 2 and "--cases ('all') must be some of stage_1_step" in wrong.stderr
     report = json.loads((tmp_path / "benchmark.json").read_text())
     assert [x["case"] for x in report["cases"]] == list(benchmark._CASES)
@@ -57,3 +64,8 @@ def test_report(benchmark, tmp_path, data_dir):
     rollout = report["cases"][2]["mib_of_horizons"]
     assert rollout["32"]["output"] > 10 * rollout["2"]["output"]
     assert report["cases"][3]["input_times_step_rate"] > 0
+    fast, native = json.loads((tmp_path / "both" / "benchmark.json").read_text())["cases"]
+    assert (fast["convolutions"], native["convolutions"]) == ("fast", "native")
+    assert fast["native_milliseconds"] == native["milliseconds"]
+    ratio = native["milliseconds"] / fast["milliseconds"]
+    assert fast["times_native"] == pytest.approx(ratio, abs=0.02)

@@ -20,29 +20,31 @@ from vidpred_jax.models.motion import check_levels, extrapolate
 from vidpred_jax.models.warping import blend, resize, warp
 from vidpred_jax.types import CONTEXT, HORIZON
 
-_NEAR = 2.0  # What the gate of the layer moved by the first flow starts ahead.
-_QUICK = (
-    10.0  # Scales what holds for whole frames: under Adam a learning rate ten times the network's.
-)
+_NEAR = 2.0  # What the gate of the guess moved along the first flow starts ahead at the first step.
+# How much of the trust in backtests, and of a guess's own say at near steps, a parameter moves: under
+# Adam a learning rate that much greater. A guess's say far ahead is many numbers for little to learn
+# from: it stays near what backtests make of it.
+_QUICK = 10.0
 _CORRECTION = 0.2  # Weight of what the U-Net adds to the gates, unless `appearance`.
 
 
 class Compositor(nn.Module):
     """Fusion picture -> RGB frame, both in [-1, 1], as a softmax blend of layers a clip brings itself.
 
-    The layers are 24 guesses: the newest frame moved along three flows (over 1, 3 and 6 frames, followed
-    back for as many frames as are asked for, at a speed that lasts or dies out), the newest as it is, and
-    the mean of the observed frames, each at several blurs. Each guess is also made 1, 3, 7 and 11 frames
-    ago and held against what came: what was wrong then, in the whole frame or about a place, counts less
-    now (a forecast by backtested experts). How much less, and what counts how far ahead, are some 120
-    numbers, learned. So it holds on clips unlike those it was trained on. Far frames become smooth where
-    that is the better guess. Beyond 32 frames, on which it is trained, guesses are blended as there.
+    The layers are 28 guesses: the newest frame moved along four flows (over 1, 3 and 6 frames, and one
+    that speeds up as it did; followed back for as many frames as are asked for, at a speed that lasts or
+    dies out), the newest as it is, and the mean of the observed frames, each at several blurs. Each guess
+    is also made 1, 3, 7 and 11 frames ago and held against what came: what was wrong then, in the whole
+    frame or about a place, counts less now (a forecast by backtested experts). How much less, and what
+    counts how far ahead, are some 150 numbers, learned. So it holds on clips unlike those it was trained
+    on. Far frames become smooth where that is the better guess. Beyond 32 frames, on which it is trained,
+    guesses are blended as there.
 
     A U-Net may correct each pixel's gates. It sees how the guesses differ, how good those by flow were, the
     newest fusion picture, the predicted one, and how far ahead it is.
 
     widths: the U-Net's features after each halving; () for none. reference_frames: observed frames seen,
-    13 to 16. match: levels of the flows' pyramid (`motion.track`). detail: the U-Net's features at full
+    14 to 16. match: levels of the flows' pyramid (`motion.track`). detail: the U-Net's features at full
     resolution before the last layer. fusion: whether it sees the predicted fusion picture. appearance:
     whether it also sees colours, turns the flows and paints a correction, to learn a clip by heart.
     """
@@ -94,8 +96,8 @@ class Compositor(nn.Module):
         when = jnp.minimum(step, HORIZON)  # Beyond it gates stay as they are there.
         planes = jnp.concatenate([when / 16 - 1, 1 / when, jnp.log(when) / 2], -1)
         paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in observed.flows]
-        gates = self._judge(jnp.concatenate([jnp.ones_like(step), planes], -1), observed)
-        gates += _NEAR * jax.nn.one_hot(0, NUM_GUESSES)
+        gates = self._judge(when, observed)
+        gates += _NEAR / when * jax.nn.one_hot(0, NUM_GUESSES)
         if self.widths:
             known, moved = every(observed.known), [warp(newest, path) for path in paths]
             # What was known where a pixel comes from goes with it.
@@ -125,15 +127,17 @@ class Compositor(nn.Module):
 
     def _judge(self, when, observed):
         """What the gates gain by the step ahead, and lose by how wrong the same guesses were before."""
+        far = jnp.concatenate([jnp.ones_like(when), when / 16 - 1, jnp.log(when) / 2], -1)
 
-        def linear(n, name):
+        def linear(n, far, name):
+            steps = jnp.concatenate([far, _QUICK / when], -1)
             zeros = nn.initializers.zeros
-            return _QUICK * nn.Dense(n, use_bias=False, kernel_init=zeros, name=name)(when)
+            return nn.Dense(n, use_bias=False, kernel_init=zeros, name=name)(steps)
 
-        gates = linear(NUM_GUESSES, "prior")
-        for name, errors in (("frame", observed.by_frame), ("place", observed.by_place)):
-            weight = jax.nn.softplus(linear(NUM_LAGS, f"weight_{name}"))[..., None]
-            gates -= (weight * jnp.repeat(errors, len(when) // len(errors), 0)).sum(3)
+        gates = linear(NUM_GUESSES, far, "prior")
+        for name, errors in sorted(observed.errors.items()):
+            weight = jax.nn.softplus(linear(NUM_LAGS, _QUICK * far, f"weight_{name}") - 1)
+            gates -= (weight[..., None] * jnp.repeat(errors, len(when) // len(errors), 0)).sum(3)
         return gates
 
     def _turn(self, coarse, paths, step):

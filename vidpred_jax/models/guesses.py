@@ -16,41 +16,45 @@ from vidpred_jax.models.motion import MOST_AHEAD, extrapolate, track
 from vidpred_jax.models.warping import blur, sum_channels, warp
 
 SPANS = (1, 3, 6)  # How many frames before the newest those are that its flows are found against.
+_FASTER = len(
+    SPANS
+)  # The flow after those: the first and half of its change since the frame before.
 # What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels,
 # whatever the resolution.
 # Long spans know the motion that lasts, short ones the next frame; a camera held by hand comes back.
 _MOVED = (
-    *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0)),
+    *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0), (_FASTER, 0, 0.0), (0, 4, 0.0)),
     *((0, 0, 1.5), (1, 0, 1.5), (1, 0, 4.0), (2, 0, 3.0), (2, 0, 10.0)),
     *((1, 12, 0.0), (1, 12, 1.5), (1, 12, 4.0), (2, 12, 10.0)),
     *((1, 4, 0.0), (1, 4, 1.5), (1, 4, 4.0), (1, 4, 10.0)),
 )
 # What stands still is blurred further: far ahead that is the best guess of many clips.
-_STILL_BLURS = (0.0, 3.0, 8.0, 16.0)
+_STILL_BLURS = (0.0, 3.0, 8.0, 16.0, 32.0)
 NUM_GUESSES = len(_MOVED) + 2 * len(_STILL_BLURS)
 # How many frames ago guesses are made again, and for how many frames ahead.
 _BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}
-LEAST_FRAMES = max(_BACKTESTS) + 2  # Two make a flow.
+LEAST_FRAMES = max(_BACKTESTS) + 3  # Three make a flow and its change.
 _LAGS = (1, 4)  # Frames ahead up to which errors are told apart; further ones are the last kind.
 NUM_LAGS = len(_LAGS) + 1
+_PLACES = {"place": 10, "near": 25}  # How wide errors are averaged: the lesser side over it.
 _KNOWN = (3, 7)  # The backtests whose errors are known pixel by pixel.
 _LEAST_ERROR = 1e-4  # Below it errors, sums of squares over channels in [-1, 1], are alike.
 
 
 @struct.dataclass
 class Observed:
-    """flows: of the newest frame, in pixels a frame, one (b, h, w, 2) for each of SPANS.
+    """flows: of the newest frame, in pixels a frame, (b, h, w, 2): one for each of SPANS, and the first
+    sped up as it has been since the frame before.
 
-    known: (b, h, w, k), what is known of its pixels. by_frame, by_place: (b, 1 or h, 1 or w, NUM_LAGS,
-    NUM_GUESSES), for the whole frame and about each place (a Gaussian of a tenth of the lesser side):
-    log of each guess's mean squared error in the backtests, less that of the best. No gradient reaches
-    these two.
+    known: (b, h, w, k), what is known of its pixels. errors: log of each guess's mean squared error in
+    the backtests, less that of the best, (b, 1 or h, 1 or w, NUM_LAGS, NUM_GUESSES): for the whole
+    frame (`frame`) and about each place, a Gaussian of a tenth (`place`) and a twenty-fifth (`near`)
+    of the lesser side wide. No gradient reaches them.
     """
 
     flows: list[jax.Array]
     known: jax.Array
-    by_frame: jax.Array
-    by_place: jax.Array
+    errors: dict[str, jax.Array]
 
 
 def guess(
@@ -92,26 +96,35 @@ def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
         if ago in _KNOWN:
             known += [missed, magnitude(newest - seen[:, -1 - ago]), (path / ago - flows[0]) / 8]
     errors = jnp.stack([sum(each) / len(each) for each in errors], 3)
-    near = blur(errors.reshape(*errors.shape[:3], -1), min(errors.shape[1:3]) / 10)
-    by_frame = _behind_the_best(errors.mean((1, 2), keepdims=True))
-    by_place = _behind_the_best(near.reshape(errors.shape))
-    return Observed(flows, jnp.concatenate(known, -1), by_frame, by_place)
+    flat, side = errors.reshape(*errors.shape[:3], -1), min(errors.shape[1:3])
+    means = {name: blur(flat, side / part).reshape(errors.shape) for name, part in _PLACES.items()}
+    means["frame"] = errors.mean((1, 2), keepdims=True)
+    errors = {name: _behind_the_best(mean) for name, mean in means.items()}
+    return Observed(flows, jnp.concatenate(known, -1), errors)
 
 
 def _find_flows(seen, levels):
-    """Flows over SPANS, or what there is: now and at each backtest; and where those now are wrong."""
+    """Flows over SPANS, or what there is, and the faster one: now and at each backtest; and where those
+    over SPANS now are wrong.
+    """
     lasts = [seen.shape[1] - 1 - ago for ago in (0, *_BACKTESTS)]
-    pairs = [(last - min(span, last), last) for last in lasts for span in SPANS]
+    spans = {last: [(last - min(span, last), last) for span in SPANS] for last in lasts}
+    changes = [(last - 2, last - 1) for last in lasts]
+    pairs = list(dict.fromkeys(itertools.chain(*spans.values(), changes)))
     before, after = (
         jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
     )
     flow = track(before, after, levels)
     wrong = jnp.split(magnitude(after - warp(before, flow)), len(pairs))[: len(SPANS)]
-    flows = [
-        flow / (last - first)
-        for flow, (first, last) in zip(jnp.split(flow, len(pairs)), pairs, strict=True)
-    ]
-    return *(flows[i : i + len(SPANS)] for i in range(0, len(flows), len(SPANS))), wrong
+    flows = {
+        pair: flow / (pair[1] - pair[0])
+        for pair, flow in zip(pairs, jnp.split(flow, len(pairs)), strict=True)
+    }
+    found = []
+    for change, each in zip(changes, spans.values(), strict=True):
+        now = [flows[pair] for pair in each]
+        found.append([*now, now[0] + (now[0] - warp(flows[change], now[0])) / 2])
+    return *found, wrong
 
 
 def _backtest(seen, flows, ago, lags):
