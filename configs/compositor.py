@@ -80,7 +80,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.data.update(config="tiny", height=32, width=32)
         config.model.update(widths=(8, 8), match=3, detail=4)
         config.evaluation.update(every=4, clips=2)
-    elif preset == "davis":  # The package's weights: about 15 minutes on 2 CPU cores.
+    elif preset == "davis":  # The package's weights: a quarter of an hour on 2 CPU cores.
         config.update(targets=6, num_steps=1000, save_every=500)
         config.data.update(name="davis", height=128, width=128, min_frames=28)
         config.data.augmentation.update(crop=0.67, speeds=(1, 1, 1, 2))

@@ -134,35 +134,34 @@ def _measure(case, size, precision, peer) -> list[dict]:
     founds, calls, theirs = [], {}, {}
     for form in _FORMS.value:
         numerics = {"precision": precision, "convolutions": form}
-        begin = time.perf_counter()
         with build.numerics(numerics):
             if case.startswith("train_"):
                 found, call = _train_case(case.removeprefix("train_"), numerics)
             else:
                 found, call, made = _CASE_MAKERS[case](size, precision, None if theirs else peer)
                 theirs = theirs or made
-        compile_seconds = round(time.perf_counter() - begin, 1)
         calls[form] = _within(numerics, call)
-        found = {"size": size, **numerics, "compile_seconds": compile_seconds, **found}
-        founds.append({"case": case, **found})
+        founds.append({"case": case, "size": size, **numerics, **found})
     seconds = _time({**calls, **theirs}, _REPEATS.value)
     for found in founds:
         form = found["convolutions"]
         if _PROFILE.value:
-            with jax.profiler.trace(os.path.join(_PROFILE.value, f"{case}_{found['size']}")):
+            with jax.profiler.trace(f"{_PROFILE.value}/{case}_{found['size']}_{form}"):
                 calls[form]()
         ours = statistics.median(seconds[form])
         found["milliseconds"] = round(1e3 * ours, 2)
         found["fastest_milliseconds"] = round(1e3 * min(seconds[form]), 2)
-        for name in [name for name in seconds if name != form]:
+        for name in seconds:
+            if name == form:
+                continue
             median = statistics.median(seconds[name])
             found[f"{name}_milliseconds"] = round(1e3 * median, 2)
             found[f"times_{name}"] = round(median / ours, 2)
         if "frames" in found:
             found["frames_per_second"] = round(found.pop("frames") / ours, 1)
-        for field in [field for field in found if field.endswith("batches_per_second")]:
-            rate = field.replace("batches_per_second", "input_times_step_rate")
-            found[rate] = round(found[field] * ours, 1)
+        for prefix in ("first_epoch_", ""):
+            if rate := found.get(f"{prefix}batches_per_second"):
+                found[f"{prefix}input_times_step_rate"] = round(rate * ours, 1)
     return founds
 
 
@@ -176,9 +175,21 @@ def _within(numerics, call):
     return run
 
 
-def _known(program, gflop, frames) -> dict:
-    mib = _program_bytes(program) >> 20
-    return {"batch_size": _BATCH.value, "peak_mib": mib, "gflop": round(gflop, 3), "frames": frames}
+def _compile(function, *inputs, **options):
+    """(the program for these inputs, seconds)."""
+    begin = time.perf_counter()
+    program = jax.jit(function, **options).lower(*inputs).compile()
+    return program, time.perf_counter() - begin
+
+
+def _known(program, compile_seconds, gflop, frames) -> dict:
+    return {
+        "batch_size": _BATCH.value,
+        "compile_seconds": round(compile_seconds, 1),
+        "peak_mib": _program_bytes(program) >> 20,
+        "gflop": round(gflop, 3),
+        "frames": frames,
+    }
 
 
 def _program_bytes(program) -> int:
@@ -235,7 +246,7 @@ def _step_case(stage, size, precision, peer):
     params = jax.device_get(variables["params"])
     by_layer = flops.conv_gflop(module, variables, x, *rest)
     by_xla = flops.xla_gflop(lambda v, x: module.apply(v, x, *rest), variables, x)
-    program = jax.jit(step, donate_argnums=0).lower(state, x, target).compile()
+    program, compile_seconds = _compile(step, state, x, target, donate_argnums=0)
 
     def call():
         nonlocal state
@@ -244,7 +255,7 @@ def _step_case(stage, size, precision, peer):
 
     # Backward: once for the inputs of each layer, once for its weights.
     frames = _BATCH.value * (CONTEXT if stage == "fusion" else 1)
-    found = _known(program, 3 * by_layer, frames)
+    found = _known(program, compile_seconds, 3 * by_layer, frames)
     found["xla_over_layers"], theirs = round(by_xla / by_layer, 3), {}
     if peer:
         flat = lambda x: x if stage == "fusion" else x[:, 0]
@@ -285,15 +296,16 @@ def _rollout_case(size, precision, peer):
 
     def make(horizon):
         roll = rollout.make_rollout(predictor, horizon, translate=translator.apply)
-        return jax.jit(roll).lower(p["params"], clip, t, none).compile()
+        return _compile(roll, p["params"], clip, t, none)
 
-    program = make(_HORIZON.value)
+    program, compile_seconds = make(_HORIZON.value)
     call = lambda: program(p["params"], clip, t, none)[1].block_until_ready()
     one = jnp.zeros((_BATCH.value, 1, size, size, 3))
     each = flops.conv_gflop(predictor, p, clip)
     each += flops.conv_gflop(translator, t, one, none, jnp.ones((_BATCH.value, 1)))
-    sizes = {h: make(h).memory_analysis() for h in (_HORIZON.value, 16 * _HORIZON.value)}
-    found = _known(program, _HORIZON.value * each, _BATCH.value * _HORIZON.value)
+    sizes = {h: make(h)[0].memory_analysis() for h in (_HORIZON.value, 16 * _HORIZON.value)}
+    frames = _BATCH.value * _HORIZON.value
+    found = _known(program, compile_seconds, _HORIZON.value * each, frames)
     found["mib_of_horizons"] = {
         h: {
             "output": round(m.output_size_in_bytes / 2**20, 1),

@@ -50,7 +50,7 @@ def table(report: dict) -> str:
 
 
 def _benchmark_table(report) -> str:
-    """One row a case: time, memory, and what PyTorch takes for the same."""
+    """One row a case: time, memory, and what PyTorch and native convolutions take for the same."""
     names = [
         "convolutions",
         "precision",
@@ -59,7 +59,7 @@ def _benchmark_table(report) -> str:
         "frames_per_second",
         "peak_mib",
     ]
-    names += ["share_of_ceiling", "torch_milliseconds", "times_torch", "times_native"]
+    names += ["share_of_ceiling", "torch_milliseconds", "times_torch", "times_native", "times_fast"]
     names += ["first_epoch_input_times_step_rate", "input_times_step_rate"]
     names = [name for name in names if any(name in case for case in report["cases"])]
     lines = [
@@ -73,8 +73,9 @@ def _benchmark_table(report) -> str:
     machine = report["machine"]
     ceiling = ", ".join(f"{v} GFLOP/s in {k}" for k, v in report["ceiling_gflops"].items())
     peer = f", PyTorch {machine['torch']}" if "torch" in machine else ""
+    turns = ", in turn where times are compared" if any("times" in name for name in names) else ""
     conditions = (
-        f"Medians of calls in turn. Matmul ceiling of the same run: {ceiling}. {machine['devices']}, "
+        f"Medians of calls{turns}. Matmul ceiling of the same run: {ceiling}. {machine['devices']}, "
         f"{machine['cpus']} CPU cores, JAX {machine['jax']}{peer}."
     )
     return "\n".join([*lines, "", conditions, ""])

@@ -39,12 +39,29 @@ def test_it_blends_beyond_what_it_is_trained_on_as_there():
     ahead = jnp.array([[1.0, 32.0, 100.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, still, ahead)
     params = jax.tree.map(lambda x: x + 0.3 * uniform(1, *x.shape), variables["params"])
-    for name in ("weight_frame", "weight_near", "weight_place"):
+    for name in [name for name in params if name.startswith("weight_")]:
         params[name]["kernel"] = jnp.zeros((4, NUM_LAGS)).at[0].set(-10.0)
     variables = {"params": params}
     near, far, farther = jax.jit(model.apply)(variables, picture, still, ahead)[0]
     chex.assert_trees_all_close(far, farther, atol=1e-5)
     assert jnp.abs(near - far).max() > 0.01
+
+
+def test_what_was_right_before_counts_more_from_the_start():
+    """To and fro by 3 pixels: the mean is right far ahead, and untrained trust leans to it."""
+    y, x = jnp.meshgrid(jnp.arange(32.0), jnp.arange(32.0), indexing="ij")
+    frame = lambda t: jnp.stack([jnp.sin((x + t % 2 * 3) / 2 + c + y / 9) for c in range(3)], -1)
+    seen = jnp.stack([frame(t) for t in range(16)])[None]
+    model, picture = Compositor((), match=3, fusion=False), jnp.zeros((1, 1, 32, 32, 3))
+    inputs = (picture, jnp.concatenate([seen, seen], -1), jnp.array([[16.0]]))
+    trusting = jax.jit(model.init)(jax.random.key(0), *inputs)["params"]
+    no_trust = {"kernel": jnp.zeros((4, NUM_LAGS)).at[0].set(-10.0)}
+    even = {name: no_trust if "weight" in name else own for name, own in trusting.items()}
+    apply = jax.jit(model.apply)
+    error = lambda params: jnp.abs(
+        apply({"params": params}, *inputs)[0, 0] - seen[0].mean(0)
+    ).mean()
+    assert error(trusting) < 0.8 * error(even)
 
 
 @pytest.mark.parametrize("widths", [(), (8,)])

@@ -63,7 +63,7 @@ def test_what_was_right_before_is_ahead(panned, best):
 
 def test_errors_equal_a_plain_loop():
     """Of the guesses that stand still, by kind of lag, over the frame; the same by place, blurred."""
-    clip = np.asarray(jax.random.uniform(jax.random.key(0), (1, 16, 16, 16, 3), minval=-1.0))
+    clip = np.asarray(jax.random.uniform(jax.random.key(0), (1, 16, 24, 16, 3), minval=-1.0))
     seen = observe(jnp.asarray(clip), 2)
     pairs = [[], [], []]
     for ago, lags in {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}.items():
@@ -81,7 +81,7 @@ def test_errors_equal_a_plain_loop():
     mean = [np.square(clip[0, : i + 1].mean(0) - clip[0, j]).sum(-1) for i, j in pairs[2]]
     for name, sigma in (("place", 16 / 10), ("near", 16 / 25)):
         about = seen.errors[name]
-        assert about.shape == (1, 16, 16, guesses.NUM_LAGS, guesses.NUM_GUESSES)
+        assert about.shape == (1, 24, 16, guesses.NUM_LAGS, guesses.NUM_GUESSES)
         assert np.all(np.asarray(about).min(-1) == 0)
         level = lambda x, sigma=sigma: jnp.log(
             guesses.blur(jnp.asarray(x / 3)[None, ..., None], sigma) + 1e-4
@@ -91,12 +91,34 @@ def test_errors_equal_a_plain_loop():
         chex.assert_trees_all_close(found, ahead[..., 0], atol=1e-3)
 
 
-def test_the_faster_flow_adds_half_of_what_the_first_changed_by():
-    """Of a picture that pans ever faster, by 1, 1.2, 1.4 ... pixels a frame."""
+def test_the_changing_flow_adds_half_of_what_the_first_changed_by():
+    """Of a picture that pans ever faster, by 1.1, 1.3, 1.5 ... pixels a frame."""
     flows = observe(window(lambda t: t + 0.1 * t * t), 3).flows
     inside = [float(flow[0, 8:-8, 8:-8, 1].mean()) for flow in flows]
     assert inside[0] == pytest.approx(1 + 0.1 * (15**2 - 14**2), abs=0.1)
     assert inside[3] - inside[0] == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_change_is_taken_where_its_pixel_was(monkeypatch):
+    """Of flows made up: all moves by 2 pixels to the right, where x was 3 or more by 1 before."""
+
+    def track(before, after, levels):
+        x = jnp.broadcast_to(jnp.arange(32.0)[:, None], (*before.shape[:3], 1))
+        earlier = after[:, :1, :1, :1] == 1.0  # Frame 14.
+        dx = jnp.where(earlier, jnp.where(x >= 3, -1.0, -2.0), -2.0)
+        return jnp.concatenate([jnp.zeros_like(dx), dx], -1)
+
+    monkeypatch.setattr(guesses, "track", track)
+    seen = jnp.zeros((1, 16, 4, 32, 3)).at[:, 14].set(1.0)
+    found = guesses._find_flows(seen, 1)[0][3][0, 0, :, 1]
+    expected = [-2.0] * 5 + [-2.5] * 27  # The pixel at 5 was at 3.
+    assert found.tolist() == expected
+
+
+def test_a_backtest_sees_the_flows_there_were():
+    seen = jax.random.uniform(jax.random.key(0), (1, 16, 16, 32, 3), minval=-1.0)
+    now, before = guesses._find_flows(seen[:, :15], 2)[0], guesses._find_flows(seen, 2)[1]
+    chex.assert_trees_all_close(now, before, atol=1e-5)
 
 
 def test_no_gradient_reaches_what_was_wrong():
@@ -109,13 +131,14 @@ def test_no_gradient_reaches_what_was_wrong():
     )
 
 
+@pytest.mark.parametrize("n", [guesses.LEAST_FRAMES, 16])
 @pytest.mark.parametrize("ago", guesses._BACKTESTS)
-def test_a_backtest_knows_nothing_later_than_its_newest_frame(ago, monkeypatch):
+def test_a_backtest_knows_nothing_later_than_its_newest_frame(ago, n, monkeypatch):
     """What it guesses stays, whatever comes after; what it is held against does not."""
     made = []
-    real, clip = guesses.guess, window(float)
+    real, clip = guesses.guess, window(float)[:, :n]
     monkeypatch.setattr(guesses, "guess", lambda *args: made.append(real(*args)) or made[-1])
-    lags, last = guesses._BACKTESTS[ago], 15 - ago
+    lags, last = guesses._BACKTESTS[ago], n - 1 - ago
     wrong = []
     for seen in (clip, clip.at[:, last + 1 :].set(0.3)):
         place = 1 + [*guesses._BACKTESTS].index(ago)

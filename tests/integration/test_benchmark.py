@@ -63,9 +63,20 @@ def test_report(benchmark, tmp_path, data_dir):
         assert found["milliseconds"] > 0 and found["convolutions"] == "fast"
     rollout = report["cases"][2]["mib_of_horizons"]
     assert rollout["32"]["output"] > 10 * rollout["2"]["output"]
-    assert report["cases"][3]["input_times_step_rate"] > 0
+    train = report["cases"][3]
+    rate = train["batches_per_second"] * train["milliseconds"] / 1e3
+    assert train["input_times_step_rate"] == pytest.approx(rate, abs=0.1)
     fast, native = json.loads((tmp_path / "both" / "benchmark.json").read_text())["cases"]
     assert (fast["convolutions"], native["convolutions"]) == ("fast", "native")
     assert fast["native_milliseconds"] == native["milliseconds"]
-    ratio = native["milliseconds"] / fast["milliseconds"]
-    assert fast["times_native"] == pytest.approx(ratio, abs=0.02)
+    for one, other, name in ((fast, native, "native"), (native, fast, "fast")):
+        ratio = other["milliseconds"] / one["milliseconds"]
+        assert one[f"times_{name}"] == pytest.approx(ratio, abs=0.02)
+
+
+def test_calls_take_turns(benchmark):
+    called = []
+    calls = {name: lambda name=name: called.append(name) for name in ("fast", "native", "torch")}
+    seconds = benchmark._time(calls, 2)
+    assert called == 4 * ["fast", "native", "torch"]  # Two of them to warm up.
+    assert [len(each) for each in seconds.values()] == [2, 2, 2]

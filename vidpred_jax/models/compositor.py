@@ -21,24 +21,25 @@ from vidpred_jax.models.warping import blend, resize, warp
 from vidpred_jax.types import CONTEXT, HORIZON
 
 _NEAR = 2.0  # What the gate of the guess moved along the first flow starts ahead at the first step.
-# How much of the trust in backtests, and of a guess's own say at near steps, a parameter moves: under
-# Adam a learning rate that much greater. A guess's say far ahead is many numbers for little to learn
-# from: it stays near what backtests make of it.
+# Under Adam, how many times faster these are learned: the trust in backtests, and what a guess's own
+# say gains by 1 / ahead. The rest of that say, which rules far steps, is many numbers for little to
+# learn from: it stays near what backtests make of it.
 _QUICK = 10.0
+_TRUST = -1.0  # Softplus of it is the trust in each kind of backtest before training.
 _CORRECTION = 0.2  # Weight of what the U-Net adds to the gates, unless `appearance`.
 
 
 class Compositor(nn.Module):
     """Fusion picture -> RGB frame, both in [-1, 1], as a softmax blend of layers a clip brings itself.
 
-    The layers are 28 guesses: the newest frame moved along four flows (over 1, 3 and 6 frames, and one
-    that speeds up as it did; followed back for as many frames as are asked for, at a speed that lasts or
-    dies out), the newest as it is, and the mean of the observed frames, each at several blurs. Each guess
-    is also made 1, 3, 7 and 11 frames ago and held against what came: what was wrong then, in the whole
-    frame or about a place, counts less now (a forecast by backtested experts). How much less, and what
-    counts how far ahead, are some 150 numbers, learned. So it holds on clips unlike those it was trained
-    on. Far frames become smooth where that is the better guess. Beyond 32 frames, on which it is trained,
-    guesses are blended as there.
+    The layers are 28 guesses: the newest frame moved along four flows (over 1, 3 and 6 frames, and the
+    first with half of its last change; followed back for as many frames as are asked for, at a speed that
+    lasts or dies out), the newest as it is, and the mean of the observed frames, each at several blurs.
+    Each guess is also made 1, 3, 7 and 11 frames ago and held against what came: what was wrong then, in
+    the whole frame and, at two widths, about a place, counts less now (a forecast by backtested experts).
+    How much less, and what counts how far ahead, are some 150 numbers, learned. So it holds on clips
+    unlike those it was trained on. Far frames become smooth where that is the better guess. Beyond 32
+    frames, on which it is trained, guesses are blended as there.
 
     A U-Net may correct each pixel's gates. It sees how the guesses differ, how good those by flow were, the
     newest fusion picture, the predicted one, and how far ahead it is.
@@ -129,14 +130,14 @@ class Compositor(nn.Module):
         """What the gates gain by the step ahead, and lose by how wrong the same guesses were before."""
         far = jnp.concatenate([jnp.ones_like(when), when / 16 - 1, jnp.log(when) / 2], -1)
 
-        def linear(n, far, name):
-            steps = jnp.concatenate([far, _QUICK / when], -1)
+        def linear(n, scale, name):
+            steps = jnp.concatenate([scale * far, _QUICK / when], -1)
             zeros = nn.initializers.zeros
             return nn.Dense(n, use_bias=False, kernel_init=zeros, name=name)(steps)
 
-        gates = linear(NUM_GUESSES, far, "prior")
+        gates = linear(NUM_GUESSES, 1.0, "prior")
         for name, errors in sorted(observed.errors.items()):
-            weight = jax.nn.softplus(linear(NUM_LAGS, _QUICK * far, f"weight_{name}") - 1)
+            weight = jax.nn.softplus(linear(NUM_LAGS, _QUICK, f"weight_{name}") + _TRUST)
             gates -= (weight[..., None] * jnp.repeat(errors, len(when) // len(errors), 0)).sum(3)
         return gates
 

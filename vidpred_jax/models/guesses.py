@@ -16,14 +16,13 @@ from vidpred_jax.models.motion import MOST_AHEAD, extrapolate, track
 from vidpred_jax.models.warping import blur, sum_channels, warp
 
 SPANS = (1, 3, 6)  # How many frames before the newest those are that its flows are found against.
-_FASTER = len(
-    SPANS
-)  # The flow after those: the first and half of its change since the frame before.
+# The flow after those: the first and half of what it changed by since the frame before.
+_CHANGING = len(SPANS)
 # What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels,
 # whatever the resolution.
 # Long spans know the motion that lasts, short ones the next frame; a camera held by hand comes back.
 _MOVED = (
-    *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0), (_FASTER, 0, 0.0), (0, 4, 0.0)),
+    *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0), (_CHANGING, 0, 0.0), (0, 4, 0.0)),
     *((0, 0, 1.5), (1, 0, 1.5), (1, 0, 4.0), (2, 0, 3.0), (2, 0, 10.0)),
     *((1, 12, 0.0), (1, 12, 1.5), (1, 12, 4.0), (2, 12, 10.0)),
     *((1, 4, 0.0), (1, 4, 1.5), (1, 4, 4.0), (1, 4, 10.0)),
@@ -43,8 +42,8 @@ _LEAST_ERROR = 1e-4  # Below it errors, sums of squares over channels in [-1, 1]
 
 @struct.dataclass
 class Observed:
-    """flows: of the newest frame, in pixels a frame, (b, h, w, 2): one for each of SPANS, and the first
-    sped up as it has been since the frame before.
+    """flows: of the newest frame, in pixels a frame, (b, h, w, 2): one for each of SPANS, then
+    the first and half of what it changed by since the frame before.
 
     known: (b, h, w, k), what is known of its pixels. errors: log of each guess's mean squared error in
     the backtests, less that of the best, (b, 1 or h, 1 or w, NUM_LAGS, NUM_GUESSES): for the whole
@@ -77,6 +76,9 @@ def guess(
 
 def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
     """What n observed frames, LEAST_FRAMES or more, tell; levels: of the flows' pyramid."""
+    assert seen.shape[1] >= LEAST_FRAMES, (
+        seen.shape
+    )  # Else backtests would wrap around to the newest.
     newest, mean = seen[:, -1], seen.mean(1)
     flows, *past_flows, unlike = _find_flows(seen, levels)
     smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
@@ -88,29 +90,29 @@ def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
         *(magnitude(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
         *(flow / 8 for flow in flows),
     ]
-    errors = [[] for _ in range(NUM_LAGS)]
+    by_lag = [[] for _ in range(NUM_LAGS)]
     for (ago, lags), past in zip(_BACKTESTS.items(), past_flows, strict=True):
         wrong, missed, path = _backtest(seen, past, ago, lags)
         for lag, error in zip(lags, wrong, strict=True):
-            errors[np.searchsorted(_LAGS, lag)].append(error)
+            by_lag[np.searchsorted(_LAGS, lag)].append(error)
         if ago in _KNOWN:
             known += [missed, magnitude(newest - seen[:, -1 - ago]), (path / ago - flows[0]) / 8]
-    errors = jnp.stack([sum(each) / len(each) for each in errors], 3)
+    errors = jnp.stack([sum(each) / len(each) for each in by_lag], 3)
     flat, side = errors.reshape(*errors.shape[:3], -1), min(errors.shape[1:3])
-    means = {name: blur(flat, side / part).reshape(errors.shape) for name, part in _PLACES.items()}
-    means["frame"] = errors.mean((1, 2), keepdims=True)
-    errors = {name: _behind_the_best(mean) for name, mean in means.items()}
-    return Observed(flows, jnp.concatenate(known, -1), errors)
+    means = {
+        "frame": errors.mean((1, 2), keepdims=True),
+        **{name: blur(flat, side / part).reshape(errors.shape) for name, part in _PLACES.items()},
+    }
+    behind = {name: _behind_the_best(mean) for name, mean in means.items()}
+    return Observed(flows, jnp.concatenate(known, -1), behind)
 
 
 def _find_flows(seen, levels):
-    """Flows over SPANS, or what there is, and the faster one: now and at each backtest; and where those
+    """Flows over SPANS, or what there is, and the changing one: now and at each backtest; and where those
     over SPANS now are wrong.
     """
     lasts = [seen.shape[1] - 1 - ago for ago in (0, *_BACKTESTS)]
-    spans = {last: [(last - min(span, last), last) for span in SPANS] for last in lasts}
-    changes = [(last - 2, last - 1) for last in lasts]
-    pairs = list(dict.fromkeys(itertools.chain(*spans.values(), changes)))
+    pairs = list(dict.fromkeys(pair for last in lasts for pair in _pairs(last)))
     before, after = (
         jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
     )
@@ -121,10 +123,15 @@ def _find_flows(seen, levels):
         for pair, flow in zip(pairs, jnp.split(flow, len(pairs)), strict=True)
     }
     found = []
-    for change, each in zip(changes, spans.values(), strict=True):
-        now = [flows[pair] for pair in each]
-        found.append([*now, now[0] + (now[0] - warp(flows[change], now[0])) / 2])
+    for last in lasts:
+        *now, earlier = (flows[pair] for pair in _pairs(last))
+        found.append([*now, now[0] + (now[0] - warp(earlier, now[0])) / 2])
     return *found, wrong
+
+
+def _pairs(last):
+    """(first, last) frame of each of SPANS that ends there, then of the newest span a frame before."""
+    return [*((last - min(span, last), last) for span in SPANS), (last - 2, last - 1)]
 
 
 def _backtest(seen, flows, ago, lags):
