@@ -10,7 +10,6 @@ steps of a preset as train.py makes them, beside the rate of its input. The form
 PyTorch are called in turn. Writes benchmark.json.
 """
 
-import functools
 import importlib.util
 import json
 import os
@@ -19,16 +18,15 @@ import statistics
 import sys
 import time
 
+import benchmark_networks
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from absl import flags
 
-from vidpred_jax import cli, experiment, flops, parallel, rollout, video_io
+from vidpred_jax import cli, experiment, parallel, video_io
 from vidpred_jax.datasets import registry
 from vidpred_jax.models import build, convolution
-from vidpred_jax.types import CONTEXT, InputError
+from vidpred_jax.types import InputError
 
 _CASES_OF_NETWORKS = ("stage_1_step", "stage_2_step", "rollout")
 _CASES = (*_CASES_OF_NETWORKS, "train_fusion", "train_translator")
@@ -54,7 +52,6 @@ _PROFILE = flags.DEFINE_string(
     "profile", None, "Folder for a trace of each case (TensorBoard, Perfetto)."
 )
 _OUTPUT = flags.DEFINE_string("output", "benchmark", "Folder of benchmark.json.")
-_LEARNING_RATE = 2e-4
 
 
 def main(_):
@@ -100,7 +97,6 @@ def _check(values, known, name):
 def _import_peer():
     if importlib.util.find_spec("torch") is None:
         raise InputError("--peer=torch needs PyTorch: pip install -e '.[bench]'")
-    sys.path.insert(0, str(pathlib.Path(__file__).parent))
     import torch_peer
 
     return torch_peer
@@ -138,7 +134,7 @@ def _measure(case, size, precision, peer) -> list[dict]:
             if case.startswith("train_"):
                 found, call = _train_case(case.removeprefix("train_"), numerics)
             else:
-                found, call, made = _CASE_MAKERS[case](size, precision, None if theirs else peer)
+                found, call, made = _network_case(case, size, precision, peer)
                 theirs = theirs or made
         calls[form] = _within(numerics, call)
         founds.append({"case": case, "size": size, **numerics, **found})
@@ -175,171 +171,18 @@ def _within(numerics, call):
     return run
 
 
-def _compile(function, *inputs, **options):
-    """(the program for these inputs, seconds)."""
-    begin = time.perf_counter()
-    program = jax.jit(function, **options).lower(*inputs).compile()
-    return program, time.perf_counter() - begin
-
-
-def _known(program, compile_seconds, gflop, frames) -> dict:
-    return {
-        "batch_size": _BATCH.value,
-        "compile_seconds": round(compile_seconds, 1),
-        "peak_mib": _program_bytes(program) >> 20,
-        "gflop": round(gflop, 3),
-        "frames": frames,
-    }
-
-
-def _program_bytes(program) -> int:
-    """Arguments, results and temporaries of a compiled program; donated ones once."""
-    memory = program.memory_analysis()
-    total = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    return total + memory.temp_size_in_bytes - memory.alias_size_in_bytes
-
-
-def _network(stage, size, precision):
-    """(module, variables, example inputs) of a plain network."""
-    config = {"precision": precision, "model": {}}
-    if stage == "fusion":
-        widths = tuple(map(int, _WIDTHS.value))
-        config["model"] = {"widths": widths, "time_strides": (2,) * (len(widths) - 1)}
-        inputs = (jnp.zeros((_BATCH.value, CONTEXT, size, size, 3)),)
-    else:
-        config["model"] = {"widths": tuple(map(int, _GENERATOR.value)), "dropout": 0.0}
-        n = _BATCH.value
-        inputs = (
-            jnp.zeros((n, 1, size, size, 3)),
-            jnp.zeros((n, 0, size, size, 6)),
-            jnp.ones((n, 1)),
-        )
-    module = build.make_generator(stage, build.network_fields(config), size, size)
-    return module, jax.jit(module.init)(jax.random.key(0), *inputs), inputs, config["model"]
-
-
-def _noise(seed, shape):
-    return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0)
-
-
-def _step_case(stage, size, precision, peer):
-    """Forward, L1, backward and Adam of one network: (what is known of it, call, peers' calls)."""
-    module, variables, inputs, fields = _network(stage, size, precision)
-    x, target, rest = _noise(1, inputs[0].shape), _noise(2, inputs[0].shape), inputs[1:]
-    tx = optax.adam(_LEARNING_RATE)
-    train = {} if stage == "fusion" else {"train": True, "mutable": ["batch_stats"]}
-
-    def step(state, x, target):
-        variables, moments = state
-
-        def loss(params):
-            pred = module.apply({**variables, "params": params}, x, *rest, **train)
-            pred, updated = pred if train else (pred, {})
-            return jnp.abs(pred - target).mean(), updated
-
-        (value, updated), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
-        updates, moments = tx.update(grads, moments)
-        params = optax.apply_updates(variables["params"], updates)
-        return ({**variables, **updated, "params": params}, moments), value
-
-    state = (variables, tx.init(variables["params"]))
-    params = jax.device_get(variables["params"])
-    by_layer = flops.conv_gflop(module, variables, x, *rest)
-    by_xla = flops.xla_gflop(lambda v, x: module.apply(v, x, *rest), variables, x)
-    program, compile_seconds = _compile(step, state, x, target, donate_argnums=0)
-
-    def call():
-        nonlocal state
-        state, value = program(state, x, target)
-        value.block_until_ready()
-
-    # Backward: once for the inputs of each layer, once for its weights.
-    frames = _BATCH.value * (CONTEXT if stage == "fusion" else 1)
-    found = _known(program, compile_seconds, 3 * by_layer, frames)
-    found["xla_over_layers"], theirs = round(by_xla / by_layer, 3), {}
-    if peer:
-        flat = lambda x: x if stage == "fusion" else x[:, 0]
-        arrays = [np.asarray(flat(a)) for a in (x, target)]
-        theirs, pred = _torch_steps(peer, stage, fields, params, arrays, precision)
-        mine = flat(jax.jit(module.apply)({**variables, "params": params}, x, *rest))
-        found["largest_difference"] = float(np.abs(np.asarray(mine) - pred).max())
-    return found, call, theirs
-
-
-def _torch_steps(peer, stage, fields, params, arrays, precision):
-    device = "cuda" if peer.torch.cuda.is_available() else "cpu"
-    x, target = (peer.to_tensor(a, device) for a in arrays)
-    calls, pred = {}, None
-    compiled = device == "cuda" if _COMPILE.value is None else _COMPILE.value
-    for name in ("torch", "torch_compiled")[: 1 + compiled]:
-        module = peer.build(stage, fields, params, device)
-        if pred is None:
-            with peer.torch.no_grad(), peer.numerics(device, precision):
-                pred = peer.to_array(module.eval()(x))
-            module.train()
-        run = peer.torch.compile(module) if name == "torch_compiled" else module
-        step = peer.train_step(run, _LEARNING_RATE)
-
-        def call(step=step):
-            with peer.numerics(device, precision):
-                step(x, target)
-            peer.synchronize(device)
-
-        calls[name] = call
-    return calls, pred
-
-
-def _rollout_case(size, precision, peer):
-    predictor, p, (clip,), p_fields = _network("fusion", size, precision)
-    translator, t, (_, none, _), t_fields = _network("translator", size, precision)
-    clip = _noise(1, clip.shape)
-
-    def make(horizon):
-        roll = rollout.make_rollout(predictor, horizon, translate=translator.apply)
-        return _compile(roll, p["params"], clip, t, none)
-
-    program, compile_seconds = make(_HORIZON.value)
-    call = lambda: program(p["params"], clip, t, none)[1].block_until_ready()
-    one = jnp.zeros((_BATCH.value, 1, size, size, 3))
-    each = flops.conv_gflop(predictor, p, clip)
-    each += flops.conv_gflop(translator, t, one, none, jnp.ones((_BATCH.value, 1)))
-    sizes = {h: make(h)[0].memory_analysis() for h in (_HORIZON.value, 16 * _HORIZON.value)}
-    frames = _BATCH.value * _HORIZON.value
-    found = _known(program, compile_seconds, _HORIZON.value * each, frames)
-    found["mib_of_horizons"] = {
-        h: {
-            "output": round(m.output_size_in_bytes / 2**20, 1),
-            "temporary": round(m.temp_size_in_bytes / 2**20, 1),
-        }
-        for h, m in sizes.items()
-    }
-    theirs = {}
-    if peer:
-        device = "cuda" if peer.torch.cuda.is_available() else "cpu"
-        networks = [
-            peer.build(stage, fields, jax.device_get(v["params"]), device).eval()
-            for stage, fields, v in (("fusion", p_fields, p), ("translator", t_fields, t))
-        ]
-        context = peer.to_tensor(np.asarray(clip), device)
-        versions = {"torch": networks}
-        if device == "cuda" if _COMPILE.value is None else _COMPILE.value:
-            versions["torch_compiled"] = [peer.torch.compile(n) for n in networks]
-        for name, pair in versions.items():
-
-            def theirs_call(pair=pair):
-                with peer.numerics(device, precision):
-                    peer.rollout(*pair, context, _HORIZON.value)
-                peer.synchronize(device)
-
-            theirs[name] = theirs_call
-    return found, call, theirs
-
-
-_CASE_MAKERS = {
-    "stage_1_step": functools.partial(_step_case, "fusion"),
-    "stage_2_step": functools.partial(_step_case, "translator"),
-    "rollout": _rollout_case,
-}
+def _network_case(case, size, precision, peer):
+    options = benchmark_networks.Options(
+        _BATCH.value,
+        _HORIZON.value,
+        tuple(map(int, _WIDTHS.value)),
+        tuple(map(int, _GENERATOR.value)),
+        _COMPILE.value,
+    )
+    if case == "rollout":
+        return benchmark_networks.roll(options, size, precision, peer)
+    stage = {"stage_1_step": "fusion", "stage_2_step": "translator"}[case]
+    return benchmark_networks.step(options, stage, size, precision, peer)
 
 
 def _train_case(stage, numerics):

@@ -15,7 +15,15 @@ SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def scripts():
+    """Scripts find each other."""
+    sys.path.insert(0, str(SCRIPTS))
+    yield
+    sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def benchmark(scripts):
     spec = importlib.util.spec_from_file_location("benchmark", SCRIPTS / "benchmark.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -23,9 +31,8 @@ def benchmark():
 
 
 @pytest.mark.parametrize("stage", ["fusion", "translator"])
-def test_torch_computes_the_same(stage):
+def test_torch_computes_the_same(stage, scripts):
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
-    sys.path.insert(0, str(SCRIPTS))
     import torch_peer
 
     fields, shapes = {"widths": (8, 16), "time_strides": (2,)}, [(2, 16, 16, 16, 3)]

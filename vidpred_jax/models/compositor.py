@@ -95,7 +95,6 @@ class Compositor(nn.Module):
         newest, mean = every(seen[:, -1]), every(seen.mean(1))
         step = ahead.reshape(b * t, 1, 1, 1)
         when = jnp.minimum(step, HORIZON)  # Beyond it gates stay as they are there.
-        planes = jnp.concatenate([when / 16 - 1, 1 / when, jnp.log(when) / 2], -1)
         paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in observed.flows]
         gates = self._judge(when, observed)
         gates += _NEAR / when * jax.nn.one_hot(0, NUM_GUESSES)
@@ -108,6 +107,7 @@ class Compositor(nn.Module):
                 magnitude(moved[0] - newest),
                 magnitude(moved[0] - mean),
             ]
+            planes = jnp.concatenate([when / 16 - 1, 1 / when, jnp.log(when) / 2], -1)
             given.append(jnp.broadcast_to(planes, (b * t, h, w, 3)))
             if self.appearance:
                 given += [newest, mean, *moved]

@@ -76,9 +76,8 @@ def guess(
 
 def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
     """What n observed frames, LEAST_FRAMES or more, tell; levels: of the flows' pyramid."""
-    assert seen.shape[1] >= LEAST_FRAMES, (
-        seen.shape
-    )  # Else backtests would wrap around to the newest.
+    # With fewer, the oldest backtest would wrap around to the newest frame.
+    assert seen.shape[1] >= LEAST_FRAMES, seen.shape
     newest, mean = seen[:, -1], seen.mean(1)
     flows, *past_flows, unlike = _find_flows(seen, levels)
     smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
@@ -130,7 +129,7 @@ def _find_flows(seen, levels):
 
 
 def _pairs(last):
-    """(first, last) frame of each of SPANS that ends there, then of the newest span a frame before."""
+    """(first, last) frame of each of SPANS that ends there; then of one frame's span a frame earlier."""
     return [*((last - min(span, last), last) for span in SPANS), (last - 2, last - 1)]
 
 
