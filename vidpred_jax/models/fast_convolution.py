@@ -112,31 +112,35 @@ def _fast_conv_backward(padding, residuals, g):
     x, g = (v.reshape(-1, *v.shape[2:]) for v in (x, g))
     n, places = len(x), x.shape[1] * g.shape[2]
     chunk = _largest_divisor(n, _CHUNK // places)
-    products = functools.partial(
-        _weight_products, kernel=(kh, kw), padding=(opposite[1], padding[2])
-    )
+    products = functools.partial(_weight_products, kernel=(kh, kw), padding=opposite[1:])
     if chunk == n:
         dw = products(x, g)
     else:
         parts = [v.reshape(n // chunk, chunk, *v.shape[1:]) for v in (x, g)]
         add = lambda total, part: (total + products(*part), None)
-        dw = lax.scan(add, jnp.zeros((kw * c, kh * taps * o)), parts)[0]
-    dw = dw.astype(w.dtype).reshape(kw, c, kh, taps, o)
-    return dx, dw.transpose(3, 2, 0, 1, 4)
+        dw = lax.scan(add, jnp.zeros((kh, kw, c, taps * o)), parts)[0]
+    return dx, dw.astype(w.dtype).reshape(kh, kw, c, taps, o).transpose(3, 0, 1, 2, 4)
 
 
 def _weight_products(x, g, kernel, padding):
-    """kw shifts of x (n, h, w, c) against kh shifts of g (n, h', w', o): (kw c, kh o).
+    """Shifts of x (n, h, w, c) and g (n, h', w', o) against each other: (kh, kw, c, o).
 
-    padding: zeros above and below g, left and right of x.
+    padding: zeros above and below g, left and right of it. g is shifted by rows; by columns that of
+    which less is to be copied.
     """
     (kh, kw), (rows, columns) = kernel, padding
-    height, width = x.shape[1], g.shape[2]
-    x = jnp.pad(x, ((0, 0), (0, 0), columns, (0, 0)))
+    (height, width, c), o = x.shape[1:], g.shape[-1]
+    if kh * kw * o < kw * c + kh * o:
+        g = jnp.pad(g, ((0, 0), rows, columns, (0, 0)))
+        places = [(kh - 1 - i, kw - 1 - j) for i in range(kh) for j in range(kw)]
+        gs = jnp.concatenate([g[:, i : i + height, j : j + width] for i, j in places], -1)
+        return _sum_of_products(x, gs).reshape(c, kh, kw, o).transpose(1, 2, 0, 3)
+    width = g.shape[2]
+    x = jnp.pad(x, ((0, 0), (0, 0), [kw - 1 - zeros for zeros in columns], (0, 0)))
     g = jnp.pad(g, ((0, 0), rows, (0, 0), (0, 0)))
     xs = jnp.concatenate([x[:, :, j : j + width] for j in range(kw)], -1)
     gs = jnp.concatenate([g[:, kh - 1 - i : kh - 1 - i + height] for i in range(kh)], -1)
-    return _sum_of_products(xs, gs)
+    return _sum_of_products(xs, gs).reshape(kw, c, kh, o).transpose(2, 0, 1, 3)
 
 
 def _sum_of_products(x, g):
@@ -172,13 +176,24 @@ def _product_backward(residuals, g):
 product.defvjp(lambda x, w: (product(x, w), (x, w)), _product_backward)
 
 
+def _share_taps(w, axis):
+    """Three taps along an axis -> (a, row): those of each of two outputs that share an input row added.
+
+    Of a pair of outputs each sees two input rows.
+    """
+    first, middle, last = jnp.split(w, 3, axis)
+    pairs = [
+        jnp.concatenate(pair, axis) for pair in ((first, middle + last), (first + middle, last))
+    ]
+    return jnp.stack(pairs, axis)
+
+
 def upsample_conv(x, w):
     """As `convolution.upsample_conv`: four 2 x 2 convolutions at the low resolution."""
     b, height, width, c = x.shape
     o = w.shape[-1]
-    # Row a of an output pair sees two input rows; these weights add up the taps that share one.
-    mix = jnp.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], w.dtype)  # (a, row, tap)
-    w = jnp.einsum("aik,djl,klco->ijcado", mix, mix, w).reshape(2, 2, c, 4 * o)
+    w = _share_taps(_share_taps(w, 0), 2)  # (a, row, d, column, c, o)
+    w = w.transpose(1, 3, 4, 0, 2, 5).reshape(2, 2, c, 4 * o)
     y = _fast_conv2d(x, w, ((1, 1), (1, 1))).reshape(b, height + 1, width + 1, 2, 2, o)
     rows = [
         jnp.stack([y[:, a : a + height, d : d + width, a, d] for d in range(2)], 3)
