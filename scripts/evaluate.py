@@ -43,7 +43,8 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _RUNS = flags.DEFINE_multi_string(
     "runs",
     "newest",
-    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN] or NAME=DIRECT_RUN; again for another. "
+    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN][@SIZE] or NAME=DIRECT_RUN; again for "
+    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, for a stage 2 that looks at frames alone. "
     "`newest`: the newest runs under runs/, called ours, if there are any; `none`: no run.",
 )
 _ACCOMPANYING = flags.DEFINE_string(
@@ -55,7 +56,11 @@ _SHARPEN = flags.DEFINE_list(
 _PREDICTIONS = flags.DEFINE_multi_string(
     "predictions", [], "Another system's predictions, NAME=FOLDER; again for another."
 )
-_BASELINES = flags.DEFINE_list("baselines", list(baselines.BASELINES), "Naive predictors.")
+_BASELINES = flags.DEFINE_list(
+    "baselines",
+    list(baselines.BASELINES),
+    "Naive predictors; NAME@SIZE for one that sees frames of another size.",
+)
 _BOUNDS = flags.DEFINE_list(
     "bounds", [], f"What choices made with the truth would reach, of {', '.join(bounds.BOUNDS)}."
 )
@@ -84,7 +89,9 @@ _HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames to predict.", 1)
 _CONTEXT = flags.DEFINE_integer(
     "context", CONTEXT, "Observed frames; to runs, which need 16, 9 to 15 are mirrored in time.", 2
 )
-_RESOLUTION = flags.DEFINE_string("resolution", None, "HEIGHTxWIDTH or SIDE; the runs', else 128.")
+_RESOLUTION = flags.DEFINE_string(
+    "resolution", None, "HEIGHTxWIDTH or SIDE at which frames are measured; the runs', else 128."
+)
 _STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the protocol's.", 1)
 _START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
@@ -107,7 +114,7 @@ def main(_):
             f"--context={_CONTEXT.value}: runs need {evaluated_runs.LEAST_CONTEXT} to {CONTEXT}; "
             "add --runs=none"
         )
-    height, width = evaluated_runs.common_size(loaded, _RESOLUTION.value)
+    pictures, (height, width) = evaluated_runs.common_sizes(loaded, _RESOLUTION.value)
     chosen = _metrics(height, width)
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
@@ -124,11 +131,12 @@ def main(_):
     windows = pipeline.evaluation_windows(
         source,
         num_frames=length,
-        height=height,
-        width=width,
+        height=pictures[0],
+        width=pictures[1],
         stride=stride,
         first=_START.value,
         only=kept,
+        frames=evaluated_runs.frames_fields(loaded, _BASELINES.value, (height, width)),
     )
     if _EXPORT.value:
         return _export(windows, output)
@@ -157,6 +165,11 @@ def main(_):
         "clips",
         "height": height,
         "width": width,
+        "predicted_at": {
+            name: list(run.frame_size)
+            for name, run in loaded.items()
+            if run.frame_size != (height, width)
+        },
         "steps": _HORIZON.value,
         "runs": {name: run.runs for name, run in loaded.items()},
         "seed": {name: run.config["seed"] for name, run in loaded.items()},
@@ -211,7 +224,6 @@ def _check(flag, names, known):
 
 def _predictors(loaded, chosen, places, height, width):
     """(predictors, the futures they may see, the names of the figure of blame)."""
-    _check("baselines", _BASELINES.value, baselines.BASELINES)
     _check("bounds", _BOUNDS.value, bounds.BOUNDS)
     _check("sharpen", _SHARPEN.value, sharpening.SHARPENERS)
     found, sees, blame = {}, {}, []
@@ -245,7 +257,7 @@ def _predictors(loaded, chosen, places, height, width):
         if name in found or name == "truth":
             raise InputError(f"--predictions={text}: a predictor called {name!r} is there already")
         found[name] = external.Folder(folder, places, _HORIZON.value, height, width)
-    naive = baselines.predictors(_HORIZON.value, _BASELINES.value)
+    naive = evaluated_runs.naive_predictors(_BASELINES.value, _HORIZON.value)
     shown_truth = bounds.predictors(_CONTEXT.value, _BOUNDS.value)
     clash = {*naive, *shown_truth} & set(found)
     if clash:
@@ -270,13 +282,11 @@ def _predictors(loaded, chosen, places, height, width):
 
 
 def _predict(run, seen):
-    seen = evaluated_runs.fill_context(seen, _CONTEXT.value)
-    pictures, frames = run.predict_batch(seen, _HORIZON.value)
-    return {"frames": frames, **({} if pictures is None else {"fusion": pictures})}
+    return evaluated_runs.predict(run, seen, _HORIZON.value, _CONTEXT.value)
 
 
 def _translate(run, seen):
-    return {"frames": run.translate_batch(evaluated_runs.fill_context(seen, _CONTEXT.value))}
+    return evaluated_runs.translate(run, seen, _CONTEXT.value)
 
 
 def _sharpened(run, method, seen):

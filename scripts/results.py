@@ -167,6 +167,10 @@ def _conditions(report) -> str:
     ]
     if "clips" in report:
         parts[0] = f"{report['table']}; {parts[0]} of {report['clips']} clips; {report['protocol']}"
+    parts += [
+        f"{name} sees and predicts {size[0]} x {size[1]}, its frames are then reduced"
+        for name, size in report.get("predicted_at", {}).items()
+    ]
     parts += [f"seed {', '.join(map(str, seeds))}"] * bool(seeds)
     parts += [
         f"FVD on {v['num_real']} real and {v['num_predicted']} predicted videos of "

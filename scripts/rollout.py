@@ -21,6 +21,7 @@ from vidpred_jax import (
     baselines,
     cli,
     evaluate,
+    evaluated_runs,
     fusion,
     pipeline,
     predictor,
@@ -58,6 +59,11 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames to predict.", lower_bound=1)
 _SNAP = flags.DEFINE_integer("snap_labels", None, "Labels to snap to (0: off); the run's own.")
+_SIZE = flags.DEFINE_string(
+    "size",
+    None,
+    "HEIGHTxWIDTH or SIDE of frames, where stage 2 looks at frames alone, as that of real; the runs'.",
+)
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _SHOWN_CLIPS = 4
 
@@ -71,6 +77,9 @@ def main(_):
         _ACCOMPANYING.value,
         snap_labels=_SNAP.value,
         weights=_weights(),
+        size=evaluated_runs.parse_size(_SIZE.value, f"--size={_SIZE.value}")
+        if _SIZE.value
+        else None,
     )
     third = f", stage 3 from {ours.accompanying_run}" if ours.accompanying_run else ""
     print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}{third}", flush=True)
@@ -101,8 +110,8 @@ def main(_):
         "fusion_run": ours.fusion_run,
         "translator_run": ours.translator_run,
         "accompanying_run": ours.accompanying_run,
-        "height": ours.height,
-        "width": ours.width,
+        "height": ours.frame_size[0],
+        "width": ours.frame_size[1],
         "windows": len(table.clips),
         "steps": known,
         "seed": ours.config["seed"],
@@ -116,7 +125,9 @@ def main(_):
         "predictors": found,
     }
     video_io.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
-    print(f"\n{report['windows']} windows of {report['data']} at {ours.width} x {ours.height}")
+    print(
+        f"\n{report['windows']} windows of {report['data']} at {report['width']} x {report['height']}"
+    )
     print(summary.format_table(found))
     print(f"wrote {output / 'metrics.json'}")
 
@@ -157,7 +168,9 @@ def _video_windows(ours):
         labels = np.zeros(frames.shape[:3], np.uint8)
         labels[:CONTEXT] = segmentation.segment(frames[:CONTEXT], _SEGMENTATION.value)
     clip = Clip(pathlib.Path(_VIDEO.value).stem, frames, labels, fusion.canny(frames))
-    return [(clip.name, _START.value, pipeline.to_batch_element(clip, ours.height, ours.width))]
+    frames = {"frames": ours.frame_size}
+    element = pipeline.to_batch_element(clip, ours.height, ours.width, frames)
+    return [(clip.name, _START.value, element)]
 
 
 def _data_windows(ours):
@@ -166,7 +179,11 @@ def _data_windows(ours):
     )
     num_frames = CONTEXT + _HORIZON.value
     windows = pipeline.evaluation_windows(
-        source, num_frames=num_frames, height=ours.height, width=ours.width
+        source,
+        num_frames=num_frames,
+        height=ours.height,
+        width=ours.width,
+        frames={"frames": ours.frame_size},
     )
     return itertools.islice(windows, _CLIPS.value or None)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidpred_jax import checkpoint, evaluated_runs
+from vidpred_jax import checkpoint, evaluated_runs, predictor
 from vidpred_jax.types import InputError
 
 
@@ -18,17 +18,52 @@ def test_a_context_of_ten_frames_is_mirrored_to_sixteen():
     assert evaluated_runs.fill_context(whole, 16) is whole
 
 
-class _Run:
-    def __init__(self, height, width):
-        self.height, self.width = height, width
+class _Run(predictor.Predictor):
+    """Predicts the newest frame, again and again."""
+
+    def __init__(self, height, width, frame_size=None):
+        self.height, self.width, self.frame_size = height, width, frame_size or (height, width)
+
+    def predict_batch(self, elements, horizon):
+        frames = [np.repeat(e["frames"][-1:], horizon, 0) for e in elements]
+        return np.stack([e["fusion"][:horizon] for e in elements]), np.stack(frames)
 
 
 def test_sizes_of_runs():
-    assert evaluated_runs.common_size({}, None) == (128, 128)
-    assert evaluated_runs.common_size({}, "32x64") == (32, 64)
-    assert evaluated_runs.common_size({"a": _Run(64, 32)}, None) == (64, 32)
-    with pytest.raises(InputError, match="run 'b' predicts 64 x 64, not 32 x 32"):
-        evaluated_runs.common_size({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
+    sizes = evaluated_runs.common_sizes
+    assert sizes({}, None) == ((128, 128), (128, 128))
+    assert sizes({}, "32x64") == ((32, 64), (32, 64))
+    assert sizes({"a": _Run(64, 32)}, None) == ((64, 32), (64, 32))
+    mixed = {"a": _Run(32, 32, (64, 96)), "b": _Run(32, 32)}
+    assert sizes(mixed, "32") == ((32, 32), (32, 32))
+    with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 64 x 96"):
+        sizes(mixed, None)
+    with pytest.raises(InputError, match="pictures of several sizes: 'a' 32 x 32, 'b' 64 x 64"):
+        sizes({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
+    with pytest.raises(InputError, match="--resolution=8 must be HEIGHTxWIDTH or SIDE, 11 or more"):
+        sizes({}, "8")
+    with pytest.raises(InputError, match=r"the size after @ \(x\) must be HEIGHTxWIDTH or SIDE"):
+        evaluated_runs.load(["a=b,c@x"])
+    with pytest.raises(InputError, match="a direct run predicts at its own size alone"):
+        evaluated_runs.load(["a=b@64"])
+
+
+def test_who_sees_frames_of_another_size_is_measured_at_the_common_one():
+    """By hand: of a frame of four columns two by two, the means."""
+    run, size = _Run(1, 1, (2, 4)), (2, 2)
+    fields = evaluated_runs.frames_fields({"a": run}, ["copy_last", "copy_last@12x16"], size)
+    assert fields == {"frames": size, "frames 2 x 4": (2, 4), "frames 12 x 16": (12, 16)}
+    fine = np.array([[0, 10, 20, 40], [1, 3, 5, 9]], np.uint8)[..., None].repeat(3, -1)
+    element = {"fusion": np.zeros((16, 1, 1, 3), np.uint8)}
+    element |= {"frames": np.zeros((16, 2, 2, 3), np.uint8), "frames 2 x 4": np.stack([fine] * 16)}
+    element["frames 12 x 16"] = np.full((16, 12, 16, 3), 7, np.uint8)
+    found = evaluated_runs.predict(run, [element], 3, 16)
+    assert found["frames"][0, 2, ..., 0].tolist() == [[5, 30], [2, 7]]
+    assert found["fusion"].shape == (1, 3, 1, 1, 3)
+    naive = evaluated_runs.naive_predictors(["copy_last", "copy_last@12x16"], 3)
+    assert [naive[n]([element])["frames"][0, 0, 0, 0, 0] for n in naive] == [0, 7]
+    with pytest.raises(InputError, match="--baselines: 'moon' is not one of copy_last"):
+        evaluated_runs.naive_predictors(["moon@64"], 3)
 
 
 def test_clips_that_any_stage_was_trained_on_are_in_sample(monkeypatch):

@@ -45,6 +45,19 @@ def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
     chex.assert_trees_all_close(blurred[:MEAN], [jnp.ones_like(ramp)] * MEAN, atol=1e-5)
 
 
+def test_blurs_go_with_the_size_of_the_picture():
+    """A guess of a picture twice as large is that of the picture itself, but for its finest detail."""
+    small = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
+    large = jnp.repeat(jnp.repeat(small, 2, 1), 2, 2)
+    still = lambda x: guesses.guess(
+        x, x, [jnp.zeros((*x.shape[:3], 2))] * 4, jnp.ones((1, 1, 1, 1))
+    )
+    halve = lambda x: x.reshape(1, 32, 2, 64, 2, 3).mean((2, 4))
+    for i in (NEWEST + 2, NEWEST + 4):  # Of 2 and 8 pixels here.
+        chex.assert_trees_all_close(halve(still(large)[i]), still(small)[i], atol=0.03)
+        assert jnp.abs(still(large)[i] - large).max() > 0.3
+
+
 @pytest.mark.parametrize(
     ("panned", "best"),
     [

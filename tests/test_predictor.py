@@ -5,12 +5,13 @@ import json
 import shutil
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vidpred_jax
-from vidpred_jax import checkpoint, experiment_accompanying, fusion, metrics, routes
+from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, metrics, routes
 from vidpred_jax.types import InputError
 
 
@@ -102,6 +103,36 @@ def test_weights_of_the_package_predict_where_no_run_is(weights, size, tmp_path)
         metrics.psnr(pred, frames[16:]).mean() for pred in (found, np.repeat(frames[15:16], 4, 0))
     )
     assert ours > still + 2
+
+
+def test_frames_of_any_size_where_stage_2_looks_at_frames_alone():
+    """As its network itself predicts at that size; fusion pictures as ever."""
+    plain = vidpred_jax.load(weights="real")
+    predictor = vidpred_jax.load(weights="real", size=(64, 96))
+    rng = np.random.default_rng(3)
+    wide = cv2.resize(rng.integers(0, 256, (8, 16, 3)).astype(np.uint8), (256, 128))
+    frames = np.stack([wide[:64, 2 * t : 2 * t + 96] for t in range(16)])
+    labels = np.zeros(frames.shape[:3], np.uint8)
+    found = predictor.predict(frames, labels, 2)
+    assert found.frames.shape == (2, 64, 96, 3) and found.fusion.shape == (2, 128, 128, 3)
+    np.testing.assert_array_equal(found.fusion, plain.predict(frames, labels, 2).fusion)
+    network, variables = experiment.load_generator(plain.translator_run, size=(64, 96))
+    assert network.match == plain._translator.match - 1
+    seen = fusion.to_float(jnp.asarray(frames[None]))
+    seen = jnp.concatenate([seen, jnp.zeros_like(seen)], -1)
+    pictures, ahead = jnp.zeros((1, 2, 64, 96, 3)), jnp.array([[1.0, 2.0]])
+    expected = jax.jit(network.apply)(variables, pictures, seen, ahead)[0]
+    difference = found.frames - fusion.to_uint8(expected).astype(int)
+    assert np.abs(difference).max() <= 1
+    # The truth goes on for two frames: translated from true pictures, frames are of that size too.
+    element = {"frames": frames, "fusion": np.zeros((18, 128, 128, 3), np.uint8)}
+    np.testing.assert_array_equal(predictor.translate_batch([element])[0], found.frames)
+    with pytest.raises(
+        InputError, match=r"^size 50 x 64: .* picture size \(50 x 64\) a multiple of 8"
+    ):
+        vidpred_jax.load(weights="real", size=(50, 64))
+    with pytest.raises(InputError, match="at 96 x 64; they must be equal, unless stage 2 looks at"):
+        vidpred_jax.load(weights="sprites", size=(96, 64))
 
 
 def test_any_number_of_clips_is_predicted_by_few_programs(trained):

@@ -13,7 +13,7 @@ from vidpred_jax.types import CONTEXT, HORIZON, InputError
 class DirectPredictor:
     """`predict_batch()` for prepared clips, as `predictor.Predictor` has it.
 
-    Attributes: runs (the one run folder), config, height and width of what it predicts.
+    Attributes: runs (the one run folder), config, height and width of what it predicts, frame_size.
     """
 
     def __init__(self, run: str | os.PathLike):
@@ -24,6 +24,7 @@ class DirectPredictor:
         self.runs, self.config = [run], meta["config"]
         schema.check(self.config)
         self.height, self.width = (self.config["data"][side] for side in ("height", "width"))
+        self.frame_size = self.height, self.width
         self._network, self._variables = experiment.load_generator(run)
         self._rolls = {}
 

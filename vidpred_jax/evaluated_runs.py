@@ -1,8 +1,10 @@
-"""The runs that an evaluation measures: loaded by name, of one picture size."""
+"""The runs that an evaluation measures: loaded by name; their fusion pictures are of one size."""
+
+import functools
 
 import numpy as np
 
-from vidpred_jax import checkpoint, direct, predictor, runs
+from vidpred_jax import baselines, checkpoint, direct, fusion, predictor, runs
 from vidpred_jax.types import CONTEXT, InputError
 
 DEFAULT_SIZE = (128, 128)  # Of the published tables; where no run says otherwise.
@@ -13,7 +15,8 @@ def load(texts: list[str], accompanying: str | None = None, log=lambda line: Non
     """{name: Predictor or DirectPredictor} of texts as --runs takes them.
 
     Each NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN], NAME=DIRECT_RUN, `newest` (called ours, with
-    `accompanying`) or `none`. Raises InputError.
+    `accompanying`) or `none`. After @ a size of frames for a stage 2 that looks at frames alone, as of
+    `parse_size`. Raises InputError.
     """
     loaded = {}
     for text in texts:
@@ -28,14 +31,18 @@ def load(texts: list[str], accompanying: str | None = None, log=lambda line: Non
             else:
                 log("no runs of both stages under runs/: naive predictors alone")
             continue
+        pair, at, size = pair.partition("@")
+        size = parse_size(size, f"--runs={text}: the size after @ ({size})") if at else None
         parts = pair.split(",")
         if not (equals and name and len(parts) in (1, 2, 3) and all(parts)):
             raise InputError(
-                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN], "
+                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN][@SIZE], "
                 "NAME=DIRECT_RUN, newest or none"
             )
+        if len(parts) == 1 and size:
+            raise InputError(f"--runs={text}: a direct run predicts at its own size alone")
         one = len(parts) == 1
-        loaded[name] = direct.DirectPredictor(*parts) if one else predictor.load(*parts)
+        loaded[name] = direct.DirectPredictor(*parts) if one else predictor.load(*parts, size=size)
     if accompanying and not any(is_staged(run) and run.accompanying_run for run in loaded.values()):
         raise InputError(
             f"--accompanying={accompanying} goes with the newest runs; other runs take theirs as "
@@ -49,22 +56,99 @@ def is_staged(run) -> bool:
     return isinstance(run, predictor.Predictor)
 
 
-def common_size(loaded: dict, asked: str | None) -> tuple[int, int]:
-    """(height, width) that every run predicts. asked: HEIGHTxWIDTH or SIDE. Raises InputError."""
-    sizes = {name: (run.height, run.width) for name, run in loaded.items()}
-    size = next(iter(sizes.values()), DEFAULT_SIZE)
-    if asked:
-        sides = asked.split("x")
-        if len(sides) > 2 or not all(s.isdecimal() and int(s) >= 11 for s in sides):
-            raise InputError(f"--resolution={asked} must be HEIGHTxWIDTH or SIDE, 11 or more")
-        size = int(sides[0]), int(sides[-1])
-    for name, found in sizes.items():
-        if found != size:
+def parse_size(text: str, what: str) -> tuple[int, int]:
+    """(height, width) of HEIGHTxWIDTH or SIDE, each 11 (SSIM's window) or more. Raises InputError."""
+    sides = text.split("x")
+    if len(sides) > 2 or not all(s.isdecimal() and int(s) >= 11 for s in sides):
+        raise InputError(f"{what} must be HEIGHTxWIDTH or SIDE, 11 or more")
+    return int(sides[0]), int(sides[-1])
+
+
+def common_sizes(loaded: dict, asked: str | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of the fusion pictures that every run predicts, and those at which frames are
+    measured: no larger than any run's. asked: as of `parse_size`; None: what the runs predict.
+
+    Raises InputError.
+    """
+    size = parse_size(asked, f"--resolution={asked}") if asked else None
+    size = size or next((run.frame_size for run in loaded.values()), DEFAULT_SIZE)
+    for name, run in loaded.items():
+        if any(own < side for own, side in zip(run.frame_size, size, strict=True)):
             raise InputError(
-                f"run {name!r} predicts {found[0]} x {found[1]}, not {size[0]} x {size[1]}; change "
+                f"run {name!r} predicts {_by(run.frame_size)}, less than {_by(size)}; change "
                 "--resolution or --runs"
             )
-    return size
+    pictures = {name: (r.height, r.width) for name, r in loaded.items() if is_staged(r)}
+    if len(set(pictures.values())) > 1:
+        found = ", ".join(f"{name!r} {_by(each)}" for name, each in pictures.items())
+        raise InputError(f"--runs predict fusion pictures of several sizes: {found}")
+    return next(iter(pictures.values()), size), size
+
+
+def _by(size) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def frames_fields(loaded: dict, naive: list[str], size: tuple[int, int]) -> dict[str, tuple]:
+    """What `pipeline.evaluation_windows` puts into elements for these runs and naive predictors: `frames`
+    at the size at which they are measured, and those of other sizes that are seen.
+    """
+    sizes = [run.frame_size for run in loaded.values()]
+    sizes += [own for _, own in map(_parse_naive, naive) if own]
+    return {"frames": size, **{_field(own): own for own in sizes if own != size}}
+
+
+def _field(size) -> str:
+    return f"frames {_by(size)}"
+
+
+def naive_predictors(texts: list[str], horizon: int) -> dict:
+    """Naive predictors by their text, NAME or NAME@SIZE: the same, of frames seen at another size.
+
+    As of `evaluate.compare`, whose elements `frames_fields` tells. Raises InputError.
+    """
+    found = {}
+    for text in texts:
+        name, size = _parse_naive(text)
+        field = _field(size) if size else "frames"
+        predict = baselines.predictors(horizon, [name], field)[name]
+        found[text] = functools.partial(_predict_at, predict, field) if size else predict
+    return found
+
+
+def _parse_naive(text):
+    name, at, size = text.partition("@")
+    if name not in baselines.BASELINES:
+        raise InputError(f"--baselines: {name!r} is not one of {', '.join(baselines.BASELINES)}")
+    what = f"--baselines={text}: the size after @ ({size})"
+    return name, parse_size(size, what) if at else None
+
+
+def _predict_at(predict, field, elements):
+    return {"frames": _reduce(predict(elements)[field], elements)}
+
+
+def predict(run, elements: list[dict], horizon: int, context: int) -> dict[str, np.ndarray]:
+    """`frames` and, of staged runs, `fusion` pictures of elements; `frames` at their `frames`' size."""
+    pictures, frames = run.predict_batch(_shown(run, elements, context), horizon)
+    frames = _reduce(frames, elements)
+    return {"frames": frames, **({} if pictures is None else {"fusion": pictures})}
+
+
+def translate(run, elements: list[dict], context: int) -> dict[str, np.ndarray]:
+    """`frames` by stage 2 alone, from the true fusion pictures, as of `predict`."""
+    return {"frames": _reduce(run.translate_batch(_shown(run, elements, context)), elements)}
+
+
+def _shown(run, elements, context):
+    own = run.frame_size == elements[0]["frames"].shape[1:3]
+    field = "frames" if own else _field(run.frame_size)
+    return fill_context([{**each, "frames": each[field]} for each in elements], context)
+
+
+def _reduce(frames, elements):
+    size = elements[0]["frames"].shape[1:3]
+    return np.stack([fusion.resize_frames(np.asarray(each), *size) for each in frames])
 
 
 def table_kind(loaded: dict, data: str, split: str) -> str:

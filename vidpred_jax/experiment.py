@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -147,15 +148,22 @@ def _load_predictor(config, size):
     return module, variables["params"], meta["config"]["evaluation"].get("snap_labels", 0)
 
 
-def load_generator(run: str, step: int | None = None):
-    """The network of a run and its variables for prediction (EMA parameters)."""
+def load_generator(run: str, step: int | None = None, size: tuple[int, int] | None = None):
+    """The network of a run and its variables for prediction (EMA parameters).
+
+    size: height and width of its frames; None: those it was trained at. Flows are found over as many
+    more levels of a pyramid as `size` is doublings larger.
+    """
     meta = checkpoint.read_meta(run, step)
     config = meta["config"]
     schema.check(config)
-    size = config["data"]["height"], config["data"]["width"]
-    module = build.make_generator(
-        meta["stage"], build.network_fields(config), *size, network=config.get("network")
-    )
+    trained, fields = (config["data"]["height"], config["data"]["width"]), config["model"]
+    size = size or trained
+    if fields.get("match"):
+        levels = fields["match"] + round(math.log2(min(size) / min(trained)))
+        fields = {**fields, "match": max(levels, 1)}
+    fields = build.network_fields({**config, "model": fields})
+    module = build.make_generator(meta["stage"], fields, *size, network=config.get("network"))
     if meta["stage"] in ("fusion", "direct"):
         inputs = (np.zeros((1, CONTEXT, *size, 3), np.float32),)
     else:

@@ -22,11 +22,18 @@ from vidpred_jax.datasets import clips
 from vidpred_jax.types import Clip, InputError
 
 
-def to_batch_element(clip: Clip, height: int, width: int) -> dict:
-    """Frames and fusion pictures of a clip at the model's size; edges are the native ones."""
+def to_batch_element(
+    clip: Clip, height: int, width: int, frames: dict[str, tuple[int, int]] | None = None
+) -> dict:
+    """Frames and fusion pictures of a clip at the model's size; edges are the native ones.
+
+    frames: height and width of the frames, by the fields to put them in; None: `frames`, as the
+    pictures.
+    """
     pictures = fusion.render(clip.edges, clip.labels)
+    frames = frames or {"frames": (height, width)}
     return {
-        "frames": fusion.resize_frames(clip.frames, height, width),
+        **{field: fusion.resize_frames(clip.frames, *size) for field, size in frames.items()},
         "fusion": fusion.resize(pictures, height, width),
     }
 
@@ -210,10 +217,12 @@ def evaluation_windows(
     stride: int | None = None,
     first: int = 0,
     only: set[str] | None = None,
+    frames: dict[str, tuple[int, int]] | None = None,
 ):
     """Yields (clip, first frame, element) for windows every `stride` frames (None: one a clip).
 
-    first: where a clip's first window begins. only: the clips wanted. Each frame is decoded once; no
+    first: where a clip's first window begins. only: the clips wanted. frames: as of
+    `to_batch_element`. Each frame is decoded once; no
     more than a window and a little is held.
     """
     for i in range(len(source)):
@@ -226,7 +235,8 @@ def evaluation_windows(
             if end < start + num_frames:
                 begin, end_of_use = max(end, start), starts[-1] + num_frames
                 end = min(start + num_frames + _DECODED_AHEAD, end_of_use)
-                more = to_batch_element(clips.decode(example, np.arange(begin, end)), height, width)
+                clip = clips.decode(example, np.arange(begin, end))
+                more = to_batch_element(clip, height, width, frames)
                 rest = {k: v[start - begun :] for k, v in held.items()}
                 held = {k: np.concatenate([rest[k], v]) if rest else v for k, v in more.items()}
                 begun = start

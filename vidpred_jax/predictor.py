@@ -7,6 +7,7 @@ import pathlib
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vidpred_jax import (
@@ -32,7 +33,7 @@ _A = {"fusion": "a fusion", "translator": "a translator", "accompanying": "an ac
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """frames: uint8 (horizon, h, w, 3), RGB. fusion: the predicted fusion pictures, the same shape."""
+    """frames: uint8 (horizon, h, w, 3), RGB. fusion: the predicted fusion pictures, their own h and w."""
 
     frames: np.ndarray
     fusion: np.ndarray
@@ -46,14 +47,16 @@ def load(
     folder: str | os.PathLike = "runs",
     snap_labels: int | None = None,
     weights: str | None = None,
+    size: tuple[int, int] | None = None,
 ) -> "Predictor":
     """A predictor from run folders; None takes the newest run of that stage under `folder`.
 
     weights: instead of runs, those that come with the package, by their name in WEIGHTS; None takes
     `real` where no run is named and there is none of either stage. accompanying: a run of stage 3
     that sharpens the frames, or `newest`; None goes without. snap_labels: see `make_rollout`;
-    None takes the fusion run's. Raises InputError if a run is missing, damaged, of another stage, or
-    if they do not fit.
+    None takes the fusion run's. size: height and width of the frames, for a stage 2 that looks at
+    frames alone, as that of `real`; None takes those it was trained at. Raises InputError if a run is
+    missing, damaged, of another stage, or if they do not fit.
     """
     stages = ("fusion", "translator")
     if weights and (fusion or translator):
@@ -65,7 +68,7 @@ def load(
     if accompanying is not None:
         newest = None if accompanying == "newest" else accompanying
         accompanying = _find("accompanying", newest, folder)
-    return Predictor(fusion_run, translator_run, snap_labels, accompanying)
+    return Predictor(fusion_run, translator_run, snap_labels, accompanying, size)
 
 
 def bundled(weights: str) -> pathlib.Path:
@@ -87,6 +90,10 @@ def _find(stage: str, run: str | os.PathLike | None, folder) -> str:
     if found != stage:
         raise InputError(f"--{stage} ({str(run)!r}) holds a {found} run; {_A[stage]} run is needed")
     return os.fspath(run)
+
+
+def _by(size) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 def _load_accompanying(run: str, height: int, width: int):
@@ -111,8 +118,8 @@ class Predictor:
     Safe to call from several threads: each shape is compiled once, and the
     last `_KEPT` of them are kept.
 
-    Attributes: runs (the run folders), config (of the translator run), height and width of what it
-    predicts.
+    Attributes: runs (the run folders), config (of the translator run), height and width (of fusion
+    pictures), frame_size (height and width of frames: the same, unless stage 2 looks at frames alone).
     """
 
     def __init__(
@@ -121,30 +128,38 @@ class Predictor:
         translator_run: str,
         snap_labels: int | None = None,
         accompanying_run: str | None = None,
+        size: tuple[int, int] | None = None,
     ):
         fusion_config = checkpoint.read_meta(fusion_run)["config"]
         self.config = checkpoint.read_meta(translator_run)["config"]
         for config in (fusion_config, self.config):
             schema.check(config)
         self.fusion_run, self.translator_run = fusion_run, translator_run
-        sizes = [(c["data"]["height"], c["data"]["width"]) for c in (fusion_config, self.config)]
-        if sizes[0] != sizes[1]:
-            raise InputError(
-                f"fusion run {fusion_run!r} works at {sizes[0][0]} x {sizes[0][1]}, translator run "
-                f"{translator_run!r} at {sizes[1][0]} x {sizes[1][1]}; they must be equal"
-            )
-        self.height, self.width = sizes[0]
+        pictures, trained = (
+            (c["data"]["height"], c["data"]["width"]) for c in (fusion_config, self.config)
+        )
+        (self.height, self.width), self.frame_size = pictures, size or trained
         if snap_labels is None:
             snap_labels = fusion_config["evaluation"].get("snap_labels", 0)
         self.snap_labels = snap_labels
         self._fusion, self._fusion_variables = experiment.load_generator(fusion_run)
-        self._translator, self._translator_variables = experiment.load_generator(translator_run)
+        try:
+            loaded = experiment.load_generator(translator_run, size=size)
+        except InputError as error:
+            raise InputError(f"size {_by(size)}: {error}" if size else str(error)) from error
+        self._translator, self._translator_variables = loaded
+        if self.frame_size != pictures and not build.looks_at_frames_alone(self._translator):
+            raise InputError(
+                f"fusion run {fusion_run!r} works at {_by(pictures)}, translator run "
+                f"{translator_run!r} at {_by(self.frame_size)}; they must be equal, unless stage 2 looks "
+                "at frames alone: a compositor whose model.widths is ()"
+            )
         self.accompanying_run = accompanying_run
         self.runs = [r for r in (fusion_run, translator_run, accompanying_run) if r]
         # What sharpens a frame, and its parameters, which go where the translator's go.
         self._sharpen = None
         if accompanying_run:
-            self._sharpen, params = _load_accompanying(accompanying_run, self.height, self.width)
+            self._sharpen, params = _load_accompanying(accompanying_run, *self.frame_size)
             self._translator_variables = {**self._translator_variables, "sharpen": params}
         variables = self._fusion_variables["params"], self._translator_variables
         self._parameters, self._frames_parameters = jax.device_put(variables)
@@ -157,7 +172,7 @@ class Predictor:
         horizon: int = HORIZON,
         segmentation_method: str = "motion",
     ) -> Prediction:
-        """The `horizon` frames after a clip, at the runs' height x width.
+        """The `horizon` frames after a clip, of `frame_size`, and their fusion pictures.
 
         frames: uint8 (t, h, w, 3), RGB, t of 16 or more; the last 16 are used. labels: uint8
         (t, h, w); None finds them by `segmentation_method`. Raises InputError.
@@ -182,7 +197,7 @@ class Predictor:
         labels = labels.astype(np.uint8)
         pictures = fusion.render(fusion.canny(frames), labels)
         element = {
-            "frames": fusion.resize_frames(frames, self.height, self.width),
+            "frames": fusion.resize_frames(frames, *self.frame_size),
             "fusion": fusion.resize(pictures, self.height, self.width),
         }
         pictures, predicted = self.predict_batch([element], horizon)
@@ -191,7 +206,7 @@ class Predictor:
     def predict_batch(self, elements: list[dict], horizon: int = HORIZON):
         """(fusion pictures, frames), both uint8 (n, horizon, h, w, 3), of prepared clips.
 
-        elements: dicts of `frames` and `fusion`, uint8 (16, h, w, 3) at the runs' size.
+        elements: dicts of `frames`, uint8 (16, *frame_size, 3), and `fusion`, (16, height, width, 3).
         """
         if horizon < 1:
             raise InputError(f"horizon ({horizon}) must be 1 or more")
@@ -222,8 +237,12 @@ class Predictor:
         """
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
-        for field, length in (("frames", CONTEXT), ("fusion", num_pictures)):
-            needed = length, self.height, self.width, 3
+        sizes = {
+            "frames": (CONTEXT, *self.frame_size),
+            "fusion": (num_pictures, self.height, self.width),
+        }
+        for field, size in sizes.items():
+            needed = *size, 3
             for number, element in enumerate(elements):
                 found = np.asarray(element[field])
                 if found.shape != needed or found.dtype != np.uint8:
@@ -251,17 +270,24 @@ class Predictor:
     def _apply(self, variables, pictures, references, ahead):
         """The translator, and what sharpens its frames."""
         own = {k: v for k, v in variables.items() if k != "sharpen"}
+        if pictures.shape[2:4] != self.frame_size:  # Then they are not looked at.
+            pictures = jnp.zeros((*pictures.shape[:2], *self.frame_size, 3))
         frames = self._translator.apply(own, pictures, references, ahead)
         if self._sharpen is not None:
             frames = self._sharpen(variables["sharpen"], frames, pictures, ahead)
         return frames
 
+    def _references(self, frames, pictures):
+        frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
+        if pictures.shape != frames.shape:
+            pictures = jnp.zeros_like(frames)
+        return steps.references(frames, pictures, self._translator.reference_frames)
+
     def _make_translate(self, horizon):
         del horizon  # The pictures tell.
 
         def translate(variables, frames, pictures):
-            context = fusion.to_float(frames), fusion.to_float(pictures[:, :CONTEXT])
-            seen = steps.references(*context, self._translator.reference_frames)
+            seen = self._references(frames, pictures[:, :CONTEXT])
             return rollout.translate_pictures(
                 self._apply, variables, pictures[:, CONTEXT:], seen, finish=fusion.to_uint8
             )
@@ -278,8 +304,7 @@ class Predictor:
         )
 
         def predict(params, variables, frames, pictures):
-            frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
-            seen = steps.references(frames, pictures, self._translator.reference_frames)
-            return roll(params, pictures, variables, seen)
+            seen = self._references(frames, pictures)
+            return roll(params, fusion.to_float(pictures), variables, seen)
 
         return predict

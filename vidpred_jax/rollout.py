@@ -54,8 +54,9 @@ def make_rollout(
             place = functools.partial(_place, start=call * shift)
             return window, jax.tree.map(place, kept, found)
 
-        count = 1 if translate is None else 2
-        kept = (_empty((len(context), horizon, *context.shape[2:]), finish),) * count
+        kept = (_empty((len(context), horizon, *context.shape[2:]), finish),)
+        if translate is not None:  # Frames are of the size of the frames that were observed.
+            kept += (_empty((len(context), horizon, *translation[1].shape[2:4], 3), finish),)
         calls = -(-(horizon if needed is None else needed) // shift)
         _, kept = jax.lax.fori_loop(0, calls, feed, (context, kept))
         return kept if translate is not None else kept[0]
@@ -77,7 +78,8 @@ def translate_pictures(translate, variables, pictures, references, finish=lambda
             picture = fusion.to_float(picture)
         return _place(kept, finish(translate(variables, picture, references, ahead)), i), None
 
-    return jax.lax.scan(step, _empty(pictures.shape, finish), jnp.arange(pictures.shape[1]))[0]
+    kept = _empty((*pictures.shape[:2], *references.shape[2:4], 3), finish)
+    return jax.lax.scan(step, kept, jnp.arange(pictures.shape[1]))[0]
 
 
 def _empty(shape, finish):

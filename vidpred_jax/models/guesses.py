@@ -18,8 +18,8 @@ from vidpred_jax.models.warping import blur, sum_channels, warp
 SPANS = (1, 3, 6)  # How many frames before the newest those are that its flows are found against.
 # The flow after those: the first and half of what it changed by since the frame before.
 _CHANGING = len(SPANS)
-# What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels,
-# whatever the resolution.
+# What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels of
+# a picture whose lesser side is _SIDE.
 # Long spans know the motion that lasts, short ones the next frame; a camera held by hand comes back.
 _MOVED = (
     *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0), (_CHANGING, 0, 0.0), (0, 4, 0.0)),
@@ -29,6 +29,7 @@ _MOVED = (
 )
 # What stands still is blurred further: far ahead that is the best guess of many clips.
 _STILL_BLURS = (0.0, 3.0, 8.0, 16.0, 32.0)
+_SIDE = 128
 NUM_GUESSES = len(_MOVED) + 2 * len(_STILL_BLURS)
 # How many frames ago guesses are made again, and for how many frames ahead.
 _BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}
@@ -156,7 +157,7 @@ def _behind_the_best(errors):
 
 
 def _blur(x, sigma):
-    return blur(x, sigma) if sigma else x
+    return blur(x, sigma * min(x.shape[1:3]) / _SIDE) if sigma else x
 
 
 def magnitude(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
