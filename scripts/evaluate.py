@@ -235,12 +235,16 @@ def _predictors(loaded, chosen, places, height, width):
             continue
         if _SNAP.value:
             snapped = predictor.load(
-                run.fusion_run, run.translator_run, run.accompanying_run, snap_labels=_SNAP.value
+                run.fusion_run,
+                run.translator_run,
+                run.accompanying_run,
+                snap_labels=_SNAP.value,
+                size=run.frame_size,
             )
             found[f"{name}, snapped"] = functools.partial(_predict, snapped)
         plain = run
         if run.accompanying_run:
-            plain = predictor.load(run.fusion_run, run.translator_run)
+            plain = predictor.load(run.fusion_run, run.translator_run, size=run.frame_size)
             found[f"{name}, without accompanying"] = functools.partial(_predict, plain)
         for method in _SHARPEN.value:
             found[f"{name}, {method}"] = functools.partial(_sharpened, plain, method)

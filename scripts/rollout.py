@@ -62,7 +62,8 @@ _SNAP = flags.DEFINE_integer("snap_labels", None, "Labels to snap to (0: off); t
 _SIZE = flags.DEFINE_string(
     "size",
     None,
-    "HEIGHTxWIDTH or SIDE of frames, where stage 2 looks at frames alone, as that of real; the runs'.",
+    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), where stage 2 looks at frames "
+    "alone, as that of real; the runs'.",
 )
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _SHOWN_CLIPS = 4
@@ -98,7 +99,7 @@ def main(_):
     table = evaluate.compare(
         itertools.chain(first, windows),
         {
-            "ours": lambda seen: {"frames": ours.predict_batch(seen, _HORIZON.value)[1][:, :known]},
+            "ours": lambda seen: {"frames": _predict(ours, seen)["frames"][:, :known]},
             **baselines.predictors(known),
         },
         context=CONTEXT,
@@ -130,6 +131,10 @@ def main(_):
     )
     print(summary.format_table(found))
     print(f"wrote {output / 'metrics.json'}")
+
+
+def _predict(ours, seen):
+    return evaluated_runs.predict(ours, seen, _HORIZON.value, CONTEXT)
 
 
 def _weights() -> str | None:
@@ -191,7 +196,8 @@ def _data_windows(ours):
 def _write_pictures(ours, elements, output):
     """Videos and a strip of the first clips: truth, prediction and fusion one above the other."""
     seen = [{k: v[:CONTEXT] for k, v in element.items()} for element in elements]
-    pictures, frames = ours.predict_batch(seen, _HORIZON.value)
+    found = _predict(ours, seen)
+    pictures, frames = found["fusion"], found["frames"]
     rows = []
     for element, picture, frame in zip(elements, pictures, frames, strict=True):
         truth = element["frames"][CONTEXT:]

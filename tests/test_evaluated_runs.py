@@ -42,6 +42,8 @@ def test_sizes_of_runs():
         sizes({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
     with pytest.raises(InputError, match="--resolution=8 must be HEIGHTxWIDTH or SIDE, 11 or more"):
         sizes({}, "8")
+    with pytest.raises(InputError, match="run 'u@h/b' holds no checkpoint"):
+        evaluated_runs.load(["a=u@h/b,u@h/c"])
     with pytest.raises(InputError, match=r"the size after @ \(x\) must be HEIGHTxWIDTH or SIDE"):
         evaluated_runs.load(["a=b,c@x"])
     with pytest.raises(InputError, match="a direct run predicts at its own size alone"):
@@ -62,6 +64,13 @@ def test_who_sees_frames_of_another_size_is_measured_at_the_common_one():
     assert found["fusion"].shape == (1, 3, 1, 1, 3)
     naive = evaluated_runs.naive_predictors(["copy_last", "copy_last@12x16"], 3)
     assert [naive[n]([element])["frames"][0, 0, 0, 0, 0] for n in naive] == [0, 7]
+    # Of the size at which all is measured, too.
+    own = evaluated_runs.naive_predictors(["flow@32", "flow"], 2)
+    frames = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
+    a, b = (predict([{"frames": frames}])["frames"] for predict in own.values())
+    np.testing.assert_array_equal(a, b)
+    with pytest.raises(InputError, match="--baselines=flow@16 predicts less than 32 x 32"):
+        evaluated_runs.frames_fields({}, ["flow@16"], (32, 32))
     with pytest.raises(InputError, match="--baselines: 'moon' is not one of copy_last"):
         evaluated_runs.naive_predictors(["moon@64"], 3)
 

@@ -12,6 +12,7 @@ import pytest
 
 import vidpred_jax
 from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, metrics, routes
+from vidpred_jax.predictor import bundled
 from vidpred_jax.types import InputError
 
 
@@ -131,8 +132,16 @@ def test_frames_of_any_size_where_stage_2_looks_at_frames_alone():
         InputError, match=r"^size 50 x 64: .* picture size \(50 x 64\) a multiple of 8"
     ):
         vidpred_jax.load(weights="real", size=(50, 64))
-    with pytest.raises(InputError, match="at 96 x 64; they must be equal, unless stage 2 looks at"):
+    with pytest.raises(
+        InputError, match="pictures and predicts at 64 x 64 alone; that of weights=r"
+    ):
         vidpred_jax.load(weights="sprites", size=(96, 64))
+    with pytest.raises(InputError, match=r"size \(\(0, 64\)\) must be a height and a width"):
+        vidpred_jax.load(weights="real", size=(0, 64))
+    real, sprites = (bundled(weights) for weights in ("real", "sprites"))
+    with pytest.raises(InputError, match="works at 128 x 128, translator run .* at 64 x 64"):
+        vidpred_jax.load(real / "fusion", sprites / "translator")
+    assert vidpred_jax.load(sprites / "fusion", real / "translator").frame_size == (128, 128)
 
 
 def test_any_number_of_clips_is_predicted_by_few_programs(trained):

@@ -1,6 +1,7 @@
 """The runs that an evaluation measures: loaded by name; their fusion pictures are of one size."""
 
 import functools
+import math
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from vidpred_jax import baselines, checkpoint, direct, fusion, predictor, runs
 from vidpred_jax.types import CONTEXT, InputError
 
 DEFAULT_SIZE = (128, 128)  # Of the published tables; where no run says otherwise.
+_PIXELS = 16 * 128 * 128  # Of frames, one of each window that is predicted at once.
 LEAST_CONTEXT = CONTEXT // 2 + 1  # What can be mirrored to 16 frames.
 
 
@@ -31,7 +33,7 @@ def load(texts: list[str], accompanying: str | None = None, log=lambda line: Non
             else:
                 log("no runs of both stages under runs/: naive predictors alone")
             continue
-        pair, at, size = pair.partition("@")
+        pair, at, size = pair.rpartition("@") if _names_size(pair) else (pair, "", "")
         size = parse_size(size, f"--runs={text}: the size after @ ({size})") if at else None
         parts = pair.split(",")
         if not (equals and name and len(parts) in (1, 2, 3) and all(parts)):
@@ -49,6 +51,12 @@ def load(texts: list[str], accompanying: str | None = None, log=lambda line: Non
             "the third part of --runs"
         )
     return loaded
+
+
+def _names_size(pair):
+    """Whether what stands after the last @ is no part of a path."""
+    _, at, rest = pair.rpartition("@")
+    return bool(at) and not set(rest) & set("/\\,")
 
 
 def is_staged(run) -> bool:
@@ -94,7 +102,11 @@ def frames_fields(loaded: dict, naive: list[str], size: tuple[int, int]) -> dict
     at the size at which they are measured, and those of other sizes that are seen.
     """
     sizes = [run.frame_size for run in loaded.values()]
-    sizes += [own for _, own in map(_parse_naive, naive) if own]
+    for text in naive:
+        _, own = _parse_naive(text)
+        if own and any(a < b for a, b in zip(own, size, strict=True)):
+            raise InputError(f"--baselines={text} predicts less than {_by(size)}: change either")
+        sizes += [own] * bool(own)
     return {"frames": size, **{_field(own): own for own in sizes if own != size}}
 
 
@@ -110,9 +122,8 @@ def naive_predictors(texts: list[str], horizon: int) -> dict:
     found = {}
     for text in texts:
         name, size = _parse_naive(text)
-        field = _field(size) if size else "frames"
-        predict = baselines.predictors(horizon, [name], field)[name]
-        found[text] = functools.partial(_predict_at, predict, field) if size else predict
+        predict = functools.partial(_predict_at, name, horizon, size)
+        found[text] = predict if size else baselines.predictors(horizon, [name])[name]
     return found
 
 
@@ -124,26 +135,44 @@ def _parse_naive(text):
     return name, parse_size(size, what) if at else None
 
 
-def _predict_at(predict, field, elements):
+def _predict_at(name, horizon, size, elements):
+    field = _seen_field(size, elements)
+    predict = baselines.predictors(horizon, [name], field)[name]
     return {"frames": _reduce(predict(elements)[field], elements)}
+
+
+def _seen_field(size, elements):
+    return "frames" if size == elements[0]["frames"].shape[1:3] else _field(size)
 
 
 def predict(run, elements: list[dict], horizon: int, context: int) -> dict[str, np.ndarray]:
     """`frames` and, of staged runs, `fusion` pictures of elements; `frames` at their `frames`' size."""
-    pictures, frames = run.predict_batch(_shown(run, elements, context), horizon)
-    frames = _reduce(frames, elements)
+    pictures, frames = _in_parts(
+        run, elements, context, lambda part: run.predict_batch(part, horizon)
+    )
     return {"frames": frames, **({} if pictures is None else {"fusion": pictures})}
 
 
 def translate(run, elements: list[dict], context: int) -> dict[str, np.ndarray]:
     """`frames` by stage 2 alone, from the true fusion pictures, as of `predict`."""
-    return {"frames": _reduce(run.translate_batch(_shown(run, elements, context)), elements)}
+    return {
+        "frames": _in_parts(run, elements, context, lambda part: (None, run.translate_batch(part)))[
+            1
+        ]
+    }
 
 
-def _shown(run, elements, context):
-    own = run.frame_size == elements[0]["frames"].shape[1:3]
-    field = "frames" if own else _field(run.frame_size)
-    return fill_context([{**each, "frames": each[field]} for each in elements], context)
+def _in_parts(run, elements, context, predict):
+    """(pictures or None, frames) by `predict` of so many elements at once as memory is meant for."""
+    field = _seen_field(run.frame_size, elements)
+    shown = fill_context([{**each, "frames": each[field]} for each in elements], context)
+    at_once = max(_PIXELS // math.prod(run.frame_size), 1)
+    found = []
+    for start in range(0, len(shown), at_once):
+        pictures, frames = predict(shown[start : start + at_once])
+        found.append((pictures, _reduce(frames, elements)))
+    pictures, frames = zip(*found, strict=True)
+    return None if pictures[0] is None else np.concatenate(pictures), np.concatenate(frames)
 
 
 def _reduce(frames, elements):

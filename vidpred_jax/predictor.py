@@ -138,21 +138,34 @@ class Predictor:
         pictures, trained = (
             (c["data"]["height"], c["data"]["width"]) for c in (fusion_config, self.config)
         )
-        (self.height, self.width), self.frame_size = pictures, size or trained
+        if size and not (len(size) == 2 and all(side > 0 for side in size)):
+            raise InputError(f"size ({size!r}) must be a height and a width, each above 0")
+        (self.height, self.width), self.frame_size = pictures, tuple(size or trained)
+        self._fusion, self._fusion_variables = experiment.load_generator(fusion_run)
         if snap_labels is None:
             snap_labels = fusion_config["evaluation"].get("snap_labels", 0)
         self.snap_labels = snap_labels
-        self._fusion, self._fusion_variables = experiment.load_generator(fusion_run)
         try:
-            loaded = experiment.load_generator(translator_run, size=size)
+            loaded = experiment.load_generator(translator_run, size=self.frame_size)
         except InputError as error:
             raise InputError(f"size {_by(size)}: {error}" if size else str(error)) from error
         self._translator, self._translator_variables = loaded
-        if self.frame_size != pictures and not build.looks_at_frames_alone(self._translator):
+        alone = build.looks_at_frames_alone(self._translator)
+        if self.frame_size != trained and not alone:
+            raise InputError(
+                f"size {_by(size)}: stage 2 of translator run {translator_run!r} looks at fusion pictures "
+                f"and predicts at {_by(trained)} alone; that of weights=real predicts at others"
+            )
+        if trained != pictures and not alone:
             raise InputError(
                 f"fusion run {fusion_run!r} works at {_by(pictures)}, translator run "
-                f"{translator_run!r} at {_by(self.frame_size)}; they must be equal, unless stage 2 looks "
+                f"{translator_run!r} at {_by(trained)}; they must be equal, unless stage 2 looks "
                 "at frames alone: a compositor whose model.widths is ()"
+            )
+        if accompanying_run and self.frame_size != pictures:
+            raise InputError(
+                f"accompanying run {accompanying_run!r} needs frames of {_by(pictures)}, as the fusion "
+                f"pictures are, not of {_by(self.frame_size)}"
             )
         self.accompanying_run = accompanying_run
         self.runs = [r for r in (fusion_run, translator_run, accompanying_run) if r]

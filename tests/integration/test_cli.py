@@ -84,6 +84,13 @@ def test_rollout_of_a_video(runs, video, tmp_path):
     )
     assert_files(tmp_path / "b", (32, 32), 32)
     assert "truth is unknown" in out and not (tmp_path / "b" / "metrics.json").exists()
+    # Frames of a size of their own, where stage 2 looks at frames alone.
+    size = ("--weights=real", "--size=32x48", "--horizon=2", f"--output={tmp_path / 'c'}")
+    succeed("scripts/rollout.py", f"--video={video / 'clip.avi'}", *size)
+    assert video_io.read(tmp_path / "c" / "prediction.webm").shape == (2, 32, 48, 3)
+    assert video_io.read(tmp_path / "c" / "fusion.webm").shape == (2, 128, 128, 3)
+    report = json.loads((tmp_path / "c" / "metrics.json").read_text())
+    assert (report["height"], report["width"], report["steps"]) == (32, 48, 2)
 
 
 def test_evaluation_of_runs_baselines_and_another_system(runs, data_dir, tmp_path):
@@ -257,7 +264,14 @@ def test_mistakes_are_one_line_and_an_exit_code(runs, video, data_dir, tmp_path)
             2,
             "--resolution=axb must be HEIGHTxWIDTH",
         ),
-        ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, not 64 x 64"),
+        ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, less than 64 x 64"),
+        ((*evaluate, f"{pair}@64"), 2, "looks at fusion pictures and predicts at 32 x 32 alone"),
+        (
+            (*evaluate, "--runs=none", "--baselines=flow@6"),
+            2,
+            "the size after @ (6) must be HEIGHT",
+        ),
+        ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, 11 or"),
         ((*evaluate, pair, "--context=8"), 2, "--context=8: runs need 9 to 16"),
         (
             (*evaluate, pair, "--accompanying=newest"),
