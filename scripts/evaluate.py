@@ -25,11 +25,12 @@ from vidpred_jax import (
     evaluate,
     evaluated_runs,
     external,
+    loading,
     metrics,
     pipeline,
-    predictor,
     report,
     sharpening,
+    sizes,
     summary,
     video_io,
 )
@@ -115,6 +116,8 @@ def main(_):
             "add --runs=none"
         )
     pictures, (height, width) = evaluated_runs.common_sizes(loaded, _RESOLUTION.value)
+    seen = evaluated_runs.sizes_seen(loaded) | baselines.sizes_seen(_BASELINES.value)
+    frames = sizes.fields((height, width), seen)
     chosen = _metrics(height, width)
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
@@ -136,7 +139,7 @@ def main(_):
         stride=stride,
         first=_START.value,
         only=kept,
-        frames=evaluated_runs.frames_fields(loaded, _BASELINES.value, (height, width)),
+        frames=frames,
     )
     if _EXPORT.value:
         return _export(windows, output)
@@ -234,7 +237,7 @@ def _predictors(loaded, chosen, places, height, width):
                 found[f"{name}, {method}"] = functools.partial(_sharpened, run, method)
             continue
         if _SNAP.value:
-            snapped = predictor.load(
+            snapped = loading.load(
                 run.fusion_run,
                 run.translator_run,
                 run.accompanying_run,
@@ -244,7 +247,7 @@ def _predictors(loaded, chosen, places, height, width):
             found[f"{name}, snapped"] = functools.partial(_predict, snapped)
         plain = run
         if run.accompanying_run:
-            plain = predictor.load(run.fusion_run, run.translator_run, size=run.frame_size)
+            plain = loading.load(run.fusion_run, run.translator_run, size=run.frame_size)
             found[f"{name}, without accompanying"] = functools.partial(_predict, plain)
         for method in _SHARPEN.value:
             found[f"{name}, {method}"] = functools.partial(_sharpened, plain, method)
@@ -261,7 +264,7 @@ def _predictors(loaded, chosen, places, height, width):
         if name in found or name == "truth":
             raise InputError(f"--predictions={text}: a predictor called {name!r} is there already")
         found[name] = external.Folder(folder, places, _HORIZON.value, height, width)
-    naive = evaluated_runs.naive_predictors(_BASELINES.value, _HORIZON.value)
+    naive = baselines.predictors(_HORIZON.value, _BASELINES.value)
     shown_truth = bounds.predictors(_CONTEXT.value, _BOUNDS.value)
     clash = {*naive, *shown_truth} & set(found)
     if clash:

@@ -23,10 +23,11 @@ from vidpred_jax import (
     evaluate,
     evaluated_runs,
     fusion,
+    loading,
     pipeline,
-    predictor,
     runs,
     segmentation,
+    sizes,
     strip,
     summary,
     video_io,
@@ -72,15 +73,13 @@ _SHOWN_CLIPS = 4
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
     video_io.check_writable(output)
-    ours = predictor.load(
+    ours = loading.load(
         _FUSION.value,
         _TRANSLATOR.value,
         _ACCOMPANYING.value,
         snap_labels=_SNAP.value,
         weights=_weights(),
-        size=evaluated_runs.parse_size(_SIZE.value, f"--size={_SIZE.value}")
-        if _SIZE.value
-        else None,
+        size=_SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"),
     )
     third = f", stage 3 from {ours.accompanying_run}" if ours.accompanying_run else ""
     print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}{third}", flush=True)

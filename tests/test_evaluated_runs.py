@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidpred_jax import checkpoint, evaluated_runs, predictor
+from vidpred_jax import baselines, checkpoint, evaluated_runs, predictor, sizes
 from vidpred_jax.types import InputError
 
 
@@ -30,18 +30,18 @@ class _Run(predictor.Predictor):
 
 
 def test_sizes_of_runs():
-    sizes = evaluated_runs.common_sizes
-    assert sizes({}, None) == ((128, 128), (128, 128))
-    assert sizes({}, "32x64") == ((32, 64), (32, 64))
-    assert sizes({"a": _Run(64, 32)}, None) == ((64, 32), (64, 32))
+    common = evaluated_runs.common_sizes
+    assert common({}, None) == ((128, 128), (128, 128))
+    assert common({}, "32x64") == ((32, 64), (32, 64))
+    assert common({"a": _Run(64, 32)}, None) == ((64, 32), (64, 32))
     mixed = {"a": _Run(32, 32, (64, 96)), "b": _Run(32, 32)}
-    assert sizes(mixed, "32") == ((32, 32), (32, 32))
+    assert common(mixed, "32") == ((32, 32), (32, 32))
     with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 64 x 96"):
-        sizes(mixed, None)
+        sizes.fields(common(mixed, None)[1], evaluated_runs.sizes_seen(mixed))
     with pytest.raises(InputError, match="pictures of several sizes: 'a' 32 x 32, 'b' 64 x 64"):
-        sizes({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
+        common({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
     with pytest.raises(InputError, match="--resolution=8 must be HEIGHTxWIDTH or SIDE, 11 or more"):
-        sizes({}, "8")
+        common({}, "8")
     with pytest.raises(InputError, match="run 'u@h/b' holds no checkpoint"):
         evaluated_runs.load(["a=u@h/b,u@h/c"])
     with pytest.raises(InputError, match=r"the size after @ \(x\) must be HEIGHTxWIDTH or SIDE"):
@@ -50,29 +50,44 @@ def test_sizes_of_runs():
         evaluated_runs.load(["a=b@64"])
 
 
-def test_who_sees_frames_of_another_size_is_measured_at_the_common_one():
-    """By hand: of a frame of four columns two by two, the means."""
-    run, size = _Run(1, 1, (2, 4)), (2, 2)
-    fields = evaluated_runs.frames_fields({"a": run}, ["copy_last", "copy_last@12x16"], size)
-    assert fields == {"frames": size, "frames 2 x 4": (2, 4), "frames 12 x 16": (12, 16)}
+def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
+    """By hand: of a frame of four columns two by two, the means; of 20 windows, in their order."""
+    run = _Run(1, 1, (2, 4))
+    fields = sizes.fields((1, 2), evaluated_runs.sizes_seen({"a": run}))
+    assert fields == {"frames": (1, 2), "frames 2 x 4": (2, 4)}
     fine = np.array([[0, 10, 20, 40], [1, 3, 5, 9]], np.uint8)[..., None].repeat(3, -1)
-    element = {"fusion": np.zeros((16, 1, 1, 3), np.uint8)}
-    element |= {"frames": np.zeros((16, 2, 2, 3), np.uint8), "frames 2 x 4": np.stack([fine] * 16)}
+    elements = [
+        {
+            "fusion": np.full((16, 1, 1, 3), i, np.uint8),
+            "frames": np.zeros((16, 1, 2, 3), np.uint8),
+            "frames 2 x 4": np.stack([fine + 2 * i] * 16),
+        }
+        for i in range(20)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluated_runs, "_PIXELS", 3 * 2 * 4)  # Three windows at a time.
+        found = evaluated_runs.predict(run, elements, 3, 16)
+    means = np.array([14 / 4, 74 / 4])
+    expected = np.stack([means + 2 * i for i in range(20)])
+    np.testing.assert_allclose(found["frames"][:, 2, 0, :, 0], expected, atol=0.5)
+    assert found["fusion"][:, 0, 0, 0, 0].tolist() == list(range(20))
+
+
+def test_naive_predictors_of_frames_of_another_size():
+    names = ["copy_last", "copy_last@12x16"]
+    assert baselines.sizes_seen(names) == {"--baselines=copy_last@12x16": (12, 16)}
+    element = {"frames": np.zeros((16, 2, 2, 3), np.uint8)}
     element["frames 12 x 16"] = np.full((16, 12, 16, 3), 7, np.uint8)
-    found = evaluated_runs.predict(run, [element], 3, 16)
-    assert found["frames"][0, 2, ..., 0].tolist() == [[5, 30], [2, 7]]
-    assert found["fusion"].shape == (1, 3, 1, 1, 3)
-    naive = evaluated_runs.naive_predictors(["copy_last", "copy_last@12x16"], 3)
-    assert [naive[n]([element])["frames"][0, 0, 0, 0, 0] for n in naive] == [0, 7]
+    plain, fine = (p([element])["frames"] for p in baselines.predictors(3, names).values())
+    assert plain.shape == fine.shape == (1, 3, 2, 2, 3) and plain.max() == 0 and fine.min() == 7
     # Of the size at which all is measured, too.
-    own = evaluated_runs.naive_predictors(["flow@32", "flow"], 2)
     frames = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
-    a, b = (predict([{"frames": frames}])["frames"] for predict in own.values())
-    np.testing.assert_array_equal(a, b)
-    with pytest.raises(InputError, match="--baselines=flow@16 predicts less than 32 x 32"):
-        evaluated_runs.frames_fields({}, ["flow@16"], (32, 32))
+    own = baselines.predictors(2, ["flow@32", "flow"]).values()
+    np.testing.assert_array_equal(*(predict([{"frames": frames}])["frames"] for predict in own))
+    with pytest.raises(InputError, match="--baselines=flow@16 predicts 16 x 16, less than 32 x 32"):
+        sizes.fields((32, 32), baselines.sizes_seen(["flow@16"]))
     with pytest.raises(InputError, match="--baselines: 'moon' is not one of copy_last"):
-        evaluated_runs.naive_predictors(["moon@64"], 3)
+        baselines.predictors(3, ["moon@64"])
 
 
 def test_clips_that_any_stage_was_trained_on_are_in_sample(monkeypatch):

@@ -1,5 +1,7 @@
 """Guesses by hand, and backtests that find out which of them a clip keeps to."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -46,16 +48,19 @@ def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
 
 
 def test_blurs_go_with_the_size_of_the_picture():
-    """A guess of a picture twice as large is that of the picture itself, but for its finest detail."""
-    small = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-    large = jnp.repeat(jnp.repeat(small, 2, 1), 2, 2)
+    """An edge half as sharp in a picture twice as large: the same place of the same picture."""
+    edge = lambda n: jnp.broadcast_to((jnp.arange(n) >= n // 2)[:, None], (1, n, n, 3)) * 1.0
     still = lambda x: guesses.guess(
         x, x, [jnp.zeros((*x.shape[:3], 2))] * 4, jnp.ones((1, 1, 1, 1))
     )
-    halve = lambda x: x.reshape(1, 32, 2, 64, 2, 3).mean((2, 4))
-    for i in (NEWEST + 2, NEWEST + 4):  # Of 2 and 8 pixels here.
-        chex.assert_trees_all_close(halve(still(large)[i]), still(small)[i], atol=0.03)
-        assert jnp.abs(still(large)[i] - large).max() > 0.3
+    small, large = still(edge(64)), still(edge(128))
+    halve = lambda x: x.reshape(1, 64, 2, 64, 2, 3).mean((2, 4))
+    for i, sigma in ((NEWEST + 1, 3.0), (NEWEST + 2, 8.0)):  # In pixels of 128.
+        chex.assert_trees_all_close(halve(large[i]), small[i], atol=0.02)
+        # Where the edge's own sigma from it, by the normal distribution.
+        at = 64 + round(sigma)
+        expected = 0.5 * (1 + math.erf((round(sigma) + 0.5) / sigma / math.sqrt(2)))
+        assert float(large[i][0, 64, at, 0]) == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 import vidpred_jax
 from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, metrics, routes
-from vidpred_jax.predictor import bundled
+from vidpred_jax.loading import bundled
 from vidpred_jax.types import InputError
 
 

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from vidpred_jax import sizes
+from vidpred_jax.types import InputError
+
 
 def copy_last(context: np.ndarray, horizon: int) -> np.ndarray:
     """The last observed frame, again and again."""
@@ -63,14 +66,34 @@ BASELINES = {f.__name__: f for f in (copy_last, mean_context, blur, flow, flow_b
 def predictors(
     horizon: int, names: Iterable[str] = tuple(BASELINES), field: str = "frames"
 ) -> dict:
-    """Naive baselines with the interface of `evaluate.compare`, as predictors of one field."""
+    """Naive baselines with the interface of `evaluate.compare`, as predictors of one field.
 
-    def batched(function):
+    names: NAME, or NAME@SIZE for one that sees frames of another size (`sizes.fields`). Raises
+    InputError.
+    """
+
+    def batched(text):
+        name, size = _parse(text)
+
         def predict(seen):
+            shown = sizes.field(size, seen) if size else field
             with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV works without the GIL.
-                found = pool.map(lambda e: function(e[field], horizon), seen)
-                return {field: np.stack(list(found))}
+                found = np.stack(list(pool.map(lambda e: BASELINES[name](e[shown], horizon), seen)))
+            return {field: sizes.reduce(found, seen) if size else found}
 
         return predict
 
-    return {name: batched(BASELINES[name]) for name in names}
+    return {text: batched(text) for text in names}
+
+
+def sizes_seen(names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """The size of what each NAME@SIZE sees, as of `sizes.fields`. Raises InputError."""
+    return {f"--baselines={text}": size for text in names if (size := _parse(text)[1])}
+
+
+def _parse(text):
+    name, at, size = text.partition("@")
+    if name not in BASELINES:
+        raise InputError(f"--baselines: {name!r} is not one of {', '.join(BASELINES)}")
+    what = f"--baselines={text}: the size after @ ({size})"
+    return name, sizes.parse(size, what) if at else None

@@ -2,8 +2,6 @@
 
 import collections
 import dataclasses
-import os
-import pathlib
 import threading
 
 import jax
@@ -17,18 +15,15 @@ from vidpred_jax import (
     fusion,
     rollout,
     routes,
-    runs,
     schema,
     segmentation,
+    sizes,
     steps,
 )
 from vidpred_jax.models import build
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
-# What comes with the package: trained on real clips (128 x 128), on the demo's sprites (64 x 64).
-WEIGHTS = ("real", "sprites")
 _KEPT = 8  # Compiled programs.
-_A = {"fusion": "a fusion", "translator": "a translator", "accompanying": "an accompanying"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,63 +32,6 @@ class Prediction:
 
     frames: np.ndarray
     fusion: np.ndarray
-
-
-def load(
-    fusion: str | os.PathLike | None = None,
-    translator: str | os.PathLike | None = None,
-    accompanying: str | os.PathLike | None = None,
-    *,
-    folder: str | os.PathLike = "runs",
-    snap_labels: int | None = None,
-    weights: str | None = None,
-    size: tuple[int, int] | None = None,
-) -> "Predictor":
-    """A predictor from run folders; None takes the newest run of that stage under `folder`.
-
-    weights: instead of runs, those that come with the package, by their name in WEIGHTS; None takes
-    `real` where no run is named and there is none of either stage. accompanying: a run of stage 3
-    that sharpens the frames, or `newest`; None goes without. snap_labels: see `make_rollout`;
-    None takes the fusion run's. size: height and width of the frames, for a stage 2 that looks at
-    frames alone, as that of `real`; None takes those it was trained at. Raises InputError if a run is
-    missing, damaged, of another stage, or if they do not fit.
-    """
-    stages = ("fusion", "translator")
-    if weights and (fusion or translator):
-        raise InputError(f"--weights ({weights!r}) are instead of runs; name these or those")
-    if weights or not (fusion or translator or any(runs.newest(s, folder) for s in stages)):
-        fusion, translator = (bundled(weights or "real") / stage for stage in stages)
-    fusion_run = _find("fusion", fusion, folder)
-    translator_run = _find("translator", translator, folder)
-    if accompanying is not None:
-        newest = None if accompanying == "newest" else accompanying
-        accompanying = _find("accompanying", newest, folder)
-    return Predictor(fusion_run, translator_run, snap_labels, accompanying, size)
-
-
-def bundled(weights: str) -> pathlib.Path:
-    """The folder of weights that come with the package. Raises InputError for an unknown name."""
-    if weights not in WEIGHTS:
-        raise InputError(f"--weights ({weights!r}) must be one of {', '.join(WEIGHTS)}")
-    return pathlib.Path(__file__).parent / "weights" / weights
-
-
-def _find(stage: str, run: str | os.PathLike | None, folder) -> str:
-    if run is None:
-        run = runs.newest(stage, folder)
-        if run is None:
-            raise InputError(
-                f"no {stage} run under {str(folder)!r}: train one by python -m vidpred_jax.train "
-                f"--config=configs/{stage}.py, or name one by --{stage}"
-            )
-    found = checkpoint.read_meta(run)["stage"]
-    if found != stage:
-        raise InputError(f"--{stage} ({str(run)!r}) holds a {found} run; {_A[stage]} run is needed")
-    return os.fspath(run)
-
-
-def _by(size) -> str:
-    return f"{size[0]} x {size[1]}"
 
 
 def _load_accompanying(run: str, height: int, width: int):
@@ -148,24 +86,24 @@ class Predictor:
         try:
             loaded = experiment.load_generator(translator_run, size=self.frame_size)
         except InputError as error:
-            raise InputError(f"size {_by(size)}: {error}" if size else str(error)) from error
+            raise InputError(f"size {sizes.by(size)}: {error}" if size else str(error)) from error
         self._translator, self._translator_variables = loaded
         alone = build.looks_at_frames_alone(self._translator)
         if self.frame_size != trained and not alone:
             raise InputError(
-                f"size {_by(size)}: stage 2 of translator run {translator_run!r} looks at fusion pictures "
-                f"and predicts at {_by(trained)} alone; that of weights=real predicts at others"
+                f"size {sizes.by(size)}: stage 2 of translator run {translator_run!r} looks at fusion "
+                f"pictures and predicts at {sizes.by(trained)} alone; that of weights=real predicts at others"
             )
         if trained != pictures and not alone:
             raise InputError(
-                f"fusion run {fusion_run!r} works at {_by(pictures)}, translator run "
-                f"{translator_run!r} at {_by(trained)}; they must be equal, unless stage 2 looks "
+                f"fusion run {fusion_run!r} works at {sizes.by(pictures)}, translator run "
+                f"{translator_run!r} at {sizes.by(trained)}; they must be equal, unless stage 2 looks "
                 "at frames alone: a compositor whose model.widths is ()"
             )
         if accompanying_run and self.frame_size != pictures:
             raise InputError(
-                f"accompanying run {accompanying_run!r} needs frames of {_by(pictures)}, as the fusion "
-                f"pictures are, not of {_by(self.frame_size)}"
+                f"accompanying run {accompanying_run!r} needs frames of {sizes.by(pictures)}, as the fusion "
+                f"pictures are, not of {sizes.by(self.frame_size)}"
             )
         self.accompanying_run = accompanying_run
         self.runs = [r for r in (fusion_run, translator_run, accompanying_run) if r]
@@ -250,12 +188,11 @@ class Predictor:
         """
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
-        sizes = {
-            "frames": (CONTEXT, *self.frame_size),
-            "fusion": (num_pictures, self.height, self.width),
+        shapes = {
+            "frames": (CONTEXT, *self.frame_size, 3),
+            "fusion": (num_pictures, self.height, self.width, 3),
         }
-        for field, size in sizes.items():
-            needed = *size, 3
+        for field, needed in shapes.items():
             for number, element in enumerate(elements):
                 found = np.asarray(element[field])
                 if found.shape != needed or found.dtype != np.uint8:
@@ -283,8 +220,6 @@ class Predictor:
     def _apply(self, variables, pictures, references, ahead):
         """The translator, and what sharpens its frames."""
         own = {k: v for k, v in variables.items() if k != "sharpen"}
-        if pictures.shape[2:4] != self.frame_size:  # Then they are not looked at.
-            pictures = jnp.zeros((*pictures.shape[:2], *self.frame_size, 3))
         frames = self._translator.apply(own, pictures, references, ahead)
         if self._sharpen is not None:
             frames = self._sharpen(variables["sharpen"], frames, pictures, ahead)
@@ -292,7 +227,7 @@ class Predictor:
 
     def _references(self, frames, pictures):
         frames, pictures = fusion.to_float(frames), fusion.to_float(pictures)
-        if pictures.shape != frames.shape:
+        if pictures.shape != frames.shape:  # Then they are not looked at.
             pictures = jnp.zeros_like(frames)
         return steps.references(frames, pictures, self._translator.reference_frames)
 

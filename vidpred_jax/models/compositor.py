@@ -81,13 +81,13 @@ class Compositor(nn.Module):
     @nn.compact
     def __call__(
         self,
-        fusion: Float[Array, "b t h w 3"],
+        fusion: Float[Array, "b t _ _ 3"],
         references: Float[Array, "b {self.reference_frames} h w 6"],
         ahead: Float[Array, "b t"],
         train: bool = False,
     ) -> Float[Array, "b t h w 3"]:
-        """As `translator.Generator`."""
-        b, t, h, w, _ = fusion.shape
+        """As `translator.Generator`. Without `fusion`, pictures may be of another size than frames."""
+        (b, t), (h, w) = fusion.shape[:2], references.shape[2:4]
         self.check(h, w)
         every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
         seen = references[..., :3].astype(jnp.float32)
