@@ -19,6 +19,7 @@ import sys
 import time
 
 import benchmark_networks
+import benchmark_profile
 import jax
 import jax.numpy as jnp
 from absl import flags
@@ -49,7 +50,7 @@ _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls after two to warm up.
 _PEER = flags.DEFINE_enum("peer", None, ["torch"], "Also time PyTorch, in turn with ours.")
 _COMPILE = flags.DEFINE_bool("peer_compile", None, "torch.compile too; default where it is a GPU.")
 _PROFILE = flags.DEFINE_string(
-    "profile", None, "Folder for a trace of each case (TensorBoard, Perfetto)."
+    "profile", None, "Folder for a trace of each case; the report names what took longest."
 )
 _OUTPUT = flags.DEFINE_string("output", "benchmark", "Folder of benchmark.json.")
 
@@ -70,19 +71,13 @@ def main(_):
             **({"torch": peer.torch.__version__} if peer else {}),
         },
         "tuned_memory": "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""),
-        "ceiling_gflops": {p: round(ceiling(p)) for p in _PRECISIONS.value},
         "cases": [],
     }
-    print(f"matmul ceiling, GFLOP/s: {report['ceiling_gflops']}", flush=True)
     for precision in _PRECISIONS.value:
         for case in _WANTED.value:
             sizes = map(int, _SIZES.value) if case in _CASES_OF_NETWORKS else [None]
             for size in sizes:
                 for found in _measure(case, size, precision, peer):
-                    limit = report["ceiling_gflops"][precision]
-                    if "gflop" in found:
-                        share = found["gflop"] / found["milliseconds"] * 1e3 / limit
-                        found["share_of_ceiling"] = round(share, 3)
                     report["cases"].append(found)
                     print(json.dumps(found), flush=True)
                 video_io.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
@@ -139,11 +134,14 @@ def _measure(case, size, precision, peer) -> list[dict]:
         calls[form] = _within(numerics, call)
         founds.append({"case": case, "size": size, **numerics, **found})
     seconds = _time({**calls, **theirs}, _REPEATS.value)
+    limit = ceiling(precision)
     for found in founds:
         form = found["convolutions"]
         if _PROFILE.value:
-            with jax.profiler.trace(f"{_PROFILE.value}/{case}_{found['size']}_{form}"):
+            folder = f"{_PROFILE.value}/{case}_{found['size']}_{precision}_{form}"
+            with jax.profiler.trace(folder):
                 calls[form]()
+            found["largest_operations"] = benchmark_profile.largest(folder)
         ours = statistics.median(seconds[form])
         found["milliseconds"] = round(1e3 * ours, 2)
         found["fastest_milliseconds"] = round(1e3 * min(seconds[form]), 2)
@@ -153,6 +151,9 @@ def _measure(case, size, precision, peer) -> list[dict]:
             median = statistics.median(seconds[name])
             found[f"{name}_milliseconds"] = round(1e3 * median, 2)
             found[f"times_{name}"] = round(median / ours, 2)
+        if "gflop" in found:
+            found["ceiling_gflops"] = round(limit)
+            found["share_of_ceiling"] = round(found["gflop"] / ours / limit, 3)
         if "frames" in found:
             found["frames_per_second"] = round(found.pop("frames") / ours, 1)
         for prefix in ("first_epoch_", ""):

@@ -59,7 +59,9 @@ def _benchmark_table(report) -> str:
         "frames_per_second",
         "peak_mib",
     ]
-    names += ["share_of_ceiling", "torch_milliseconds", "times_torch", "times_native", "times_fast"]
+    names += ["share_of_ceiling"]
+    names += ["torch_milliseconds", "times_torch", "torch_compiled_milliseconds"]
+    names += ["times_torch_compiled", "times_native", "times_fast"]
     names += ["first_epoch_input_times_step_rate", "input_times_step_rate"]
     names = [name for name in names if any(name in case for case in report["cases"])]
     lines = [
@@ -71,14 +73,23 @@ def _benchmark_table(report) -> str:
         cells = [str(case.get(name, "")) for name in names]
         lines.append(f"| {case['case']} at {case['size']} | " + " | ".join(cells) + " |")
     machine = report["machine"]
-    ceiling = ", ".join(f"{v} GFLOP/s in {k}" for k, v in report["ceiling_gflops"].items())
     peer = f", PyTorch {machine['torch']}" if "torch" in machine else ""
     turns = ", in turn where times are compared" if any("times" in name for name in names) else ""
     conditions = (
-        f"Medians of calls{turns}. Matmul ceiling of the same run: {ceiling}. {machine['devices']}, "
-        f"{machine['cpus']} CPU cores, JAX {machine['jax']}{peer}."
+        f"Medians of calls{turns}. Matmul ceiling of the same run: {_ceilings(report)}. "
+        f"{machine['devices']}, {machine['cpus']} CPU cores, JAX {machine['jax']}{peer}."
     )
     return "\n".join([*lines, "", conditions, ""])
+
+
+def _ceilings(report) -> str:
+    """By precision; from the lowest to the highest where it was measured at every case."""
+    found = {name: [limit] for name, limit in report.get("ceiling_gflops", {}).items()}
+    for case in report["cases"]:
+        if "ceiling_gflops" in case:
+            found.setdefault(case["precision"], []).append(case["ceiling_gflops"])
+    ranges = {p: " to ".join(f"{v}" for v in sorted({min(x), max(x)})) for p, x in found.items()}
+    return ", ".join(f"{limits} GFLOP/s in {name}" for name, limits in ranges.items())
 
 
 def _trials_table(report) -> str:

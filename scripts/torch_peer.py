@@ -143,6 +143,7 @@ def to_tensor(x: np.ndarray, device: str) -> torch.Tensor:
 def numerics(device: str, precision: str):
     """A context to compute in: `float32`, `tf32` or `bfloat16` (autocast), as ours of that name."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True  # XLA tries the algorithms of a convolution too.
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 

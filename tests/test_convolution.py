@@ -1,4 +1,4 @@
-"""The CPU forms equal XLA's own convolutions, in values and in both gradients."""
+"""The fast forms equal XLA's own convolutions, in values and in both gradients."""
 
 import chex
 import jax
@@ -38,11 +38,12 @@ def test_conv2d(stride, kernel, size, features):
 
 
 @pytest.mark.parametrize("features", [4, 200])
-@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize("taps", [1, 2, 3])
 @pytest.mark.parametrize("frames", [5, 2, 1])  # Of one frame, all other taps see zeros alone.
 def test_conv3d(frames, taps, features):
     x, w = normal(0, 2, frames, 7, 8, 3), normal(1, taps, 3, 3, 3, features)
     assert_equal_with_gradients(convolution.conv, convolution.native_conv, x, w)
+    assert_equal_with_gradients(convolution.conv_by_frames, convolution.native_conv, x, w)
 
 
 @pytest.mark.parametrize(("size", "features"), [((5, 6), 4), ((5, 6), 64), ((1, 2), 4)])

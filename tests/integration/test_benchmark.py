@@ -60,6 +60,7 @@ def test_report(benchmark, tmp_path, data_dir):
         "--cases=stage_1_step",
         "--forms=fast,native",
         f"--output={tmp_path}/both",
+        f"--profile={tmp_path}/trace",
     )
     done, wrong, turns = run_many(tmp_path, [(*script, *small), (*script, "--cases=all"), both])
     assert done.returncode == turns.returncode == 0, done.stderr + turns.stderr
@@ -76,6 +77,9 @@ def test_report(benchmark, tmp_path, data_dir):
     fast, native = json.loads((tmp_path / "both" / "benchmark.json").read_text())["cases"]
     assert (fast["convolutions"], native["convolutions"]) == ("fast", "native")
     assert fast["native_milliseconds"] == native["milliseconds"]
+    shares = [found["share"] for found in fast["largest_operations"]]
+    assert shares == sorted(shares, reverse=True) and 0.2 < sum(shares) <= 1.01  # Rounded.
+    assert all(found["operation"] for found in fast["largest_operations"])
     for one, other, name in ((fast, native, "native"), (native, fast, "fast")):
         ratio = other["milliseconds"] / one["milliseconds"]
         assert one[f"times_{name}"] == pytest.approx(ratio, abs=0.02)

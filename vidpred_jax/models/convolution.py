@@ -1,8 +1,10 @@
-"""Convolutions as functions: native on GPU and TPU, equal but faster forms on CPU.
+"""Convolutions as functions: XLA's own where it is fast, else equal but faster forms.
 
 XLA:CPU's own gradients of convolutions and its 3-D convolution are much slower than the forms of
-`fast_convolution.py`, which compute the same values (tests/test_convolution.py). The choice is made
-when the program is lowered, so parameters and checkpoints know nothing of it.
+`fast_convolution.py`, which compute the same values (tests/test_convolution.py). On NVIDIA GPUs XLA
+lays 3-D convolutions out channels first, whatever surrounds them, and in bfloat16 cuDNN transposes
+back and forth; 2-D ones it lays out channels last. The choice is made when the program is lowered,
+so parameters and checkpoints know nothing of it.
 """
 
 import contextlib
@@ -29,10 +31,11 @@ def form(name: str):
         _FORM.reset(token)
 
 
-def _choose(fast, native, *args):
+def _choose(fast, native, *args, **others):
+    """fast: on a CPU; others: on further platforms, by name."""
     if _FORM.get() == "native":
         return native(*args)
-    return lax.platform_dependent(*args, cpu=fast, default=native)
+    return lax.platform_dependent(*args, cpu=fast, **others, default=native)
 
 
 def conv(x, w, stride: int = 1):
@@ -45,7 +48,8 @@ def conv(x, w, stride: int = 1):
     native = functools.partial(native_conv, stride=stride)
     if x.ndim == 5 and stride > 1:
         return native(x, w)
-    return _choose(functools.partial(fast_convolution.conv, stride=stride), native, x, w)
+    others = {"cuda": conv_by_frames} if x.ndim == 5 and x.dtype == jnp.bfloat16 else {}
+    return _choose(functools.partial(fast_convolution.conv, stride=stride), native, x, w, **others)
 
 
 def native_conv(x, w, stride: int = 1):
@@ -53,6 +57,11 @@ def native_conv(x, w, stride: int = 1):
     return lax.conv_general_dilated(
         x, w, strides, "SAME", dimension_numbers=fast_convolution.DIMENSIONS[x.ndim]
     )
+
+
+def conv_by_frames(x, w):
+    """As `native_conv` in 3-D with stride 1, by 2-D convolutions."""
+    return fast_convolution.taps_at_once(x, w, (w.shape[0] - 1) // 2, native_conv)
 
 
 def upsample_conv(x, w):

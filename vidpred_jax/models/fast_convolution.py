@@ -64,13 +64,22 @@ def _fast_conv(x, w, padding):
 
     All taps in time of a frame at once, by a 2-D convolution; their sums go to the frames around.
     """
+    time, *space = padding
+    return taps_at_once(x, w, time[0], functools.partial(_conv2d, padding=space))
+
+
+def taps_at_once(x, w, before: int, conv2d):
+    """A 3-D convolution that keeps t as a 2-D one, `conv2d(pictures, weights)`, of all taps in time.
+
+    x (b, t, h, w, c), w (kt, kh, kw, c, o), `before` zeros before t. What the taps give is added up
+    in the frames that they count for.
+    """
     b, t, height, width, c = x.shape
     taps, kh, kw, _, o = w.shape
-    time, *space = padding
     w = w.transpose(1, 2, 3, 0, 4).reshape(kh, kw, c, taps * o)
-    y = _conv2d(x.reshape(b * t, height, width, c), w, space)
+    y = conv2d(x.reshape(b * t, height, width, c), w)
     y = y.reshape(b, t, *y.shape[1:3], taps, o)
-    return sum(_earlier(y[..., k, :], k - time[0]) for k in range(taps))
+    return sum(_earlier(y[..., k, :], k - before) for k in range(taps))
 
 
 def _earlier(x, frames):
