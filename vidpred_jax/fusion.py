@@ -74,21 +74,17 @@ def to_uint8(pictures):
     return module.clip(module.round((pictures + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-def _label_scores(pictures: Float[Array, "*b h w 3"], num_labels: int) -> Float[Array, "*b h w k"]:
+def _label_distances(planes, num_labels: int) -> Float[Array, "k *b h w"]:
     # A resized edge is a mixture of white and its label's colour: the nearest mixture decides.
-    colors = to_float(PALETTE[:num_labels].astype(np.float32))
+    # Labels come first: XLA:CPU is fast along rows of pictures, slow along a few labels.
+    colors = to_float(PALETTE[:num_labels].astype(np.float32)).T
+    colors = colors.reshape(*colors.shape, *[1] * planes[0].ndim)
     white = 1 - colors
-    length = np.square(white).sum(-1)
-    # Squared distances but for what all labels share, by products with (3, k) matrices: fast.
-    products = pictures @ np.concatenate([white, colors]).T
-    along = products[..., :num_labels] - (colors * white).sum(-1)
+    length = np.square(white).sum(0)
+    away = [plane - color for plane, color in zip(planes, colors, strict=True)]
+    along = sum(a * b for a, b in zip(away, white, strict=True))
     share = jnp.clip(along / length, 0, 1)
-    distance = (
-        np.square(colors).sum(-1)
-        - 2 * products[..., num_labels:]
-        + share * (share * length - 2 * along)
-    )
-    return jax.nn.one_hot(jnp.argmin(distance, -1), num_labels)
+    return sum(jnp.square(a) for a in away) + share * (share * length - 2 * along)
 
 
 def decode(
@@ -100,12 +96,14 @@ def decode(
     non-edge pixels in the 5 x 5 neighbourhood. Elsewhere it is the nearest of the first
     `num_labels` palette colours and their mixtures with white: a faint edge is no label.
     """
-    red, green, blue = (pictures[..., i] for i in range(3))
-    edges = jnp.minimum(jnp.minimum(red, green), blue) > EDGE_THRESHOLD
-    scores = _label_scores(pictures, num_labels) * ~edges[..., None]
+    planes = [pictures[..., i] for i in range(3)]
+    edges = functools.reduce(jnp.minimum, planes) > EDGE_THRESHOLD
+    nearest = jnp.argmin(_label_distances(planes, num_labels), 0)
+    numbers = jnp.arange(min(num_labels, len(PALETTE))).reshape(-1, *[1] * nearest.ndim)
+    shown = ((nearest == numbers) & ~edges).astype(jnp.float32)
     height, width = pictures.shape[-3:-1]
-    votes = jnp.einsum("yh,xw,...hwk->...yxk", _box(height), _box(width), scores)
-    return edges, jnp.argmax(scores + edges[..., None] * votes, -1)
+    votes = jnp.einsum("yh,...hw,xw->...yx", _box(height), shown, _box(width))
+    return edges, jnp.where(edges, jnp.argmax(votes, 0), nearest)
 
 
 def snap(pictures: Float[Array, "*b h w 3"], num_labels: int = 4) -> Float[Array, "*b h w 3"]:

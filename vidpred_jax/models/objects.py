@@ -1,12 +1,11 @@
 """Objects carried whole: the labels of the newest fusion picture, each moved along a path of its own."""
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.fusion import PALETTE, decode, to_float
-from vidpred_jax.models import convolution
 
 _SEEN = range(-7, 0, 2)  # Input pictures whose labels tell an object's velocity.
 
@@ -33,15 +32,15 @@ class ObjectMotion(nn.Module):
         b, _, h, w, _ = clip.shape
         seen = clip[:, _SEEN.start :: _SEEN.step].astype(jnp.float32)
         edges, labels = decode(seen, self.labels)
-        masks = jax.nn.one_hot(labels, self.labels)
-        centers, size = _centers(masks[..., 1:])
+        objects = jnp.arange(1, self.labels).reshape(-1, 1, 1)
+        masks = (labels[:, :, None] == objects).astype(jnp.float32)
+        centers, size = _centers(masks)
         velocity = _slope(centers, size)
         masks, center, size = masks[:, -1], centers[:, -1], size[:, -1]
         n = h // features.shape[1]
-        coarse = convolution.space_to_depth(masks[:, None, ..., 1:], n)[:, 0]
-        coarse = coarse.reshape(*coarse.shape[:3], n * n, -1).mean(3)
-        under = jnp.einsum("byxk,byxf->bkf", coarse, features.astype(jnp.float32))
-        under = under / jnp.maximum(coarse.sum((1, 2)), 1e-3)[..., None]
+        coarse = jnp.einsum("yh,bkhw,xw->bkyx", _pool(h, n), masks, _pool(w, n))
+        under = jnp.einsum("bkyx,byxf->bkf", coarse, features.astype(jnp.float32))
+        under = under / jnp.maximum(coarse.sum((2, 3)), 1e-3)[..., None]
         extent = jnp.array([h, w])
         known = [under, center / extent - 0.5, velocity / extent * 16, size[..., None] / (h * w)]
         x = nn.silu(nn.Dense(self.features, name="hidden")(jnp.concatenate(known, -1)))
@@ -54,12 +53,16 @@ class ObjectMotion(nn.Module):
         return _carry(edges[:, -1], masks, path)
 
 
+def _pool(size, n):
+    """(size / n, size): a matrix that takes the mean of n neighbours."""
+    return np.repeat(np.eye(size // n, dtype=np.float32), n, 1) / n
+
+
 def _centers(masks):
-    """Centres (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, h, w, k)."""
-    h, w = masks.shape[2:4]
-    size = masks.sum((2, 3))
-    y = jnp.einsum("bthwk,h->btk", masks, jnp.arange(float(h)))
-    x = jnp.einsum("bthwk,w->btk", masks, jnp.arange(float(w)))
+    """Centres (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, k, h, w)."""
+    rows, columns = masks.sum(4), masks.sum(3)
+    size = rows.sum(3)
+    y, x = (part @ jnp.arange(float(part.shape[-1])) for part in (rows, columns))
     return jnp.stack([y, x], -1) / jnp.maximum(size, 1.0)[..., None], size
 
 
@@ -76,26 +79,28 @@ def _slope(centers, size):
 def _carry(edges, masks, path):
     """Clean fusion pictures (b, t, h, w, 3) whose objects are moved along path (b, k, t, 2).
 
-    edges: (b, h, w). masks: (b, h, w, k + 1), background first. Where an object was and none comes,
-    it is black.
+    edges: (b, h, w). masks: (b, k, h, w), of the labels but the background. Where an object was and
+    none comes, it is black.
     """
-    colors = to_float(jnp.asarray(PALETTE[: masks.shape[-1]])) + 1  # Above black.
-    white = masks * edges[..., None]
-    layers = jnp.stack([masks - white, white], 3)[..., 1:].transpose(0, 4, 1, 3, 2)
-    rows = _shift(path[..., 0], masks.shape[1])
-    columns = _shift(path[..., 1], masks.shape[2])
+    k, height, width = masks.shape[1:]
+    colors = to_float(jnp.asarray(PALETTE[: k + 1])) + 1  # Above black.
+    white = masks * edges[:, None]
+    layers = jnp.stack([masks - white, white], 3)
+    rows, columns = _shift(path[..., 0], height), _shift(path[..., 1], width)
     # In this order neither product needs its arguments rearranged.
     moved = jnp.einsum("bktyh,bkhcw->bktycw", rows, layers)
     moved = jnp.einsum("bktycw,bktxw->bktycx", moved, columns)
     # Split: the gradient of a split is one concatenation, that of indices a sum of padded parts.
     plain, edge = (
-        [label[:, 0, ..., 0, :] for label in jnp.split(part, part.shape[1], 1)]
+        [label[:, 0, ..., 0, :] for label in jnp.split(part, k, 1)]
         for part in jnp.split(moved, 2, -2)
     )
-    still = masks[..., 0] - white[..., 0]
+    background = 1 - masks.sum(1)
+    white = background * edges
+    still = background - white
     channels = []
     for channel in range(3):
-        shown = (still * colors[0, channel] + 2 * white[..., 0])[:, None]
+        shown = (still * colors[0, channel] + 2 * white)[:, None]
         for color, a, b in zip(colors[1:, channel], plain, edge, strict=True):
             shown = shown * (1 - a - b) + a * color + 2 * b
         channels.append(shown)
