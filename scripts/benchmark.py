@@ -10,6 +10,7 @@ steps of a preset as train.py makes them, beside the rate of its input. The form
 PyTorch are called in turn. Writes benchmark.json.
 """
 
+import gc
 import importlib.util
 import json
 import os
@@ -27,7 +28,7 @@ from absl import flags
 from vidpred_jax import cli, experiment, parallel, video_io
 from vidpred_jax.datasets import registry
 from vidpred_jax.models import build, convolution
-from vidpred_jax.types import InputError
+from vidpred_jax.types import InputError, UserError
 
 _CASES_OF_NETWORKS = ("stage_1_step", "stage_2_step", "rollout")
 _CASES = (*_CASES_OF_NETWORKS, "train_fusion", "train_translator")
@@ -61,6 +62,8 @@ def main(_):
     _check(_WANTED.value, _CASES, "cases")
     _check(_PRECISIONS.value, build.PRECISIONS, "precisions")
     _check(_FORMS.value, convolution.FORMS, "forms")
+    if _PEER.value:  # Else JAX takes most of a GPU's memory at once, and PyTorch finds none.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     peer = _import_peer() if _PEER.value else None
     report = {
         "command": " ".join(["python", *sys.argv]),
@@ -77,10 +80,13 @@ def main(_):
         for case in _WANTED.value:
             sizes = map(int, _SIZES.value) if case in _CASES_OF_NETWORKS else [None]
             for size in sizes:
-                for found in _measure(case, size, precision, peer):
+                for found in _try(case, size, precision, peer):
                     report["cases"].append(found)
                     print(json.dumps(found), flush=True)
                 video_io.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
+    failed = sum("error" in found for found in report["cases"])
+    if failed:
+        raise UserError(f"{failed} of {len(report['cases'])} cases failed, as benchmark.json tells")
 
 
 def _check(values, known, name):
@@ -118,6 +124,20 @@ def _time(calls: dict, repeats: int) -> dict[str, list[float]]:
             if number >= 2:
                 seconds[name].append(time.perf_counter() - begin)
     return seconds
+
+
+def _try(case, size, precision, peer) -> list[dict]:
+    """What was measured, or why it could not be (a GPU's memory is full); the other cases go on."""
+    try:
+        return _measure(case, size, precision, peer)
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        error = f"{type(error).__name__}: {reason}"
+        return [{"case": case, "size": size, "precision": precision, "error": error}]
+    finally:
+        gc.collect()
+        if peer:
+            peer.torch.cuda.empty_cache()
 
 
 def _measure(case, size, precision, peer) -> list[dict]:

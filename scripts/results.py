@@ -62,7 +62,7 @@ def _benchmark_table(report) -> str:
     names += ["share_of_ceiling"]
     names += ["torch_milliseconds", "times_torch", "torch_compiled_milliseconds"]
     names += ["times_torch_compiled", "times_native", "times_fast"]
-    names += ["first_epoch_input_times_step_rate", "input_times_step_rate"]
+    names += ["first_epoch_input_times_step_rate", "input_times_step_rate", "error"]
     names = [name for name in names if any(name in case for case in report["cases"])]
     lines = [
         *_heading(report),

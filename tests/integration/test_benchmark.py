@@ -91,3 +91,13 @@ def test_calls_take_turns(benchmark):
     seconds = benchmark._time(calls, 2)
     assert called == 4 * ["fast", "native", "torch"]  # Two of them to warm up.
     assert [len(each) for each in seconds.values()] == [2, 2, 2]
+
+
+def test_a_case_that_fails_does_not_end_the_others(benchmark, monkeypatch):
+    def measure(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nand so on")
+
+    monkeypatch.setattr(benchmark, "_measure", measure)
+    found = benchmark._try("rollout", 256, "float32", None)
+    error = "RuntimeError: RESOURCE_EXHAUSTED: Out of memory"
+    assert found == [{"case": "rollout", "size": 256, "precision": "float32", "error": error}]
