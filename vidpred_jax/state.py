@@ -64,7 +64,7 @@ def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -
         ("g", generator, g_inputs, g_key),
         ("d", discriminator, d_inputs, d_key),
     ):
-        variables = jax.jit(module.init)(module_key, *inputs) if module is not None else {}
+        variables = _init(module, module_key, inputs) if module is not None else {}
         params[name] = variables.get("params", {})
         batch_stats[name] = variables.get("batch_stats", {})
         opt_state[name] = tx.init(params[name])
@@ -78,6 +78,12 @@ def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -
         ema=ema,
         frozen=frozen if frozen is not None else {},
     )
+
+
+def _init(module, key, inputs):
+    # Run once: LLVM's higher levels take seconds for every distribution that is drawn from.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(module.init, compiler_options=options)(key, *inputs)
 
 
 def ema_rate(step, decay: float):

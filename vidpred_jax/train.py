@@ -124,11 +124,12 @@ def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dic
             writer.write(step, values)
             log(f"{stage} {pace.describe(step, values)}")
         if is_main and evaluate_now:
-            summary = validation.validate(made, state, windows)
+            summary, shown = validation.validate(made, state, windows)
             if summary:
                 writer.write_evaluation(step, pace.seconds, summary)
                 log(_describe(step, summary))
-                _write_sample(workdir / "samples" / f"step_{step:07d}.png", made, state, windows)
+                sample = workdir / "samples" / f"step_{step:07d}.png"
+                _write_sample(sample, made.field, windows, shown)
         if save_now:
             quality = None
             if evaluate_now:
@@ -158,15 +159,11 @@ def _describe(step, summary) -> str:
     return f"validation at step {step}: " + "; ".join(parts)
 
 
-def _write_sample(path, made, state, windows) -> None:
-    """Truth above prediction for the first validation clips."""
-    chosen = [element for _, _, element in windows[:3]]
-    hidden = ("frames", "fusion") if made.field == "fusion" else ("frames",)
-    seen = [{k: v[:CONTEXT] if k in hidden else v for k, v in e.items()} for e in chosen]
-    predictions = made.predict(parallel.to_host(state), seen)
+def _write_sample(path, field, windows, shown) -> None:
+    """Truth above prediction for the validation windows that are shown."""
     rows = []
-    for element, pred in zip(chosen, predictions, strict=True):
-        rows += [("truth", element[made.field][CONTEXT:]), ("predicted", pred)]
+    for (_, _, element), pred in zip(windows, shown, strict=False):
+        rows += [("truth", element[field][CONTEXT:]), ("predicted", pred)]
     video_io.write_image(path, strip.draw(rows))
 
 

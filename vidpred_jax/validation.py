@@ -82,16 +82,25 @@ def make_translator_predict(model, predictor=None, horizon: int = 0, snap_labels
     return predict
 
 
-def validate(experiment, current, windows) -> dict:
-    """Summary of ours (an Experiment) beside copy-last on windows; {} if there are none."""
+def validate(experiment, current, windows, show: int = 3) -> tuple[dict, list]:
+    """Summary of ours (an Experiment) beside copy-last on windows, and what ours predicts of the first
+    `show`; both are empty if there are no windows.
+    """
     if not windows:
-        return {}
+        return {}, []
+    shown = []
+
+    def ours(seen):
+        predictions = experiment.predict(current, seen)
+        shown.extend(np.array(predictions[: show - len(shown)]))
+        return {field: predictions}
+
     current = parallel.to_host(current)
     horizon, field = len(windows[0][2]["frames"]) - CONTEXT, experiment.field
     table = evaluate.compare(
         windows,
         {
-            "ours": lambda seen: {field: experiment.predict(current, seen)},
+            "ours": ours,
             **{
                 name: lambda seen, predict=predict: {field: predict(current, seen)}
                 for name, predict in experiment.beside.items()
@@ -103,4 +112,4 @@ def validate(experiment, current, windows) -> dict:
         # The translator alone is given the true fusion pictures of the future.
         sees={} if field == "fusion" else {"ours": ("fusion",)},
     )
-    return summary.summarize(table)
+    return summary.summarize(table), shown
