@@ -81,8 +81,9 @@ def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -
 
 
 def _init(module, key, inputs):
-    # Run once: LLVM's higher levels take seconds for every distribution that is drawn from.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    # Run once: LLVM's higher levels take seconds for all that is drawn. Only what is run has options.
+    runs_here = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
+    options = {"xla_backend_optimization_level": 1} if runs_here else None
     return jax.jit(module.init, compiler_options=options)(key, *inputs)
 
 
