@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 
+import fuzz_damage
 import numpy as np
 from absl import logging
 from PIL import Image
@@ -42,97 +43,6 @@ _DECODERS = (
     "Warning: unknown JFIF",
     "Inconsistent progression",
 )
-_EXTREMES = [0, -1, 1, 2**31, 2**63, 1e308, float("nan"), "", "../../x", "a" * 5000, None, [], {}]
-_EXTREMES += [True, [[[]]], {"a": {"b": 1}}, "\x00", [1] * 1000, -5, 0.5, "np.zeros"]
-
-
-# What is damaged: bytes of files, and values in JSON.
-
-
-def damage(data: bytes, rng: random.Random) -> bytes:
-    """One to three random changes."""
-    data = bytearray(data)
-    for _ in range(rng.randint(1, 3)):
-        size = len(data)
-        at, length = rng.randrange(size + 1), rng.randint(1, max(size // 4, 1))
-        kind = rng.randrange(8)
-        if kind == 0:
-            del data[at:]
-        elif kind == 1:
-            data[at : at + length] = bytes(min(length, size - at))
-        elif kind == 2:
-            data[at : at + length] = rng.randbytes(min(length, size - at))
-        elif kind == 3:
-            data[at:at] = data[at : at + length]
-        elif kind == 4:
-            del data[at : at + length]
-        elif kind == 5:  # A length or a size that says too much.
-            value = rng.choice([0, 1, 2**16 - 1, 2**31 - 1, 2**32 - 1]).to_bytes(4, "little")
-            data[at : at + 4] = rng.choice([value, value[::-1]])
-        elif size:
-            for _ in range(rng.randint(1, 32)):
-                data[rng.randrange(max(size // rng.choice([1, 20]), 1))] ^= 1 << rng.randrange(8)
-    return bytes(data)
-
-
-def damage_json(value, rng: random.Random):
-    """The same value with one entry somewhere in it replaced, removed or renamed."""
-    if isinstance(value, dict) and value:
-        key = rng.choice([*value])
-        if rng.random() < 0.15:
-            rest = {k: v for k, v in value.items() if k != key}
-            return rest if rng.random() < 0.5 else {**rest, f"{key}_": value[key]}
-        return {**value, key: damage_json(value[key], rng)}
-    if isinstance(value, list) and value and rng.random() < 0.5:
-        place = rng.randrange(len(value))
-        return [*value[:place], damage_json(value[place], rng), *value[place + 1 :]]
-    if isinstance(value, (int, float)) and rng.random() < 0.6:  # Near enough to be believed.
-        return rng.choice([value + 1, value - 1, value * 2, value // 2, value * 1000, -value])
-    return rng.choice(_EXTREMES)
-
-
-def damage_a_file(folder: pathlib.Path, rng: random.Random) -> str:
-    """Damages, removes, empties or doubles one file of a folder; what was done."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    if not files:
-        return "nothing left"
-    file = rng.choice(files)
-    kind, name = rng.random(), file.relative_to(folder)
-    if kind < 0.08:
-        file.unlink()
-        return f"{name} removed"
-    if kind < 0.12:
-        file.unlink()
-        file.mkdir()
-        return f"{name} is a folder"
-    if kind < 0.16:
-        os.replace(file, file.with_name(rng.choice(["x", ".png", f"{file.name}.gif", "é\n.jpg"])))
-        return f"{name} renamed"
-    try:
-        value = json.loads(file.read_bytes())
-        if rng.random() < 0.7:
-            file.write_text(json.dumps(damage_json(value, rng)))
-            return f"{name} changed"
-    except ValueError:
-        pass
-    file.write_bytes(damage(file.read_bytes(), rng))
-    return f"{name} damaged"
-
-
-def forge(runs: pathlib.Path, rng: random.Random) -> str:
-    """A changed meta item without the digest that would tell, in runs of a single step."""
-    for folder in runs.glob("*/checkpoints/1"):
-        shutil.rmtree(folder)
-    file = (
-        runs / rng.choice(["fusion", "translator", "accompanying"]) / "checkpoints/2/meta/metadata"
-    )
-    meta = json.loads(file.read_text())
-    del meta["digests"]
-    for _ in range(rng.randint(1, 3)):
-        if isinstance(meta, dict):
-            meta = damage_json(meta, rng)
-    file.write_text(json.dumps(meta))
-    return f"{file.relative_to(runs)} forged"
 
 
 # Who reads it: a command's arguments, or a function; both see `box/in` and write to `box/out`.
@@ -254,7 +164,7 @@ def _training(stage, workdir, data_dir) -> list[str]:
 
 def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, harm: bool) -> str:
     """A box with an input, damaged if it is to be harmed; what was damaged."""
-    harmed = damage_a_file if harm else lambda folder, rng: "nothing"
+    harmed = fuzz_damage.damage_a_file if harm else lambda folder, rng: "nothing"
     (box / "out").mkdir(parents=True)
     if kind in ("npz", "resumed"):
         shutil.copytree(sound / "data", box / "data")
@@ -270,7 +180,7 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
         config["predicted_fraction"] = 0.0
         config["data"]["data_dir"] = str(box / "out" / "data")
         for _ in range(rng.randint(1, 2) * harm):
-            config = damage_json(config, rng)
+            config = fuzz_damage.damage_json(config, rng)
             if not isinstance(config, dict):
                 break
         (box / "in" / "config.json").write_text(json.dumps(config))
@@ -285,7 +195,7 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
     }
     shutil.copytree(rng.choice(folders[kind]), box / "in")
     if kind in ("checkpoint", "resumed") and harm and rng.random() < 0.5:
-        return forge(box / "in", rng)
+        return fuzz_damage.forge(box / "in", rng)
     what = [harmed(box / "in", rng) for _ in range(rng.choice([1, 1, 1, 2, 5]))]
     return "; ".join(what)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import chex
 import jax
@@ -22,6 +23,7 @@ from vidpred_jax import (
     pipeline,
     runs,
     train,
+    validation,
 )
 from vidpred_jax.types import InputError, Interrupted, UserError
 
@@ -47,6 +49,20 @@ def test_a_run_leaves_what_it_promises(trained):
         meta = checkpoint.read_meta(trained / stage)
         assert meta["config"] == json.loads((trained / stage / "config.json").read_text())
         assert {"fingerprint", "versions", "data_state", "stage"} <= set(meta)
+
+
+def test_validation_shows_what_it_predicts_of_the_first_windows():
+    """Though they are predicted in two batches, of sixteen and one."""
+    picture = np.zeros((18, 16, 16, 3), np.uint8)
+    windows = [(f"clip {i}", 0, {"frames": picture, "fusion": picture + i}) for i in range(17)]
+    # Brighter than the newest picture seen, each by its own share.
+    predict = lambda state, seen: np.stack([2 * x["fusion"][-2:] for x in seen])
+    made = types.SimpleNamespace(field="fusion", predict=predict, beside={})
+    for show in (3, 17):
+        summary, shown = validation.validate(made, {}, windows, show)
+        assert [(x == 2 * i).all() for i, x in enumerate(shown)] == show * [True]
+        assert summary["ours"]["psnr"]["mean"] < summary["copy_last"]["psnr"]["mean"]
+    assert validation.validate(made, {}, []) == ({}, [])
 
 
 @pytest.mark.parametrize("network", ["compositor", "pix2pixhd", "simvp"])

@@ -10,6 +10,7 @@ import pytest
 
 from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
+from vidpred_jax.types import UserError
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 
@@ -93,11 +94,17 @@ def test_calls_take_turns(benchmark):
     assert [len(each) for each in seconds.values()] == [2, 2, 2]
 
 
-def test_a_case_that_fails_does_not_end_the_others(benchmark, monkeypatch):
-    def measure(*_):
-        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nand so on")
+def test_a_case_that_fails_does_not_end_the_others(benchmark, monkeypatch, tmp_path):
+    def measure(case, size, precision, peer):
+        if size == 64:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nand so on")
+        return [{"case": case, "size": size, "precision": precision}]
 
     monkeypatch.setattr(benchmark, "_measure", measure)
-    found = benchmark._try("rollout", 256, "float32", None)
-    error = "RuntimeError: RESOURCE_EXHAUSTED: Out of memory"
-    assert found == [{"case": "rollout", "size": 256, "precision": "float32", "error": error}]
+    flags = ("--cases=rollout", "--sizes=64,128", f"--output={tmp_path}")
+    benchmark.flags.FLAGS(["benchmark", *flags])
+    with pytest.raises(UserError, match="1 of 2 cases failed, as benchmark.json tells"):
+        benchmark.main(None)
+    failed, measured = json.loads((tmp_path / "benchmark.json").read_text())["cases"]
+    assert failed["error"] == "RuntimeError: RESOURCE_EXHAUSTED: Out of memory"
+    assert (failed["size"], measured["size"]) == (64, 128) and "error" not in measured
