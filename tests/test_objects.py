@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.test_util import check_grads
 
 from vidpred_jax import fusion
 from vidpred_jax.models import objects
@@ -59,8 +60,24 @@ def test_objects_leave_and_absent_labels_do_no_harm():
 
 
 def test_shift_by_hand():
-    row = jnp.array([0.0, 1, 0, 2])
-    shifted = lambda offset: (objects._shift(jnp.float32(offset), 4) @ row).tolist()
-    assert shifted(1) == [0, 0, 1, 0]
-    assert shifted(-0.5) == [0.5, 0.5, 1, 1]
-    assert shifted(9) == [0, 0, 0, 0]
+    row = jnp.array([0.0, 1, 0, 1]).reshape(1, 1, 1, 1, 4)
+
+    def shifted(right, down=0.0, plane=row):
+        offset = jnp.array([down, right]).reshape(1, 1, 1, 2)
+        return objects._shift(plane, offset)[0, 0, 0, 0].tolist()
+
+    assert shifted(1) == [[0, 0, 1, 0]]
+    assert shifted(-0.5) == [[0.5, 0.5, 0.5, 0.5]]
+    assert shifted(0.25) == [[0, 0.75, 0.25, 0.75]]
+    assert shifted(3.75) == [[0, 0, 0, 0]]
+    assert shifted(-3.0) == [[1, 0, 0, 0]]
+    assert shifted(9) == shifted(-99) == shifted(0, 1) == [[0, 0, 0, 0]]
+    square = jnp.array([[1.0, 0], [0, 1]]).reshape(1, 1, 1, 2, 2)
+    assert shifted(0.5, 0.5, square) == [[0.25, 0.25], [0.25, 0.5]]
+
+
+def test_shift_has_the_slope_of_its_offset():
+    planes = jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 3, 2, 5, 4)), jnp.float32)
+    offset = jnp.asarray(np.random.default_rng(1).uniform(-3, 3, (2, 3, 4, 2)), jnp.float32)
+    total = lambda offset: jnp.square(objects._shift(planes, offset)).sum()
+    check_grads(total, (offset,), order=1, modes=["rev"], eps=1e-3, rtol=2e-2)

@@ -1,5 +1,6 @@
 """Objects carried whole: the labels of the newest fusion picture, each moved along a path of its own."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -82,18 +83,13 @@ def _carry(edges, masks, path):
     edges: (b, h, w). masks: (b, k, h, w), of the labels but the background. Where an object was and
     none comes, it is black.
     """
-    k, height, width = masks.shape[1:]
+    k = masks.shape[1]
     colors = to_float(jnp.asarray(PALETTE[: k + 1])) + 1  # Above black.
     white = masks * edges[:, None]
-    layers = jnp.stack([masks - white, white], 3)
-    rows, columns = _shift(path[..., 0], height), _shift(path[..., 1], width)
-    # In this order neither product needs its arguments rearranged.
-    moved = jnp.einsum("bktyh,bkhcw->bktycw", rows, layers)
-    moved = jnp.einsum("bktycw,bktxw->bktycx", moved, columns)
+    moved = _shift(jnp.stack([masks - white, white], 2), path)
     # Split: the gradient of a split is one concatenation, that of indices a sum of padded parts.
     plain, edge = (
-        [label[:, 0, ..., 0, :] for label in jnp.split(part, k, 1)]
-        for part in jnp.split(moved, 2, -2)
+        [label[:, 0, :, 0] for label in jnp.split(part, k, 1)] for part in jnp.split(moved, 2, 3)
     )
     background = 1 - masks.sum(1)
     white = background * edges
@@ -107,8 +103,24 @@ def _carry(edges, masks, path):
     return jnp.stack(channels, -1) - 1
 
 
-def _shift(offset, size):
-    """(..., size, size): a matrix that moves a row by `offset` pixels, bilinear, zeros from outside."""
-    places = jnp.arange(float(size))
-    source = places[:, None] - offset[..., None, None]
-    return jnp.maximum(0, 1 - jnp.abs(source - places))
+def _shift(planes, offset):
+    """planes (b, k, n, h, w) of zeros and ones, moved by offset (b, k, t, 2) pixels: (b, k, t, n, h, w).
+
+    Bilinear, with zeros from outside. Whole pixels by slices, which cost a third of what products with
+    matrices that shift do, and as much less in their gradient.
+    """
+    n, *size = planes.shape[2:]
+    limit = jnp.array(size, jnp.float32)
+    offset = jnp.clip(offset, -limit, limit)  # Further away nothing of it is seen.
+    whole = jnp.floor(offset)
+    down, right = ((offset - whole)[..., i, None, None, None] for i in range(2))
+    # As bytes: it is nine times as large.
+    around = [(0, 0)] * 3 + [(length + 1, length) for length in size]
+    padded = jnp.pad(planes.astype(jnp.uint8), around)
+    cut = lambda plane, at: jax.lax.dynamic_slice(
+        plane, (0, at[0], at[1]), (n, *(length + 1 for length in size))
+    )
+    cut = jax.vmap(jax.vmap(jax.vmap(cut, (None, 0))))
+    found = cut(padded, (limit - whole).astype(jnp.int32)).astype(jnp.float32)
+    rows = found[..., 1:, :] * (1 - down) + found[..., :-1, :] * down
+    return rows[..., 1:] * (1 - right) + rows[..., :-1] * right
