@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 CANNY_LOW, CANNY_HIGH = 300, 350
 # Inverse: no palette entry below 16 is brighter than 128 in all channels; a full edge is 255.
 EDGE_THRESHOLD = 0.5
+_DIGIT = 5  # Bits that count to 25.
 
 
 def make_palette(num_colors: int = 256) -> np.ndarray:
@@ -99,11 +100,32 @@ def decode(
     planes = [pictures[..., i] for i in range(3)]
     edges = functools.reduce(jnp.minimum, planes) > EDGE_THRESHOLD
     nearest = jnp.argmin(_label_distances(planes, num_labels), 0)
-    numbers = jnp.arange(min(num_labels, len(PALETTE))).reshape(-1, *[1] * nearest.ndim)
-    shown = ((nearest == numbers) & ~edges).astype(jnp.float32)
-    height, width = pictures.shape[-3:-1]
-    votes = jnp.einsum("yh,...hw,xw->...yx", _box(height), shown, _box(width))
+    votes = _count_nearby(nearest, ~edges, min(num_labels, len(PALETTE)))
     return edges, jnp.where(edges, jnp.argmax(votes, 0), nearest)
+
+
+def _count_nearby(labels, shown, num_labels: int) -> Int[Array, "k *b h w"]:
+    """How many of the `shown` pixels in a place's 5 x 5 neighbourhood have each label.
+
+    Four counts, 25 at most, are digits of one number below 2 ** 24: their sum is exact in float32.
+    """
+    height, width = labels.shape[-2:]
+    counts = []
+    for first in range(0, num_labels, 4):
+        digits = labels - first
+        told = shown & (digits >= 0) & (digits < 4)
+        number = jnp.where(told, 1 << _DIGIT * jnp.clip(digits, 0, 3), 0).astype(jnp.float32)
+        total = jnp.einsum(
+            "yh,...hw,xw->...yx",
+            _box(height),
+            number,
+            _box(width),
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        total = total.astype(jnp.int32)
+        few = min(num_labels - first, 4)
+        counts += [total >> _DIGIT * digit & (1 << _DIGIT) - 1 for digit in range(few)]
+    return jnp.stack(counts)
 
 
 def snap(pictures: Float[Array, "*b h w 3"], num_labels: int = 4) -> Float[Array, "*b h w 3"]:

@@ -99,11 +99,13 @@ def ssim_terms(
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     scale = side**2 / (side**2 - 1) if sample_covariance else 1.0
     mean_p, mean_t = blur(pred), blur(target)
-    var_p = scale * (blur(pred * pred) - mean_p**2)
-    var_t = scale * (blur(target * target) - mean_t**2)
+    squares = mean_p**2 + mean_t**2
+    variances = scale * (
+        blur(pred**2 + target**2) - squares
+    )  # Of both: only their sum is asked for.
     covariance = scale * (blur(pred * target) - mean_p * mean_t)
-    luminance = (2 * mean_p * mean_t + c1) / (mean_p**2 + mean_t**2 + c1)
-    return luminance, (2 * covariance + c2) / (var_p + var_t + c2)
+    luminance = (2 * mean_p * mean_t + c1) / (squares + c1)
+    return luminance, (2 * covariance + c2) / (variances + c2)
 
 
 @functools.lru_cache(maxsize=64)

@@ -46,7 +46,7 @@ def _matmul_conv2d(x, w, stride):
     rows = [slice(i, i + (height - 1) * stride + 1, stride) for i in range(kh)]
     columns = [slice(j, j + (width - 1) * stride + 1, stride) for j in range(kw)]
     patches = jnp.concatenate([x[:, i, j] for i in rows for j in columns], -1)
-    return patches @ w.reshape(kh * kw * c, o)
+    return product(patches, w.reshape(kh * kw * c, o))
 
 
 def has_few_rows(rows: int, features: int) -> bool:
