@@ -12,18 +12,19 @@ from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 
 
-def make(shift):
-    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=shift, flows=1)
+def make(shift, **fields):
+    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=shift, flows=1, **fields)
     context = jax.random.uniform(jax.random.key(1), (2, 16, 16, 16, 3), minval=-1.0)
     return model, jax.jit(model.init)(jax.random.key(0), context)["params"], context
 
 
 def plain_loop(model, params, context, horizon, snap_labels):
-    window, out = context, []
+    window, out, observed = context, [], model.observe(context)
     while len(out) < horizon:
-        pred = jax.jit(model.apply)({"params": params}, window)
-        for t in range(model.shift):
-            frame = pred[:, 16 - model.shift + t]
+        memory = {"observed": observed, "since": len(out)} if model.labels else {}
+        pred = jax.jit(model.apply)({"params": params}, window, **memory)
+        for t in range(-model.shift, 0):
+            frame = pred[:, t]
             if snap_labels:
                 frame = fusion.snap(frame, snap_labels)
             out.append(frame)
@@ -32,9 +33,12 @@ def plain_loop(model, params, context, horizon, snap_labels):
 
 
 @pytest.mark.parametrize("snap_labels", [0, 4])
-@pytest.mark.parametrize(("shift", "horizon"), [(1, 5), (16, 32), (4, 10)])
-def test_equals_a_plain_loop(shift, horizon, snap_labels):
-    model, params, context = make(shift)
+@pytest.mark.parametrize(
+    ("shift", "horizon", "fields"),
+    [(1, 5, {}), (16, 32, {}), (4, 10, {}), (4, 10, dict(labels=3, outputs=4))],
+)
+def test_equals_a_plain_loop(shift, horizon, fields, snap_labels):
+    model, params, context = make(shift, **fields)
     roll = jax.jit(rollout.make_rollout(model, horizon, snap_labels=snap_labels))
     pred = roll(params, context)
     chex.assert_shape(pred, (2, horizon, 16, 16, 3))

@@ -33,8 +33,12 @@ def make_rollout(
     def rollout(params, context, *translation, needed=None):
         apply = functools.partial(model.apply, {"params": params})
 
+        # However much is fed back, what was observed is remembered.
+        observed = model.observe(context) if hasattr(model, "observe") else None
+
         def predict(window, call):
-            new = apply(window)[:, -shift:]
+            memory = {} if observed is None else {"observed": observed, "since": call * shift}
+            new = apply(window, **memory)[:, -shift:]
             if snap_labels:
                 new = fusion.snap(new, snap_labels)
             window = jnp.concatenate([window[:, shift:], new], 1)

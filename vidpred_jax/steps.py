@@ -25,18 +25,23 @@ GAN_LOSSES = {
 
 @struct.dataclass
 class Forward:
-    """pred, target, condition: (n, [t], h, w, c) in [-1, 1], the last as the discriminator's input."""
+    """pred, target, condition: (n, [t], h, w, c) in [-1, 1], the last as the discriminator's input.
+
+    path: (n,), a loss of its own of parameters that pred gives no gradient, or None.
+    """
 
     pred: Any
     target: Any
     condition: Any
     batch_stats: Any
+    path: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
     """Generator's loss: l1 * L1 + psnr * (-PSNR / 10 dB) + ssim * (1 - SSIM) + adversarial * GAN loss
-    of kind `gan` + matching * L1 between what the discriminator's layers make of both frames.
+    of kind `gan` + matching * L1 between what the discriminator's layers make of both frames + path *
+    the error of objects' paths where a network carries objects.
     """
 
     l1: float = 1.0
@@ -44,6 +49,7 @@ class LossWeights:
     ssim: float = 0.0
     adversarial: float = 0.0
     matching: float = 0.0
+    path: float = 0.1
     gan: str = "bce"
 
     def __post_init__(self):
@@ -90,7 +96,10 @@ def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
             video, first
         )
         condition = jnp.broadcast_to(window[:, -1:], target.shape)
-        return Forward(pred, target, condition, state.batch_stats["g"])
+        path = None
+        if getattr(model, "labels", 0):
+            path = model.path_error(g_params, video[:, :context], video[:, context:])
+        return Forward(pred, target, condition, state.batch_stats["g"], path)
 
     return forward
 
@@ -209,6 +218,9 @@ def make_train_step(
                 metrics["ssim_loss"] = losses.ssim_loss(out.pred, out.target).mean()
                 g_loss += weights.ssim * metrics["ssim_loss"]
             d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
+            if out.path is not None:
+                metrics["path"] = out.path.mean()
+                g_loss += weights.path * metrics["path"]
             if weights.adversarial:
                 g_gan, d_gan, matching, d_stats = judge(d_params, state, out)
                 metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()

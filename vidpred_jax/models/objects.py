@@ -1,126 +1,217 @@
-"""Objects carried whole: the labels of the newest fusion picture, each moved along a path of its own."""
+"""Objects carried whole: what the observed fusion pictures show of each label, moved along its own path."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from flax import struct
+from jaxtyping import Array, Float, UInt8
 
-from vidpred_jax.fusion import PALETTE, decode, to_float
+from vidpred_jax.fusion import EDGE_THRESHOLD, PALETTE, decode, to_float
 
-_SEEN = range(-7, 0, 2)  # Input pictures whose labels tell an object's velocity.
+_RECENT = 5  # The newest pictures, which a velocity of late is told from.
+_AGE = 0.05  # An object is kept as a picture showed it a frame ago if it is so much larger there.
+_WHOLE = (
+    8  # The power of an object's share in sight that its error counts with: hidden parts mislead.
+)
+_QUICK = 10.0  # Under Adam, how many times faster than others the numbers here are learned.
+
+
+@struct.dataclass
+class Objects:
+    """Objects of a clip as observed, one for each label but the background.
+
+    shape: (b, k, 2, h, w), its plain and its white pixels, 0 or 1, where it was seen best. offset:
+    (b, k, 2), from there to where it is in the newest picture, in pixels. center: (b, k, 2), there.
+    velocities: (b, k, 2, 2), pixels a frame: its usual speed in the newest direction, and that of late.
+    radius: (b, k), pixels from its centre to what is furthest. size: (b, k), pixels.
+    """
+
+    shape: UInt8[Array, "b k 2 h w"]
+    offset: Float[Array, "b k 2"]
+    center: Float[Array, "b k 2"]
+    velocities: Float[Array, "b k 2 2"]
+    radius: Float[Array, "b k"]
+    size: Float[Array, "b k"]
+
+
+def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
+    """The objects of fusion pictures, labels counting the background. No gradient reaches them.
+
+    An object is kept as the picture shows it where most of it is in sight, a newer one before one that
+    shows little more: what others or the border hide now is remembered.
+    """
+    edges, found, masks = _decode(clip, labels)
+    centers, sizes = _centers(masks)
+    age = jnp.arange(clip.shape[1] - 1.0, -1, -1).reshape(-1, 1)
+    best = jnp.argmax(sizes / jnp.maximum(sizes.max(1, keepdims=True), 1.0) - _AGE * age, 1)
+    of_best = lambda x: jnp.take_along_axis(
+        x, best.reshape(len(x), 1, -1, *[1] * (x.ndim - 3)), axis=1
+    )[:, 0]
+    shape, white, origin = of_best(masks), of_best(masks & edges[:, :, None]), of_best(centers)
+    # Later labels hide earlier ones: where they are, an object may be or not.
+    open_to = found[:, :, None] <= _numbers(labels)
+    offsets = _track(shape, centers - origin[:, None], open_to, centers)
+    reach = [jnp.arange(side) - origin[..., i, None] for i, side in enumerate(shape.shape[2:])]
+    reach = jnp.square(reach[0])[..., :, None] + jnp.square(reach[1])[..., None, :]
+    return Objects(
+        shape=jnp.stack([shape & ~white, white], 2).astype(jnp.uint8),
+        offset=offsets[:, -1],
+        center=origin + offsets[:, -1],
+        velocities=_velocities(offsets),
+        radius=jnp.sqrt(jnp.where(shape, reach, 0.0).max((2, 3))),
+        size=of_best(sizes),
+    )
 
 
 class ObjectMotion(nn.Module):
-    """Fusion pictures and features -> the newest picture with its objects moved (ours).
+    """Observed objects -> where they will be (ours).
 
-    An object's path is its velocity, from the centres of its label in the last pictures, and what a
-    small network adds that sees its place, velocity and size and the features under it: it can turn
-    at a wall. What moves as a whole neither fades nor frays when it is fed back.
-
-    labels: labels told apart, background included; later ones hide earlier ones. outputs: frames.
+    Six numbers are learned: how far each velocity is trusted and how fast it dies out, and how near to
+    the border objects turn back, in their radius. More would learn scenes by heart.
     """
 
-    labels: int
-    outputs: int
-    features: int = 64
-
     @nn.compact
-    def __call__(
-        self, clip: Float[Array, "b t h w 3"], features: Float[Array, "b y x f"]
-    ) -> Float[Array, "b {self.outputs} h w 3"]:
-        """features: at 1/n of the clip's resolution."""
-        b, _, h, w, _ = clip.shape
-        seen = clip[:, _SEEN.start :: _SEEN.step].astype(jnp.float32)
-        edges, labels = decode(seen, self.labels)
-        objects = jnp.arange(1, self.labels).reshape(-1, 1, 1)
-        masks = (labels[:, :, None] == objects).astype(jnp.float32)
-        centers, size = _centers(masks)
-        velocity = _slope(centers, size)
-        masks, center, size = masks[:, -1], centers[:, -1], size[:, -1]
-        n = h // features.shape[1]
-        coarse = jnp.einsum("yh,bkhw,xw->bkyx", _pool(h, n), masks, _pool(w, n))
-        under = jnp.einsum("bkyx,byxf->bkf", coarse, features.astype(jnp.float32))
-        under = under / jnp.maximum(coarse.sum((2, 3)), 1e-3)[..., None]
-        extent = jnp.array([h, w])
-        known = [under, center / extent - 0.5, velocity / extent * 16, size[..., None] / (h * w)]
-        x = nn.silu(nn.Dense(self.features, name="hidden")(jnp.concatenate(known, -1)))
-        init = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-        turn = nn.Dense(2 * self.outputs, kernel_init=init, name="turn")(x)
-        ahead = jnp.arange(1.0, self.outputs + 1)[:, None]
-        turn = turn.reshape(b, self.labels - 1, self.outputs, 2)
-        path = (velocity[:, :, None] + turn * extent / 64) * ahead
-        # Snapped: what is carried keeps its outline, and leaves nothing of it behind.
-        return _carry(edges[:, -1], masks, path)
+    def __call__(self, objects: Objects, ahead: Float[Array, " t"]) -> Float[Array, "b k t 2"]:
+        """Pixels from where each object is in the newest observed picture to where it is `ahead` frames
+        after it."""
+
+        def number(name, *start):
+            init = nn.initializers.constant(jnp.array(start) / _QUICK)
+            return _QUICK * self.param(name, init, (len(start),))
+
+        # The last share stands still.
+        trust = jax.nn.softmax(number("trust", 1.0, 1.0, -1.0))[:-1]
+        decay = jax.nn.softplus(number("decay", -3.0, -3.0)) + 1e-4
+        frames = -jnp.expm1(-decay[:, None] * ahead) / decay[:, None]  # As long at the first speed.
+        path = jnp.einsum("v,bkvc,vt->bktc", trust, objects.velocities, frames)
+        inset = number("wall", 0.5) * objects.radius
+        return _reflect(path, objects.center, inset, jnp.array(objects.shape.shape[3:]) - 1.0)
 
 
-def _pool(size, n):
-    """(size / n, size): a matrix that takes the mean of n neighbours."""
-    return np.repeat(np.eye(size // n, dtype=np.float32), n, 1) / n
+def path_error(
+    path: Float[Array, "b k t 2"], objects: Objects, coming: Float[Array, "b t h w 3"]
+) -> Float[Array, " b"]:
+    """How far paths lead from the centres of labels in the pictures that came, in sides of a picture.
+
+    Where less is in sight of an object than there is of it, its centre misleads and counts less.
+    """
+    k, h, w = path.shape[1], *coming.shape[2:4]
+    centers, sizes = (x.swapaxes(1, 2) for x in _centers(_decode(coming, k + 1)[2]))
+    weight = jnp.minimum(sizes / jnp.maximum(objects.size, 1.0)[..., None], 1.0) ** _WHOLE
+    away = (objects.center[:, :, None] + path - centers) / jnp.array([h, w])
+    distance = jnp.sqrt(jnp.square(away).sum(-1) + 1e-6)
+    return (weight * distance).sum((1, 2)) / jnp.maximum(weight.sum((1, 2)), 1.0)
+
+
+def draw(
+    objects: Objects, path: Float[Array, "b k t 2"], newest: Float[Array, "b h w 3"]
+) -> Float[Array, "b {path.shape[2]-1} h w 3"]:
+    """Clean fusion pictures: the edges of the newest one, and the objects over them. No gradient.
+
+    path: from where the objects were observed, to where they are in `newest`, then to where they come.
+    Where they leave and none comes, it is black. What is moved whole neither fades nor frays.
+    """
+    k = path.shape[1]
+    moved = jax.lax.stop_gradient(_shift(objects.shape, objects.offset[:, :, None] + path))
+    plain, edge = (
+        [label[:, 0, :, 0] for label in jnp.split(part, k, 1)] for part in jnp.split(moved, 2, 3)
+    )  # Of each object (b, t, h, w).
+    before = sum(a[:, :1] + b[:, :1] for a, b in zip(plain, edge, strict=True))
+    edges = (newest.min(-1)[:, None] > EDGE_THRESHOLD) & (before == 0)
+    colors = to_float(jnp.asarray(PALETTE[: k + 1])) + 1  # Above black.
+    channels = []
+    for channel in range(3):
+        shown = jnp.where(edges, 2.0, colors[0, channel])
+        for color, a, b in zip(colors[1:, channel], plain, edge, strict=True):
+            shown = shown * (1 - a[:, 1:] - b[:, 1:]) + a[:, 1:] * color + 2 * b[:, 1:]
+        channels.append(shown)
+    return jnp.stack(channels, -1) - 1
+
+
+def _decode(clip, labels):
+    """Edges and labels (b, t, h, w) of fusion pictures, and each label's places (b, t, k, h, w)."""
+    edges, found = decode(jax.lax.stop_gradient(clip.astype(jnp.float32)), labels)
+    return edges, found, found[:, :, None] == _numbers(labels)
+
+
+def _numbers(labels):
+    return jnp.arange(1, labels).reshape(-1, 1, 1)
 
 
 def _centers(masks):
     """Centres (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, k, h, w)."""
-    rows, columns = masks.sum(4), masks.sum(3)
+    rows, columns = (masks.astype(jnp.float32).sum(axis) for axis in (4, 3))
     size = rows.sum(3)
     y, x = (part @ jnp.arange(float(part.shape[-1])) for part in (rows, columns))
     return jnp.stack([y, x], -1) / jnp.maximum(size, 1.0)[..., None], size
 
 
-def _slope(centers, size):
-    """Pixels per frame (b, k, 2): least squares over the pictures, weighed by size; 0 if unknown."""
-    time = jnp.array(_SEEN, jnp.float32)[None, :, None]
-    weight = size / jnp.maximum(size.sum(1, keepdims=True), 1.0)
-    late = time - (weight * time).sum(1, keepdims=True)
-    spread = (weight * late**2).sum(1)
-    slope = (weight * late)[..., None] * centers
-    return jnp.where(spread > 1, 1 / jnp.maximum(spread, 1.0), 0.0)[..., None] * slope.sum(1)
+def _track(shape, offsets, open_to, centers):
+    """Where a shape (b, k, h, w) is in pictures whose pixels `open_to` (b, t, k, h, w) it may show: offsets
+    (b, t, k, 2), better than those given, by the centres (b, t, k, 2) of what is in sight of it.
 
-
-def _carry(edges, masks, path):
-    """Clean fusion pictures (b, t, h, w, 3) whose objects are moved along path (b, k, t, 2).
-
-    edges: (b, h, w). masks: (b, k, h, w), of the labels but the background. Where an object was and
-    none comes, it is black.
+    What others or the border hide moves the centre of the rest: of the shape, moved and cut off alike,
+    it must be the same.
     """
-    k = masks.shape[1]
-    colors = to_float(jnp.asarray(PALETTE[: k + 1])) + 1  # Above black.
-    white = masks * edges[:, None]
-    moved = _shift(jnp.stack([masks - white, white], 2), path)
-    # Split: the gradient of a split is one concatenation, that of indices a sum of padded parts.
-    plain, edge = (
-        [label[:, 0, :, 0] for label in jnp.split(part, k, 1)] for part in jnp.split(moved, 2, 3)
-    )
-    background = 1 - masks.sum(1)
-    white = background * edges
-    still = background - white
-    channels = []
-    for channel in range(3):
-        shown = (still * colors[0, channel] + 2 * white)[:, None]
-        for color, a, b in zip(colors[1:, channel], plain, edge, strict=True):
-            shown = shown * (1 - a - b) + a * color + 2 * b
-        channels.append(shown)
-    return jnp.stack(channels, -1) - 1
+    for _ in range(2):
+        planes = shape[:, :, None].astype(jnp.uint8)
+        moved = _shift(planes, offsets.swapaxes(1, 2), nearest=False)[:, :, :, 0].swapaxes(1, 2)
+        expected, size = _centers(moved * open_to)
+        seen = (size > 0) & (centers.sum(-1) > 0)
+        offsets += jnp.where(seen[..., None], centers - expected, 0.0)
+    return offsets
 
 
-def _shift(planes, offset):
-    """planes (b, k, n, h, w) of zeros and ones, moved by offset (b, k, t, 2) pixels: (b, k, t, n, h, w).
+def _velocities(offsets):
+    """Pixels a frame (b, k, 2, 2) from places (b, t, k, 2). An object that turned at a wall has its usual
+    speed, which a median of the steps' lengths tells, and the direction of the newest steps; that of
+    late is the slope of the line nearest to the newest places.
+    """
+    steps = jnp.diff(offsets, axis=1)
+    usual = jnp.median(jnp.abs(steps), 1) * jnp.sign(steps[:, -2:].sum(1))
+    time = np.arange(_RECENT) - (_RECENT - 1) / 2
+    slope = jnp.asarray(time / np.square(time).sum(), jnp.float32)
+    return jnp.stack([usual, jnp.einsum("t,btkc->bkc", slope, offsets[:, -_RECENT:])], 2)
 
-    Bilinear, with zeros from outside. Whole pixels by slices, which cost a third of what products with
-    matrices that shift do, and as much less in their gradient.
+
+def _reflect(path, center, inset, extent):
+    """Paths (b, k, t, 2) from centres (b, k, 2) that turn back where less than `inset` (b, k) is left to
+    the border, at 0 or `extent` (2). Where a centre is beyond that already, it turns there.
+    """
+    low = jnp.minimum(inset[..., None], center)
+    high = jnp.maximum(extent - inset[..., None], center)
+    low, room = low[:, :, None], jnp.maximum(high - low, 1.0)[:, :, None]
+    along = (center[:, :, None] + path - low) % (2 * room)
+    return low + jnp.where(along < room, along, 2 * room - along) - center[:, :, None]
+
+
+def _shift(planes, offset, nearest=True):
+    """planes uint8 (b, k, n, h, w), moved by offset (b, k, t, 2) pixels: float32 (b, k, t, n, h, w).
+
+    Zeros come from outside. By whole pixels, if to the nearest: outlines stay sharp, and lines of one
+    pixel whole. Otherwise bilinear.
     """
     n, *size = planes.shape[2:]
     limit = jnp.array(size, jnp.float32)
     offset = jnp.clip(offset, -limit, limit)  # Further away nothing of it is seen.
+    offset = jnp.round(offset) if nearest else offset
     whole = jnp.floor(offset)
-    down, right = ((offset - whole)[..., i, None, None, None] for i in range(2))
-    # As bytes: it is nine times as large.
     around = [(0, 0)] * 3 + [(length + 1, length) for length in size]
-    padded = jnp.pad(planes.astype(jnp.uint8), around)
-    cut = lambda plane, at: jax.lax.dynamic_slice(
-        plane, (0, at[0], at[1]), (n, *(length + 1 for length in size))
-    )
-    cut = jax.vmap(jax.vmap(jax.vmap(cut, (None, 0))))
-    found = cut(padded, (limit - whole).astype(jnp.int32)).astype(jnp.float32)
+    padded = jnp.pad(planes, around)
+
+    def cut(more):
+        one = lambda plane, at: jax.lax.dynamic_slice(
+            plane, (0, at[0], at[1]), (n, *(length + more for length in size))
+        )
+        found = jax.vmap(jax.vmap(jax.vmap(one, (None, 0))))(padded, start)
+        return found.astype(jnp.float32)
+
+    start = (limit + 1 - whole).astype(jnp.int32)
+    if nearest:
+        return cut(0)
+    start -= 1
+    found = cut(1)
+    down, right = ((offset - whole)[..., i, None, None, None] for i in range(2))
     rows = found[..., 1:, :] * (1 - down) + found[..., :-1, :] * down
     return rows[..., 1:] * (1 - right) + rows[..., :-1] * right

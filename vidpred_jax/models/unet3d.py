@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from vidpred_jax.models import convolution
+from vidpred_jax.models import convolution, objects
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
 from vidpred_jax.models.motion import check_levels, match
-from vidpred_jax.models.objects import ObjectMotion
+from vidpred_jax.models.objects import Objects
 from vidpred_jax.models.warping import add_to_first, composite, resize, warp
+
+_ERROR_AT = 3  # Coming pictures in which the paths of objects are held against them.
 
 
 class UNet3d(nn.Module):
@@ -27,7 +29,7 @@ class UNet3d(nn.Module):
     match: with flows, the levels of the optical flow between input pictures (see `motion.match`),
         from which the first predicted flow starts; the net also sees it and what it moves (ours).
     labels: with flows and outputs equal to shift, how many labels (background included) are told
-        apart, whose objects are also carried whole (see `ObjectMotion`; ours); 0 for none.
+        apart, whose objects are also carried whole (see `objects.py`; ours); 0 for none.
     remat: whether blocks are computed again in the backward pass instead of kept: less memory.
     outputs: how many of the 16 output frames are computed, counted from the last (16: all, the
         paper; `shift`: only those not seen in the input, the cheapest).
@@ -87,10 +89,34 @@ class UNet3d(nn.Module):
         if self.context % time:
             raise ValueError(f"context ({self.context}) must be a multiple of {time}")
 
+    def observe(self, clip: Float[Array, "b t h w c"]) -> Objects | None:
+        """What of an observed clip is remembered however often pictures are fed back: its objects, if
+        the network carries any."""
+        return objects.observe(clip, self.labels) if self.labels else None
+
+    def path_error(
+        self, params: dict, clip: Float[Array, "b t h w c"], coming: Float[Array, "b n h w c"]
+    ) -> Float[Array, " b"]:
+        """How far from the objects of coming pictures their paths lead (see `objects.path_error`): the
+        loss of the paths' own parameters, which the pictures give no gradient."""
+        seen = objects.observe(clip, self.labels)
+        frames = np.unique(np.linspace(1, coming.shape[1], _ERROR_AT).round().astype(int))
+        ahead = jnp.asarray(frames, jnp.float32)
+        path = objects.ObjectMotion(parent=None).apply({"params": params["objects"]}, seen, ahead)
+        return objects.path_error(path, seen, coming[:, frames - 1])
+
     @nn.compact
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b {self.outputs} h w c"]:
+    def __call__(
+        self,
+        x: Float[Array, "b t h w c"],
+        observed: Objects | None = None,
+        since: int | Int[Array, ""] = 0,
+    ) -> Float[Array, "b {self.outputs} h w c"]:
+        """observed: what `observe` found in the clip that ended `since` frames before x does; None: x
+        itself is observed."""
         self.check(*x.shape[2:4])
         clip = x
+        observed = self.observe(x) if observed is None else observed
         x = convolution.space_to_depth(x.astype(self.dtype), self.patch, self.time_patch)
         x = self._conv(self.widths[0], 1, "stem")(x)
         flow = self._match(clip) if self.match else None
@@ -119,9 +145,9 @@ class UNet3d(nn.Module):
             )
             for i in range(self.blocks):
                 x = self._block(self.widths[level], f"up_{level}_{i}")(x)
-        return self._head(x, clip, flow)
+        return self._head(x, clip, flow, observed, since)
 
-    def _head(self, x, clip, flow):
+    def _head(self, x, clip, flow, observed, since):
         channels = clip.shape[-1]
         slots = math.ceil(self.outputs / self.time_patch)
         x = x[:, -slots:]
@@ -136,8 +162,9 @@ class UNet3d(nn.Module):
         picture, gates = jnp.split(picture, [channels], -1)
         layers = [jnp.tanh(picture)]
         if self.labels:
-            carry = ObjectMotion(self.labels, self.outputs, name="objects")
-            layers.append(carry(clip, x[:, -1]))
+            ahead = since + jnp.arange(self.outputs + 1.0)
+            path = objects.ObjectMotion(name="objects")(observed, ahead)
+            layers.append(objects.draw(observed, path, clip[:, -1].astype(jnp.float32)))
         # Training starts by moving: what is moved does not fade as what is painted anew does.
         first = num_layers - 1 if self.labels else 0
         gates += 3.0 * jax.nn.one_hot(first, num_layers)
