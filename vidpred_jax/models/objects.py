@@ -1,5 +1,7 @@
 """Objects carried whole: what the observed fusion pictures show of each label, moved along its own path."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from jaxtyping import Array, Float, UInt8
 
 from vidpred_jax.fusion import EDGE_THRESHOLD, PALETTE, decode, to_float
 
-_RECENT = 5  # The newest pictures, which a velocity of late is told from.
+_LENGTHS = (5, 4, 6, 8, 11, 16)  # Pictures that a velocity is told from; the first: that of late.
+_LATE = 0
+_NOISE = 0.1  # Of an object's place, in pixels.
 _AGE = 0.05  # An object is kept as a picture showed it a frame ago if it is so much larger there.
 _WHOLE = (
     8  # The power of an object's share in sight that its error counts with: hidden parts mislead.
@@ -23,7 +27,7 @@ class Objects:
 
     shape: (b, k, 2, h, w), its plain and its white pixels, 0 or 1, where it was seen best. offset:
     (b, k, 2), from there to where it is in the newest picture, in pixels. center: (b, k, 2), there.
-    velocities: (b, k, 2, 2), pixels a frame: its usual speed in the newest direction, and that of late.
+    velocities: (b, k, 2, 2), pixels a frame: the usual one, and that of late (see `_velocities`).
     radius: (b, k), pixels from its centre to what is furthest. size: (b, k), pixels.
     """
 
@@ -164,15 +168,43 @@ def _track(shape, offsets, open_to, centers):
 
 
 def _velocities(offsets):
-    """Pixels a frame (b, k, 2, 2) from places (b, t, k, 2). An object that turned at a wall has its usual
-    speed, which a median of the steps' lengths tells, and the direction of the newest steps; that of
-    late is the slope of the line nearest to the newest places.
+    """Pixels a frame (b, k, 2, 2) from places (b, t, k, 2): the usual velocity, and that of late, the
+    slope of the line nearest to the newest places.
+
+    The usual one is the slope of the longest straight stretch of the way, down and across for
+    themselves; where that ended before the newest picture, at a wall say, in the newest direction.
     """
-    steps = jnp.diff(offsets, axis=1)
-    usual = jnp.median(jnp.abs(steps), 1) * jnp.sign(steps[:, -2:].sum(1))
-    time = np.arange(_RECENT) - (_RECENT - 1) / 2
-    slope = jnp.asarray(time / np.square(time).sum(), jnp.float32)
-    return jnp.stack([usual, jnp.einsum("t,btkc->bkc", slope, offsets[:, -_RECENT:])], 2)
+    slopes, rests, steadiness, at_end = _stretches(offsets.shape[1])
+    found = jnp.einsum("st,btkc->sbkc", slopes, offsets)
+    bent = jnp.square(jnp.einsum("sut,btkc->sbukc", rests, offsets)).sum(2)
+    doubt = (bent + _NOISE**2) / steadiness
+    best = jnp.argmin(doubt, 0)
+    usual = jnp.take_along_axis(found, best[None], 0)[0]
+    newest = offsets[:, -1] - offsets[:, -3]
+    usual = jnp.where(jnp.asarray(at_end)[best], usual, jnp.abs(usual) * jnp.sign(newest))
+    late = jnp.einsum("t,btkc->bkc", slopes[_LATE], offsets)
+    return jnp.stack([usual, late], 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _stretches(frames: int):
+    """Stretches of a way of so many places, the newest ones first: for each the weights (s, t) of its
+    slope; the weights (s, t, t) of the root mean square's parts of what a line leaves of it; how
+    sharply it tells a slope (s,); whether it is the newest (s,).
+    """
+    slopes, rests, steadiness, at_end = [], [], [], []
+    for length in _LENGTHS:
+        for end in range(frames, length - 1, -1):
+            inside = (np.arange(frames) < end) & (np.arange(frames) >= end - length)
+            time = np.where(inside, np.arange(frames) - (end - (length + 1) / 2), 0.0)
+            spread = np.square(time).sum()
+            line = np.outer(time, time) / spread + np.outer(inside, inside) / length
+            slopes.append(time / spread)
+            rests.append((np.diag(inside.astype(float)) - line) / np.sqrt(length))
+            steadiness.append(spread)
+            at_end.append(end == frames)
+    slopes, rests, steadiness = (np.asarray(x, np.float32) for x in (slopes, rests, steadiness))
+    return slopes, rests, steadiness.reshape(-1, 1, 1, 1), np.array(at_end)
 
 
 def _reflect(path, center, inset, extent):
