@@ -28,12 +28,13 @@ def draw(*boxes, size=32):
     return picture
 
 
-def carry(clip, outputs=4, labels=3, since=0, params=STEADY):
-    """The pictures after a clip, or those `since` frames further on."""
+def carry(clip, outputs=4, labels=3, since=0, newest=None):
+    """The pictures after a clip, or those `since` frames further on, after the picture `newest`."""
     seen = objects.observe(clip, labels)
-    ahead = since + jnp.arange(outputs + 1.0)
-    path = objects.ObjectMotion().apply({"params": params}, seen, ahead)
-    return np.asarray(jax.jit(objects.draw)(seen, path, clip[:, -1]))[0]
+    ahead = since + jnp.arange(outputs + 1.0)[None]
+    path = objects.ObjectMotion().apply({"params": STEADY}, seen, ahead)
+    newest = clip[:, -1] if newest is None else newest
+    return np.asarray(jax.jit(objects.draw)(seen, path, newest))[0]
 
 
 def clip_of(first, second):
@@ -92,7 +93,7 @@ def test_paths_by_hand():
     seen = objects.observe(clip, 3)
     np.testing.assert_allclose(seen.radius[0], [np.hypot(2.5, 2.5)] * 2, atol=1e-3)
     path = lambda **numbers: objects.ObjectMotion().apply(
-        {"params": {**STEADY, **numbers}}, seen, jnp.array([0.0, 2, 40])
+        {"params": {**STEADY, **numbers}}, seen, jnp.array([[0.0, 2, 40]])
     )
     assert np.allclose(path()[0, 0, :, 1], [0, 2, 40], atol=0.1)
     assert np.allclose(path(trust=jnp.array([-3.0, -3, 3]))[0, 0], 0, atol=1e-3)
@@ -130,10 +131,26 @@ def test_every_number_is_learned_from_paths():
     clip = jnp.asarray(np.stack([draw((1, 10, x)) for x in places]))[None]
     model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, flows=1, labels=2)
     params = jax.jit(model.init)(jax.random.key(0), clip[:, 4:20])["params"]
-    loss = lambda p: model.path_error(p, clip[:, 4:20], clip[:, 20:]).sum()
+    loss = lambda p: model.path_error(p, model.observe(clip[:, 4:20]), clip[:, 20:]).sum()
     grads = jax.jit(jax.grad(loss))(params)["objects"]
     for name, grad in grads.items():
         assert jnp.isfinite(grad).all() and jnp.abs(grad).min() > 0, name
+
+
+def test_pictures_fed_back_do_not_change_what_was_observed():
+    """However the window looks by then, each clip's objects are where `since` its observation says."""
+    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, flows=1, labels=3)
+    clips = jnp.concatenate([clip_of((2, 3, 0, 1), (22, 24, 0, -1))[0]] * 2)
+    params = jax.jit(model.init)(jax.random.key(0), clips)["params"]
+    params["objects"] = STEADY
+    # The last gate is of the objects carried whole.
+    params["paint"] = jax.tree.map(jnp.zeros_like, params["paint"])
+    params["paint"]["bias"] = jnp.array([0.0, 0, 0, 0, 0, 30])
+    black = jnp.full_like(clips, -1.0)
+    observed, since = model.observe(clips), jnp.array([0, 4])
+    found = jax.jit(model.apply)({"params": params}, black, observed, since)
+    expected = [carry(clips[:1], since=n, newest=black[:1, 0]) for n in (0, 4)]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_shift_by_hand():

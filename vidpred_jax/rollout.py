@@ -34,7 +34,7 @@ def make_rollout(
         apply = functools.partial(model.apply, {"params": params})
 
         # However much is fed back, what was observed is remembered.
-        observed = model.observe(context) if hasattr(model, "observe") else None
+        observed = model.observe(context)
 
         def predict(window, call):
             memory = {} if observed is None else {"observed": observed, "since": call * shift}

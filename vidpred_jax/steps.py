@@ -90,15 +90,17 @@ def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
             history = jnp.concatenate([window, fed], 1)
             newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
             window = jax.lax.stop_gradient(newest(history, shift * done))
-        pred = model.apply({"params": g_params}, window)
+        observed = model.observe(video[:, :context])
+        memory = {} if observed is None else {"observed": observed, "since": shift * done}
+        pred = model.apply({"params": g_params}, window, **memory)
         first = shift * (1 + done) + context - model.outputs
         target = jax.vmap(lambda v, i: jax.lax.dynamic_slice_in_dim(v, i, model.outputs))(
             video, first
         )
         condition = jnp.broadcast_to(window[:, -1:], target.shape)
         path = None
-        if getattr(model, "labels", 0):
-            path = model.path_error(g_params, video[:, :context], video[:, context:])
+        if observed is not None:
+            path = model.path_error(g_params, observed, video[:, context:])
         return Forward(pred, target, condition, state.batch_stats["g"], path)
 
     return forward

@@ -76,7 +76,7 @@ class ObjectMotion(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, objects: Objects, ahead: Float[Array, " t"]) -> Float[Array, "b k t 2"]:
+    def __call__(self, objects: Objects, ahead: Float[Array, "b t"]) -> Float[Array, "b k t 2"]:
         """Pixels from where each object is in the newest observed picture to where it is `ahead` frames
         after it."""
 
@@ -87,8 +87,11 @@ class ObjectMotion(nn.Module):
         # The last share stands still.
         trust = jax.nn.softmax(number("trust", 1.0, 1.0, -1.0))[:-1]
         decay = jax.nn.softplus(number("decay", -3.0, -3.0)) + 1e-4
-        frames = -jnp.expm1(-decay[:, None] * ahead) / decay[:, None]  # As long at the first speed.
-        path = jnp.einsum("v,bkvc,vt->bktc", trust, objects.velocities, frames)
+        decay = decay[:, None]
+        frames = (
+            -jnp.expm1(-decay * ahead[:, None]) / decay
+        )  # As long at the first speed: (b, v, t).
+        path = jnp.einsum("v,bkvc,bvt->bktc", trust, objects.velocities, frames)
         inset = number("wall", 0.5) * objects.radius
         return _reflect(path, objects.center, inset, jnp.array(objects.shape.shape[3:]) - 1.0)
 

@@ -49,6 +49,9 @@ class SimVP(nn.Module):
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
 
+    def observe(self, clip: Float[Array, "b t h w c"]) -> None:
+        """Nothing of an observed clip is remembered beside the frames that are fed back."""
+
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
         b, t, h, w, c = x.shape

@@ -95,25 +95,25 @@ class UNet3d(nn.Module):
         return objects.observe(clip, self.labels) if self.labels else None
 
     def path_error(
-        self, params: dict, clip: Float[Array, "b t h w c"], coming: Float[Array, "b n h w c"]
+        self, params: dict, observed: Objects, coming: Float[Array, "b n h w c"]
     ) -> Float[Array, " b"]:
-        """How far from the objects of coming pictures their paths lead (see `objects.path_error`): the
-        loss of the paths' own parameters, which the pictures give no gradient."""
-        seen = objects.observe(clip, self.labels)
+        """How far from the objects of the pictures that followed their paths lead (`objects.path_error`):
+        the loss of the paths' own parameters, which the predicted pictures give no gradient."""
         frames = np.unique(np.linspace(1, coming.shape[1], _ERROR_AT).round().astype(int))
-        ahead = jnp.asarray(frames, jnp.float32)
-        path = objects.ObjectMotion(parent=None).apply({"params": params["objects"]}, seen, ahead)
-        return objects.path_error(path, seen, coming[:, frames - 1])
+        ahead = jnp.tile(jnp.asarray(frames, jnp.float32), (len(coming), 1))
+        motion = objects.ObjectMotion(parent=None)
+        path = motion.apply({"params": params["objects"]}, observed, ahead)
+        return objects.path_error(path, observed, coming[:, frames - 1])
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b t h w c"],
         observed: Objects | None = None,
-        since: int | Int[Array, ""] = 0,
+        since: int | Int[Array, ""] | Int[Array, " b"] = 0,
     ) -> Float[Array, "b {self.outputs} h w c"]:
-        """observed: what `observe` found in the clip that ended `since` frames before x does; None: x
-        itself is observed."""
+        """observed: what `observe` found in the clips that ended `since` frames before x does (for all, or
+        for each); None: x itself is observed."""
         self.check(*x.shape[2:4])
         clip = x
         observed = self.observe(x) if observed is None else observed
@@ -162,6 +162,7 @@ class UNet3d(nn.Module):
         picture, gates = jnp.split(picture, [channels], -1)
         layers = [jnp.tanh(picture)]
         if self.labels:
+            since = jnp.broadcast_to(since, len(clip))[:, None]
             ahead = since + jnp.arange(self.outputs + 1.0)
             path = objects.ObjectMotion(name="objects")(observed, ahead)
             layers.append(objects.draw(observed, path, clip[:, -1].astype(jnp.float32)))
