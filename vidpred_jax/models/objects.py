@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from vidpred_jax.fusion import EDGE_THRESHOLD, PALETTE, decode, to_float
 
@@ -136,6 +136,29 @@ def draw(
     return jnp.stack(channels, -1) - 1
 
 
+def move_pixels(
+    frame: Float[Array, "b h w 3"],
+    picture: Float[Array, "b h w 3"],
+    pictures: Float[Array, "b t h w 3"],
+    labels: int,
+) -> tuple[Float[Array, "b t h w 3"], Bool[Array, "b t h w"]]:
+    """The pixels that objects have in a frame, moved as whole as their labels have moved from its fusion
+    picture to others; and where in those it is known. Bilinear; no gradient.
+    """
+    _, found, masks = _decode(pictures, labels)
+    shape = _decode(picture[:, None], labels)[2][:, 0]
+    origin, centers = _centers(shape[:, None])[0], _centers(masks)[0]
+    open_to = found[:, :, None] <= _numbers(labels)
+    offsets = _track(shape, centers - origin, open_to, centers).swapaxes(1, 2)
+    shape = shape[:, :, None].astype(jnp.float32)
+    planes = jnp.concatenate([shape, shape * jnp.moveaxis(frame, -1, 1)[:, None]], 2)
+    moved = jax.lax.stop_gradient(_shift(planes, offsets, nearest=False)).swapaxes(1, 2)
+    known = masks & (moved[:, :, :, 0] > 0.5)  # (b, t, k, h, w), at most one of k.
+    moved = moved / jnp.maximum(moved[:, :, :, :1], 0.5)
+    pixels = jnp.where(known[:, :, :, None], moved, 0.0).sum(2)
+    return jnp.moveaxis(pixels[:, :, 1:], 2, -1), known.any(2)
+
+
 def _decode(clip, labels):
     """Edges and labels (b, t, h, w) of fusion pictures, and each label's places (b, t, k, h, w)."""
     edges, found = decode(jax.lax.stop_gradient(clip.astype(jnp.float32)), labels)
@@ -222,7 +245,7 @@ def _reflect(path, center, inset, extent):
 
 
 def _shift(planes, offset, nearest=True):
-    """planes uint8 (b, k, n, h, w), moved by offset (b, k, t, 2) pixels: float32 (b, k, t, n, h, w).
+    """planes (b, k, n, h, w), moved by offset (b, k, t, 2) pixels: float32 (b, k, t, n, h, w).
 
     Zeros come from outside. By whole pixels, if to the nearest: outlines stay sharp, and lines of one
     pixel whole. Otherwise bilinear.

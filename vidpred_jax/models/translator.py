@@ -11,6 +11,7 @@ from vidpred_jax.fusion import decode
 from vidpred_jax.models.accompanying import Stack
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.motion import check_levels, match
+from vidpred_jax.models.objects import move_pixels
 from vidpred_jax.models.warping import add_to_first, composite, resize, warp
 from vidpred_jax.types import CONTEXT
 
@@ -31,7 +32,8 @@ class Generator(nn.Module):
         newest reference moved along it (ours); 0 for none.
     label_colors: with references and flows, how many labels (background included) are also painted
         flat in the mean colour they have in the references, as one more layer of the blend (ours,
-        after the instance-wise averages of Wang et al. 2018); 0 for none.
+        after the instance-wise averages of Wang et al. 2018), and once more with the pixels that they
+        have in the newest reference, moved as their labels (`objects.move_pixels`; ours); 0 for none.
     detail: features that the last layer sees at full resolution, beside the input itself, so that
         it can follow outlines to the pixel (ours); 0 is the paper.
     accompanying: scales of an accompanying stack behind the picture, trained with the rest from the
@@ -114,7 +116,11 @@ class Generator(nn.Module):
             flow = every(match(*references[:, -2:, ..., :3].swapaxes(0, 1), self.match))
             given += [flow / 2**self.match, warp(newest, flow * ahead)]
         if self.label_colors:
-            layers.append(label_colors(fusion, references, self.label_colors).reshape(-1, h, w, 3))
+            flat = label_colors(fusion, references, self.label_colors)
+            frame, picture = jnp.split(references[:, -1], 2, -1)
+            pixels, known = move_pixels(frame, picture, fusion, self.label_colors)
+            layers += [flat, jnp.where(known[..., None], pixels, flat)]
+            layers = [layer.reshape(-1, h, w, 3) for layer in layers]
             given += layers
         x = given = jnp.concatenate(given, -1).astype(self.dtype)
         skips = []
