@@ -79,6 +79,40 @@ def test_what_others_hide_now_is_remembered():
     np.testing.assert_allclose(found[:4][free], alone[free], atol=1e-3)
 
 
+def test_what_left_or_is_wholly_hidden_while_observed():
+    """The first leaves four pictures before the last; the second is under the third at the end."""
+    pictures = [draw((1, 2, 27 + t), (2, 20, 4 + t), (3, 20, 19)) for t in range(16)]
+    pictures = jnp.asarray(np.stack(pictures))[None]
+    assert not (np.asarray(pictures[0, -1]) == COLORS[1]).all(-1).any()
+    assert not (np.asarray(pictures[0, -1]) == COLORS[2]).all(-1).any()
+    seen = objects.observe(pictures, 4)
+    assert seen.size[0].tolist() == [0, 36, 36]
+    found = carry(pictures, labels=4, outputs=8)
+    assert not (np.abs(found - COLORS[1]) < 1e-3).all(-1).any()
+    shown = (np.abs(found[-1] - COLORS[2]) < 1e-3).all(-1)
+    assert shown.any() and np.argwhere(shown).min(0).tolist()[0] == 20
+    # One that comes in at the end does not move, and one never seen has no say in an error.
+    came = jnp.asarray(np.stack([draw()] * 14 + [draw((2, 9, 9))] * 2))[None]
+    seen = objects.observe(came, 3)
+    np.testing.assert_allclose(seen.velocities, 0, atol=1e-3)
+    error = objects.path_error(
+        jnp.zeros((1, 2, 1, 2)), seen, jnp.asarray(draw((1, 20, 20)))[None, None]
+    )
+    assert float(error[0]) == 0
+
+
+def test_outlines_go_with_what_they_surround():
+    """White around an object, beneath which its label is not seen, leaves nothing behind."""
+
+    def outlined(x):
+        picture = np.full((32, 32, 3), -1, np.float32)
+        picture[8:18, x : x + 10], picture[9:17, x + 1 : x + 9] = 1, COLORS[1]
+        return picture
+
+    clip = jnp.asarray(np.stack([outlined(t) for t in range(20)]))[None]
+    np.testing.assert_allclose(carry(clip[:, :16], labels=2), clip[0, 16:], atol=1e-3)
+
+
 def test_what_turns_at_the_border_keeps_its_usual_speed():
     """Left at two pixels a picture until the twelfth, then right."""
     places = np.abs(22 - 2 * np.arange(24))

@@ -122,7 +122,7 @@ def _count_nearby(labels, shown, num_labels: int) -> Int[Array, "k *b h w"]:
             _box(width),
             precision=jax.lax.Precision.HIGHEST,
         )
-        total = total.astype(jnp.int32)
+        total = jnp.round(total).astype(jnp.int32)
         few = min(num_labels - first, 4)
         counts += [total >> _DIGIT * digit & (1 << _DIGIT) - 1 for digit in range(few)]
     return jnp.stack(counts)

@@ -43,7 +43,8 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
     """The objects of fusion pictures, labels counting the background. No gradient reaches them.
 
     An object is kept as the picture shows it where most of it is in sight, a newer one before one that
-    shows little more: what others or the border hide now is remembered.
+    shows little more: what others or the border hide now is remembered. One that the newest picture
+    does not show, and no later label hides there, has left.
     """
     edges, found, masks = _decode(clip, labels)
     centers, sizes = _centers(masks)
@@ -52,10 +53,17 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
     of_best = lambda x: jnp.take_along_axis(
         x, best.reshape(len(x), 1, -1, *[1] * (x.ndim - 3)), axis=1
     )[:, 0]
-    shape, white, origin = of_best(masks), of_best(masks & edges[:, :, None]), of_best(centers)
+    shape, origin = of_best(masks), of_best(centers)
     # Later labels hide earlier ones: where they are, an object may be or not.
     open_to = found[:, :, None] <= _numbers(labels)
-    offsets = _track(shape, centers - origin[:, None], open_to, centers)
+    offsets = _track(shape, origin, open_to, centers)
+    moved = _shift(shape[:, :, None], offsets[:, -1][:, :, None])[:, :, 0, 0]
+    hidden = (moved * ~open_to[:, -1]).sum((2, 3)) > moved.sum((2, 3)) / 2
+    here = (sizes[:, -1] > 0) | hidden
+    shape &= here[..., None, None]
+    # An outline is white, and often taken for background: what touches an object is its own.
+    outline = edges[:, :, None] & (masks | (found[:, :, None] == 0))
+    white = of_best(outline) & _widen(shape)
     reach = [jnp.arange(side) - origin[..., i, None] for i, side in enumerate(shape.shape[2:])]
     reach = jnp.square(reach[0])[..., :, None] + jnp.square(reach[1])[..., None, :]
     return Objects(
@@ -64,7 +72,7 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
         center=origin + offsets[:, -1],
         velocities=_velocities(offsets),
         radius=jnp.sqrt(jnp.where(shape, reach, 0.0).max((2, 3))),
-        size=of_best(sizes),
+        size=of_best(sizes) * here,
     )
 
 
@@ -91,7 +99,7 @@ class ObjectMotion(nn.Module):
         frames = (
             -jnp.expm1(-decay * ahead[:, None]) / decay
         )  # As long at the first speed: (b, v, t).
-        path = jnp.einsum("v,bkvc,bvt->bktc", trust, objects.velocities, frames)
+        path = _einsum("v,bkvc,bvt->bktc", trust, objects.velocities, frames)
         inset = number("wall", 0.5) * objects.radius
         return _reflect(path, objects.center, inset, jnp.array(objects.shape.shape[3:]) - 1.0)
 
@@ -105,7 +113,8 @@ def path_error(
     """
     k, h, w = path.shape[1], *coming.shape[2:4]
     centers, sizes = (x.swapaxes(1, 2) for x in _centers(_decode(coming, k + 1)[2]))
-    weight = jnp.minimum(sizes / jnp.maximum(objects.size, 1.0)[..., None], 1.0) ** _WHOLE
+    size = objects.size[..., None]
+    weight = jnp.minimum(sizes / jnp.maximum(size, 1.0), 1.0) ** _WHOLE * (size > 0)
     away = (objects.center[:, :, None] + path - centers) / jnp.array([h, w])
     distance = jnp.sqrt(jnp.square(away).sum(-1) + 1e-6)
     return (weight * distance).sum((1, 2)) / jnp.maximum(weight.sum((1, 2)), 1.0)
@@ -116,8 +125,9 @@ def draw(
 ) -> Float[Array, "b {path.shape[2]-1} h w 3"]:
     """Clean fusion pictures: the edges of the newest one, and the objects over them. No gradient.
 
-    path: from where the objects were observed, to where they are in `newest`, then to where they come.
-    Where they leave and none comes, it is black. What is moved whole neither fades nor frays.
+    path: from where the objects were observed, first to where they are in `newest`, then to where they
+    come, one more than the pictures. Where they leave and none comes, it is black.
+    What is moved whole neither fades nor frays.
     """
     k = path.shape[1]
     moved = jax.lax.stop_gradient(_shift(objects.shape, objects.offset[:, :, None] + path))
@@ -149,7 +159,7 @@ def move_pixels(
     shape = _decode(picture[:, None], labels)[2][:, 0]
     origin, centers = _centers(shape[:, None])[0], _centers(masks)[0]
     open_to = found[:, :, None] <= _numbers(labels)
-    offsets = _track(shape, centers - origin, open_to, centers).swapaxes(1, 2)
+    offsets = _track(shape, origin[:, 0], open_to, centers).swapaxes(1, 2)
     shape = shape[:, :, None].astype(jnp.float32)
     planes = jnp.concatenate([shape, shape * jnp.moveaxis(frame, -1, 1)[:, None]], 2)
     moved = jax.lax.stop_gradient(_shift(planes, offsets, nearest=False)).swapaxes(1, 2)
@@ -157,6 +167,11 @@ def move_pixels(
     moved = moved / jnp.maximum(moved[:, :, :, :1], 0.5)
     pixels = jnp.where(known[:, :, :, None], moved, 0.0).sum(2)
     return jnp.moveaxis(pixels[:, :, 1:], 2, -1), known.any(2)
+
+
+def _einsum(form, *parts):
+    """Of places, which half precision would blur by pixels."""
+    return jnp.einsum(form, *parts, precision=jax.lax.Precision.HIGHEST)
 
 
 def _decode(clip, labels):
@@ -173,42 +188,55 @@ def _centers(masks):
     """Centres (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, k, h, w)."""
     rows, columns = (masks.astype(jnp.float32).sum(axis) for axis in (4, 3))
     size = rows.sum(3)
-    y, x = (part @ jnp.arange(float(part.shape[-1])) for part in (rows, columns))
+    y, x = (_einsum("btkn,n->btk", part, np.arange(part.shape[-1])) for part in (rows, columns))
     return jnp.stack([y, x], -1) / jnp.maximum(size, 1.0)[..., None], size
 
 
-def _track(shape, offsets, open_to, centers):
-    """Where a shape (b, k, h, w) is in pictures whose pixels `open_to` (b, t, k, h, w) it may show: offsets
-    (b, t, k, 2), better than those given, by the centres (b, t, k, 2) of what is in sight of it.
+def _widen(masks):
+    """Masks (..., h, w) with the pixels that touch them."""
+    padded = jnp.pad(masks, [(0, 0)] * (masks.ndim - 2) + [(1, 1), (1, 1)])
+    rows = padded[..., :-2, :] | padded[..., 1:-1, :] | padded[..., 2:, :]
+    return rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]
+
+
+def _track(shape, origin, open_to, centers):
+    """How far a shape (b, k, h, w), its centre at origin (b, k, 2), is moved in pictures whose pixels
+    `open_to` (b, t, k, h, w) it may show: offsets (b, t, k, 2), by the centres (b, t, k, 2) of what is in
+    sight of it.
 
     What others or the border hide moves the centre of the rest: of the shape, moved and cut off alike,
-    it must be the same.
+    it must be the same. Where nothing is in sight it is where it was before, or first.
     """
+    offsets, seen = centers - origin[:, None], centers.sum(-1) > 0
     for _ in range(2):
         planes = shape[:, :, None].astype(jnp.uint8)
         moved = _shift(planes, offsets.swapaxes(1, 2), nearest=False)[:, :, :, 0].swapaxes(1, 2)
         expected, size = _centers(moved * open_to)
-        seen = (size > 0) & (centers.sum(-1) > 0)
-        offsets += jnp.where(seen[..., None], centers - expected, 0.0)
-    return offsets
+        told = seen & (size > 0)
+        offsets += jnp.where(told[..., None], centers - expected, 0.0)
+    time = jnp.arange(seen.shape[1]).reshape(-1, 1)
+    last = jax.lax.cummax(jnp.where(seen, time, -1), axis=1)
+    last = jnp.where(last < 0, jnp.argmax(seen, 1)[:, None], last)
+    return jnp.take_along_axis(offsets, last[..., None], 1)
 
 
 def _velocities(offsets):
     """Pixels a frame (b, k, 2, 2) from places (b, t, k, 2): the usual velocity, and that of late, the
     slope of the line nearest to the newest places.
 
-    The usual one is the slope of the longest straight stretch of the way, down and across for
-    themselves; where that ended before the newest picture, at a wall say, in the newest direction.
+    The usual one is the slope of the stretch of the way that tells it best, long and straight, down and
+    across for themselves; where that ended before the newest picture, at a wall say, in the direction of
+    the last two steps (0 if they cancel out).
     """
     slopes, rests, steadiness, at_end = _stretches(offsets.shape[1])
-    found = jnp.einsum("st,btkc->sbkc", slopes, offsets)
-    bent = jnp.square(jnp.einsum("sut,btkc->sbukc", rests, offsets)).sum(2)
+    found = _einsum("st,btkc->sbkc", slopes, offsets)
+    bent = jnp.square(_einsum("sut,btkc->sbukc", rests, offsets)).sum(2)
     doubt = (bent + _NOISE**2) / steadiness
     best = jnp.argmin(doubt, 0)
     usual = jnp.take_along_axis(found, best[None], 0)[0]
     newest = offsets[:, -1] - offsets[:, -3]
     usual = jnp.where(jnp.asarray(at_end)[best], usual, jnp.abs(usual) * jnp.sign(newest))
-    late = jnp.einsum("t,btkc->bkc", slopes[_LATE], offsets)
+    late = _einsum("t,btkc->bkc", slopes[_LATE], offsets)
     return jnp.stack([usual, late], 2)
 
 
@@ -253,7 +281,9 @@ def _shift(planes, offset, nearest=True):
     n, *size = planes.shape[2:]
     limit = jnp.array(size, jnp.float32)
     offset = jnp.clip(offset, -limit, limit)  # Further away nothing of it is seen.
-    offset = jnp.round(offset) if nearest else offset
+    offset = (
+        jnp.floor(offset + 0.5) if nearest else offset
+    )  # Not to even: a steady path has even steps.
     whole = jnp.floor(offset)
     around = [(0, 0)] * 3 + [(length + 1, length) for length in size]
     padded = jnp.pad(planes, around)

@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from vidpred_jax.fusion import PALETTE
 from vidpred_jax.models import convolution, objects
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
 from vidpred_jax.models.motion import check_levels, match
@@ -74,6 +75,11 @@ class UNet3d(nn.Module):
                 raise ValueError(f"model.{field} ({value!r}) {rule}")
         if self.match and not self.flows:
             raise ValueError(f"model.match ({self.match}) needs model.flows of 1 or more")
+        if self.labels and (self.context < 4 or self.labels > len(PALETTE)):
+            raise ValueError(
+                f"model.labels ({self.labels}) must be at most {len(PALETTE)}, and model.context "
+                f"({self.context}) 4 or more with them"
+            )
         if self.labels and (self.labels < 2 or not self.flows or self.outputs != self.shift):
             raise ValueError(
                 f"model.labels ({self.labels}) must be 0, or 2 or more with model.flows of 1 or more "
