@@ -14,10 +14,10 @@ from vidpred_jax.fusion import EDGE_THRESHOLD, PALETTE, decode, to_float
 _LENGTHS = (5, 4, 6, 8, 11, 16)  # Pictures that a velocity is told from; the first: that of late.
 _LATE = 0
 _NOISE = 0.1  # Of an object's place, in pixels.
-_AGE = 0.05  # An object is kept as a picture showed it a frame ago if it is so much larger there.
-_WHOLE = (
-    8  # The power of an object's share in sight that its error counts with: hidden parts mislead.
-)
+_AGE = 0.0471  # An object is kept as a picture showed it a frame ago if so much more is seen there.
+_WHOLE = 8  # The power of its share in sight that an object counts with in errors: hidden parts mislead.
+# Centres of masks are often at half pixels, where the last bit would decide: the border is next to them.
+_HALF = 0.51
 _QUICK = 10.0  # Under Adam, how many times faster than others the numbers here are learned.
 
 
@@ -163,7 +163,7 @@ def move_pixels(
     shape = shape[:, :, None].astype(jnp.float32)
     planes = jnp.concatenate([shape, shape * jnp.moveaxis(frame, -1, 1)[:, None]], 2)
     moved = jax.lax.stop_gradient(_shift(planes, offsets, nearest=False)).swapaxes(1, 2)
-    known = masks & (moved[:, :, :, 0] > 0.5)  # (b, t, k, h, w), at most one of k.
+    known = masks & (moved[:, :, :, 0] > 1 - _HALF)  # (b, t, k, h, w), at most one of k.
     moved = moved / jnp.maximum(moved[:, :, :, :1], 0.5)
     pixels = jnp.where(known[:, :, :, None], moved, 0.0).sum(2)
     return jnp.moveaxis(pixels[:, :, 1:], 2, -1), known.any(2)
@@ -275,16 +275,16 @@ def _reflect(path, center, inset, extent):
 def _shift(planes, offset, nearest=True):
     """planes (b, k, n, h, w), moved by offset (b, k, t, 2) pixels: float32 (b, k, t, n, h, w).
 
-    Zeros come from outside. By whole pixels, if to the nearest: outlines stay sharp, and lines of one
-    pixel whole. Otherwise bilinear.
+    Zeros come from outside. By whole pixels, if to the nearest (half ones: to the next): outlines stay
+    sharp, and lines of one pixel whole. Otherwise bilinear.
     """
     n, *size = planes.shape[2:]
     limit = jnp.array(size, jnp.float32)
     offset = jnp.clip(offset, -limit, limit)  # Further away nothing of it is seen.
-    offset = (
-        jnp.floor(offset + 0.5) if nearest else offset
-    )  # Not to even: a steady path has even steps.
-    whole = jnp.floor(offset)
+    if nearest:
+        offset = jnp.floor(offset + _HALF)
+    # Not at whole pixels, common as they are, does the last bit decide: what is left is -.01 to .99.
+    whole = jnp.floor(offset + 0.01)
     around = [(0, 0)] * 3 + [(length + 1, length) for length in size]
     padded = jnp.pad(planes, around)
 
