@@ -14,8 +14,8 @@ from vidpred_jax.fusion import EDGE_THRESHOLD, PALETTE, decode, to_float
 _LENGTHS = (5, 4, 6, 8, 11, 16)  # Pictures that a velocity is told from; the first: that of late.
 _LATE = 0
 _NOISE = 0.1  # Of an object's place, in pixels.
-_AGE = 0.0471  # An object is kept as a picture showed it a frame ago if so much more is seen there.
-_WHOLE = 8  # The power of its share in sight that an object counts with in errors: hidden parts mislead.
+_AGE = 0.0471  # An older picture of an object is better if so much more is seen, a frame.
+_WHOLE = 8  # The power of its share in sight that an object has a say in errors with.
 # Centres of masks are often at half pixels, where the last bit would decide: the border is next to them.
 _HALF = 0.51
 _QUICK = 10.0  # Under Adam, how many times faster than others the numbers here are learned.
