@@ -55,7 +55,7 @@ def get_config(preset: str = "") -> ConfigDict:
         norm="group",
         remat=False,  # True: less memory, a fifth more time.
     )
-    config.loss = dict(l1=1.0, ssim=0.0, adversarial=0.0, gan="bce")
+    config.loss = dict(l1=1.0, ssim=0.0, adversarial=0.0, path=0.1, gan="bce")
     config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group")
     config.optimizer = dict(
         learning_rate=3e-3,

@@ -97,3 +97,17 @@ def test_a_faint_edge_is_no_label():
     expected = np.zeros((32, 32), int)
     expected[4:20, 4:20] = 3
     np.testing.assert_array_equal(found[0], expected)
+
+
+@pytest.mark.parametrize("count", [2, 4, 6, 7])
+def test_an_edge_has_the_label_most_shown_about_it(count):
+    """As counted one place at a time; the lowest label where several are shown alike."""
+    rng = np.random.default_rng(count)
+    labels, edges = rng.integers(0, count, (13, 9)), rng.random((13, 9)) < 0.4
+    pictures = fusion.render(edges.astype(np.uint8) * 255, labels.astype(np.uint8))
+    found_edges, found = fusion.decode(fusion.to_float(jnp.asarray(pictures)), count)
+    np.testing.assert_array_equal(found_edges, edges)
+    for y, x in np.ndindex(13, 9):
+        near = np.s_[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+        votes = np.bincount(labels[near][~edges[near]], minlength=count)
+        assert found[y, x] == (votes.argmax() if edges[y, x] else labels[y, x])

@@ -231,6 +231,7 @@ def test_refused_discriminator():
         ("fusion", dict(match=2), r"model.match \(2\) needs model.flows of 1 or more"),
         ("fusion", dict(match=7, flows=1), r"model.match \(7\) must be 0 or more, .* of 64"),
         ("translator", dict(match=-1), r"model.match \(-1\) must be 0 or more"),
+        ("fusion", dict(labels=300, flows=1), r"model.labels \(300\) must be at most 256, and"),
         ("fusion", dict(labels=3, flows=1), r"model.labels \(3\) must be 0, or 2 or more with"),
         ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),

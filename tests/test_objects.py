@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax import fusion
-from vidpred_jax.models import objects
+from vidpred_jax.models import objects, paths
 from vidpred_jax.models.unet3d import UNet3d
 
 COLORS = [fusion.to_float(fusion.PALETTE[i].astype(np.float32)) for i in range(4)]
@@ -32,7 +32,7 @@ def carry(clip, outputs=4, labels=3, since=0, newest=None):
     """The pictures after a clip, or those `since` frames further on, after the picture `newest`."""
     seen = objects.observe(clip, labels)
     ahead = since + jnp.arange(outputs + 1.0)[None]
-    path = objects.ObjectMotion().apply({"params": STEADY}, seen, ahead)
+    path = paths.Paths().apply({"params": STEADY}, *seen.start, ahead, clip.shape[2:4])
     newest = clip[:, -1] if newest is None else newest
     return np.asarray(jax.jit(objects.draw)(seen, path, newest))[0]
 
@@ -120,32 +120,6 @@ def test_what_turns_at_the_border_keeps_its_usual_speed():
     seen = objects.observe(clip[:, :16], 2)
     np.testing.assert_allclose(seen.velocities[0, 0, 0], [0, 2], atol=1e-3)
     np.testing.assert_allclose(carry(clip[:, :16], 8, 2), clip[0, 16:], atol=1e-3)
-
-
-def test_paths_by_hand():
-    clip, _ = clip_of((2, 3, 0, 1), (22, 24, 0, -0))
-    seen = objects.observe(clip, 3)
-    np.testing.assert_allclose(seen.radius[0], [np.hypot(2.5, 2.5)] * 2, atol=1e-3)
-    path = lambda **numbers: objects.ObjectMotion().apply(
-        {"params": {**STEADY, **numbers}}, seen, jnp.array([[0.0, 2, 40]])
-    )
-    assert np.allclose(path()[0, 0, :, 1], [0, 2, 40], atol=0.1)
-    assert np.allclose(path(trust=jnp.array([-3.0, -3, 3]))[0, 0], 0, atol=1e-3)
-    # softplus(log(e - 1)) = 1: the speed falls to 1 / e in a frame, and 1 pixel is left in all.
-    dying = path(decay=jnp.full(2, np.log(np.e - 1) / 10))[0, 0, :, 1]
-    np.testing.assert_allclose(dying, [0, 1 - np.exp(-2), 1], atol=1e-3)
-    # From 20.5 to where 3.54 are left of 31, back to where they are left of 0, and on.
-    back = path(wall=jnp.array([0.1]))[0, 0, :, 1]
-    np.testing.assert_allclose(back[1:], [2, 40 - 2 * (31 - 2 * np.hypot(2.5, 2.5))], atol=0.1)
-    assert np.allclose(path()[0, 1], 0)
-
-
-def test_reflection_by_hand():
-    center = jnp.array([[[2.0, 8.0]]])
-    path = jnp.array([[[[-1.0, 1.0], [-3.0, 30.0]]]])
-    found = objects._reflect(path, center, jnp.array([[1.0]]), jnp.array([9.0, 9.0]))
-    # Between 1 and 8: -1 becomes 3; 9 becomes 7; 38 becomes -22, 24, -8, 10 and then 6.
-    np.testing.assert_allclose(found[0, 0], [[-1, -1], [1, -2]], atol=1e-4)
 
 
 def test_error_of_paths():

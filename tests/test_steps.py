@@ -167,6 +167,27 @@ def test_one_vjp_equals_two_separate_gradients(batch):
         chex.assert_trees_all_close(after.params[name], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("self_fed", [0, 1])
+def test_paths_of_objects_are_learned_from_where_labels_went(self_fed):
+    """By an error of their own, of the true context, however often an example was fed with its output."""
+    pictures = np.zeros((2, 28, 16, 16, 3), np.uint8)
+    for t in range(28):
+        pictures[:, t, 4:8, (t // 2) % 13 : (t // 2) % 13 + 4] = fusion.PALETTE[1]
+    batch = {"fusion": pictures, "frames": pictures, "length": np.full(2, 28, np.int32)}
+    model = UNet3d((8, 8), patch=2, time_strides=(2,), shift=4, outputs=4, flows=1, labels=2)
+    weights = steps.LossWeights(l1=0.0, path=1.0)
+    first, step = make_fusion(optax.sgd(0.01), weights, self_fed, model=model)
+    after, metrics = jax.jit(step)(first, batch)
+    video = jnp.asarray(fusion.to_float(pictures))
+    observed = model.observe(video[:, :16])
+    error = lambda g: model.path_error(g, observed, video[:, 16:]).mean()
+    expected, grads = jax.jit(jax.value_and_grad(error))(first.params["g"])
+    assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads["objects"])) > 0
+    expected = jax.tree.map(lambda p, g: p - 0.01 * g, first.params["g"], grads)
+    chex.assert_trees_all_close(after.params["g"], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_targets_follow_the_window(batch):
     """With self-feeding, an example fed i times is compared with the frames i shifts later."""
     seen, batch = [], jax.tree.map(jnp.asarray, batch)

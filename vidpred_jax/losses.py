@@ -100,9 +100,8 @@ def ssim_terms(
     scale = side**2 / (side**2 - 1) if sample_covariance else 1.0
     mean_p, mean_t = blur(pred), blur(target)
     squares = mean_p**2 + mean_t**2
-    variances = scale * (
-        blur(pred**2 + target**2) - squares
-    )  # Of both: only their sum is asked for.
+    # Of the two variances only the sum is asked for.
+    variances = scale * (blur(pred**2 + target**2) - squares)
     covariance = scale * (blur(pred * target) - mean_p * mean_t)
     luminance = (2 * mean_p * mean_t + c1) / (squares + c1)
     return luminance, (2 * covariance + c2) / (variances + c2)

@@ -1,24 +1,18 @@
-"""Objects carried whole: what the observed fusion pictures show of each label, moved along its own path."""
-
-import functools
+"""Objects carried whole: what observed fusion pictures show of each label, and that moved and drawn."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
 from vidpred_jax.fusion import EDGE_THRESHOLD, PALETTE, decode, to_float
+from vidpred_jax.models.paths import exact_einsum, velocities
 
-_LENGTHS = (5, 4, 6, 8, 11, 16)  # Pictures that a velocity is told from; the first: that of late.
-_LATE = 0
-_NOISE = 0.1  # Of an object's place, in pixels.
 _AGE = 0.0471  # An older picture of an object is better if so much more is seen, a frame.
 _WHOLE = 8  # The power of its share in sight that an object has a say in errors with.
 # Centres of masks are often at half pixels, where the last bit would decide: the border is next to them.
 _HALF = 0.51
-_QUICK = 10.0  # Under Adam, how many times faster than others the numbers here are learned.
 
 
 @struct.dataclass
@@ -27,7 +21,7 @@ class Objects:
 
     shape: (b, k, 2, h, w), its plain and its white pixels, 0 or 1, where it was seen best. offset:
     (b, k, 2), from there to where it is in the newest picture, in pixels. center: (b, k, 2), there.
-    velocities: (b, k, 2, 2), pixels a frame: the usual one, and that of late (see `_velocities`).
+    velocities: (b, k, 2, 2), pixels a frame: the usual one, and that of late (see `paths.velocities`).
     radius: (b, k), pixels from its centre to what is furthest. size: (b, k), pixels.
     """
 
@@ -37,6 +31,11 @@ class Objects:
     velocities: Float[Array, "b k 2 2"]
     radius: Float[Array, "b k"]
     size: Float[Array, "b k"]
+
+    @property
+    def start(self):
+        """What `paths.Paths` asks for first."""
+        return self.velocities, self.center, self.radius
 
 
 def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
@@ -70,38 +69,10 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
         shape=jnp.stack([shape & ~white, white], 2).astype(jnp.uint8),
         offset=offsets[:, -1],
         center=origin + offsets[:, -1],
-        velocities=_velocities(offsets),
+        velocities=velocities(offsets),
         radius=jnp.sqrt(jnp.where(shape, reach, 0.0).max((2, 3))),
         size=of_best(sizes) * here,
     )
-
-
-class ObjectMotion(nn.Module):
-    """Observed objects -> where they will be (ours).
-
-    Six numbers are learned: how far each velocity is trusted and how fast it dies out, and how near to
-    the border objects turn back, in their radius. More would learn scenes by heart.
-    """
-
-    @nn.compact
-    def __call__(self, objects: Objects, ahead: Float[Array, "b t"]) -> Float[Array, "b k t 2"]:
-        """Pixels from where each object is in the newest observed picture to where it is `ahead` frames
-        after it."""
-
-        def number(name, *start):
-            init = nn.initializers.constant(jnp.array(start) / _QUICK)
-            return _QUICK * self.param(name, init, (len(start),))
-
-        # The last share stands still.
-        trust = jax.nn.softmax(number("trust", 1.0, 1.0, -1.0))[:-1]
-        decay = jax.nn.softplus(number("decay", -3.0, -3.0)) + 1e-4
-        decay = decay[:, None]
-        frames = (
-            -jnp.expm1(-decay * ahead[:, None]) / decay
-        )  # As long at the first speed: (b, v, t).
-        path = _einsum("v,bkvc,bvt->bktc", trust, objects.velocities, frames)
-        inset = number("wall", 0.5) * objects.radius
-        return _reflect(path, objects.center, inset, jnp.array(objects.shape.shape[3:]) - 1.0)
 
 
 def path_error(
@@ -169,11 +140,6 @@ def move_pixels(
     return jnp.moveaxis(pixels[:, :, 1:], 2, -1), known.any(2)
 
 
-def _einsum(form, *parts):
-    """Of places, which half precision would blur by pixels."""
-    return jnp.einsum(form, *parts, precision=jax.lax.Precision.HIGHEST)
-
-
 def _decode(clip, labels):
     """Edges and labels (b, t, h, w) of fusion pictures, and each label's places (b, t, k, h, w)."""
     edges, found = decode(jax.lax.stop_gradient(clip.astype(jnp.float32)), labels)
@@ -188,7 +154,9 @@ def _centers(masks):
     """Centres (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, k, h, w)."""
     rows, columns = (masks.astype(jnp.float32).sum(axis) for axis in (4, 3))
     size = rows.sum(3)
-    y, x = (_einsum("btkn,n->btk", part, np.arange(part.shape[-1])) for part in (rows, columns))
+    y, x = (
+        exact_einsum("btkn,n->btk", part, np.arange(part.shape[-1])) for part in (rows, columns)
+    )
     return jnp.stack([y, x], -1) / jnp.maximum(size, 1.0)[..., None], size
 
 
@@ -218,58 +186,6 @@ def _track(shape, origin, open_to, centers):
     last = jax.lax.cummax(jnp.where(seen, time, -1), axis=1)
     last = jnp.where(last < 0, jnp.argmax(seen, 1)[:, None], last)
     return jnp.take_along_axis(offsets, last[..., None], 1)
-
-
-def _velocities(offsets):
-    """Pixels a frame (b, k, 2, 2) from places (b, t, k, 2): the usual velocity, and that of late, the
-    slope of the line nearest to the newest places.
-
-    The usual one is the slope of the stretch of the way that tells it best, long and straight, down and
-    across for themselves; where that ended before the newest picture, at a wall say, in the direction of
-    the last two steps (0 if they cancel out).
-    """
-    slopes, rests, steadiness, at_end = _stretches(offsets.shape[1])
-    found = _einsum("st,btkc->sbkc", slopes, offsets)
-    bent = jnp.square(_einsum("sut,btkc->sbukc", rests, offsets)).sum(2)
-    doubt = (bent + _NOISE**2) / steadiness
-    best = jnp.argmin(doubt, 0)
-    usual = jnp.take_along_axis(found, best[None], 0)[0]
-    newest = offsets[:, -1] - offsets[:, -3]
-    usual = jnp.where(jnp.asarray(at_end)[best], usual, jnp.abs(usual) * jnp.sign(newest))
-    late = _einsum("t,btkc->bkc", slopes[_LATE], offsets)
-    return jnp.stack([usual, late], 2)
-
-
-@functools.lru_cache(maxsize=8)
-def _stretches(frames: int):
-    """Stretches of a way of so many places, the newest ones first: for each the weights (s, t) of its
-    slope; the weights (s, t, t) of the root mean square's parts of what a line leaves of it; how
-    sharply it tells a slope (s,); whether it is the newest (s,).
-    """
-    slopes, rests, steadiness, at_end = [], [], [], []
-    for length in _LENGTHS:
-        for end in range(frames, length - 1, -1):
-            inside = (np.arange(frames) < end) & (np.arange(frames) >= end - length)
-            time = np.where(inside, np.arange(frames) - (end - (length + 1) / 2), 0.0)
-            spread = np.square(time).sum()
-            line = np.outer(time, time) / spread + np.outer(inside, inside) / length
-            slopes.append(time / spread)
-            rests.append((np.diag(inside.astype(float)) - line) / np.sqrt(length))
-            steadiness.append(spread)
-            at_end.append(end == frames)
-    slopes, rests, steadiness = (np.asarray(x, np.float32) for x in (slopes, rests, steadiness))
-    return slopes, rests, steadiness.reshape(-1, 1, 1, 1), np.array(at_end)
-
-
-def _reflect(path, center, inset, extent):
-    """Paths (b, k, t, 2) from centres (b, k, 2) that turn back where less than `inset` (b, k) is left to
-    the border, at 0 or `extent` (2). Where a centre is beyond that already, it turns there.
-    """
-    low = jnp.minimum(inset[..., None], center)
-    high = jnp.maximum(extent - inset[..., None], center)
-    low, room = low[:, :, None], jnp.maximum(high - low, 1.0)[:, :, None]
-    along = (center[:, :, None] + path - low) % (2 * room)
-    return low + jnp.where(along < room, along, 2 * room - along) - center[:, :, None]
 
 
 def _shift(planes, offset, nearest=True):

@@ -14,6 +14,7 @@ from vidpred_jax.models import convolution, objects
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
 from vidpred_jax.models.motion import check_levels, match
 from vidpred_jax.models.objects import Objects
+from vidpred_jax.models.paths import Paths
 from vidpred_jax.models.warping import add_to_first, composite, resize, warp
 
 _ERROR_AT = 3  # Coming pictures in which the paths of objects are held against them.
@@ -107,8 +108,8 @@ class UNet3d(nn.Module):
         the loss of the paths' own parameters, which the predicted pictures give no gradient."""
         frames = np.unique(np.linspace(1, coming.shape[1], _ERROR_AT).round().astype(int))
         ahead = jnp.tile(jnp.asarray(frames, jnp.float32), (len(coming), 1))
-        motion = objects.ObjectMotion(parent=None)
-        path = motion.apply({"params": params["objects"]}, observed, ahead)
+        model, params = Paths(parent=None), {"params": params["objects"]}
+        path = model.apply(params, *observed.start, ahead, coming.shape[2:4])
         return objects.path_error(path, observed, coming[:, frames - 1])
 
     @nn.compact
@@ -170,7 +171,7 @@ class UNet3d(nn.Module):
         if self.labels:
             since = jnp.broadcast_to(since, len(clip))[:, None]
             ahead = since + jnp.arange(self.outputs + 1.0)
-            path = objects.ObjectMotion(name="objects")(observed, ahead)
+            path = Paths(name="objects")(*observed.start, ahead, clip.shape[2:4])
             layers.append(objects.draw(observed, path, clip[:, -1].astype(jnp.float32)))
         # Training starts by moving: what is moved does not fade as what is painted anew does.
         first = num_layers - 1 if self.labels else 0
