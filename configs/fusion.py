@@ -19,7 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "fusion"
     config.seed = 0
     config.batch_size = 4  # Over all devices.
-    config.num_steps = 1800
+    config.num_steps = 900
     # Up to so many steps on its own output before each trained step. With objects carried whole
     # it has not paid (docs/experiments.md); nor has it been tried at the size of `full`, which has it.
     config.self_fed = 0
@@ -36,7 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
         split="train",
         height=64,
         width=64,
-        num_frames=28,
+        num_frames=32,
         cache_bytes=2 << 30,
         augmentation=dict(
             flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
@@ -48,10 +48,10 @@ def get_config(preset: str = "") -> ConfigDict:
         patch=4,
         time_patch=4,
         time_strides=(2, 2),
-        shift=4,
-        flows=3,
+        shift=8,
+        flows=1,
         labels=4,
-        outputs=4,
+        outputs=8,
         norm="group",
         remat=False,  # True: less memory, a fifth more time.
     )
@@ -67,20 +67,21 @@ def get_config(preset: str = "") -> ConfigDict:
         clip=1.0,
     )
     # snap_labels: 0, or the number of labels (background included) predictions are snapped to.
-    config.evaluation = dict(every=900, clips=16, horizon=32, snap_labels=0)
+    config.evaluation = dict(every=450, clips=16, horizon=32, snap_labels=0)
     if preset == "smoke":
         config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, self_fed=1)
-        config.data.update(config="tiny", height=32, width=32, num_frames=24)
+        config.data.update(config="tiny", height=32, width=32)
         config.model.update(widths=(8, 8), time_strides=(2,), flows=1, labels=4)
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
         config.precision = "bfloat16"
         config.update(batch_size=64, num_steps=100_000, log_every=100, save_every=2000, self_fed=2)
-        config.data.update(height=128, width=128)
+        config.data.update(height=128, width=128, num_frames=40)
         config.model.update(
             widths=(64, 128, 256, 256),
             time_strides=(2, 2, 1),
             blocks=2,
+            flows=3,
         )
         config.loss.update(ssim=0.1)
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)

@@ -19,7 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.seed = 0
     config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
-    config.num_steps = 900
+    config.num_steps = 600
     config.targets = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
     config.predicted_fraction = 0.9
@@ -47,10 +47,12 @@ def get_config(preset: str = "") -> ConfigDict:
         widths=(32, 64, 96, 128),
         dropout=0.0,
         norm="group",
-        reference_frames=2,
+        reference_frames=16,
+        seen_frames=2,
         flows=3,
         match=3,
         label_colors=4,
+        scene=True,
         detail=16,
         accompanying=(),  # Scales of an accompanying stack trained with the rest, e.g. (4, 2, 1).
     )
@@ -65,7 +67,7 @@ def get_config(preset: str = "") -> ConfigDict:
         accumulate=1,
         clip=0.0,
     )
-    config.evaluation = dict(every=450, clips=16, horizon=32)
+    config.evaluation = dict(every=300, clips=16, horizon=32)
     if preset == "smoke":
         config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
         config.update(batch_size=4)
@@ -93,10 +95,12 @@ def get_config(preset: str = "") -> ConfigDict:
             dropout=0.5,
             norm="batch",
             reference_frames=0,
+            seen_frames=0,
             flows=0,
             match=0,
             detail=0,
             label_colors=0,
+            scene=False,
         )
         config.loss.update(adversarial=1.0)
         config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")

@@ -37,6 +37,15 @@ GENERATORS = {
         detail=4,
         label_colors=3,
     ),
+    "scene": Generator(
+        widths=(8, 8),
+        norm="group",
+        reference_frames=4,
+        seen_frames=1,
+        flows=1,
+        label_colors=3,
+        scene=True,
+    ),
     "accompanied": Generator(widths=(8, 8), norm="group", accompanying=(2, 1)),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
     "pix2pixhd": Pix2PixHD(width=4, levels=2, blocks=1, reference_frames=1),
@@ -88,7 +97,7 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
     assert isinstance(model, SimVP) or float(jnp.abs(pred).max()) <= 1 + 1e-6
     target = uniform(4, *pred.shape)
     grads = jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, x) - target).mean()))(variables)
-    grads["params"].pop("objects", None)  # Learned from paths: tests/test_objects.py.
+    grads["params"].pop("scene", None)  # Learned from paths: tests/test_objects.py.
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
 
@@ -130,6 +139,8 @@ def test_generator_and_discriminator(name):
         return jnp.square(pred - target).mean()
 
     grads = jax.jit(jax.grad(loss))(variables["params"])
+    for numbers in ("pan", "turns"):  # Noise does neither: tests/test_turning.py.
+        grads.pop(numbers, None)
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         # A bias before batch norm is cancelled by it.
         normed = model.norm in ("batch", "instance") and "norm" not in str(path)
@@ -239,6 +250,12 @@ def test_refused_discriminator():
         ("translator", dict(flows=1), r"model.flows \(1\) needs model.reference_frames"),
         ("translator", dict(label_colors=2), r"model.label_colors \(2\) needs model.flows"),
         ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        ("translator", dict(seen_frames=1), r"model.seen_frames \(1\) must be at most model.ref"),
+        (
+            "translator",
+            dict(scene=True, reference_frames=3, flows=1, label_colors=2),
+            r"model.scene \(True\) needs .*model.reference_frames of 4",
+        ),
         ("direct", dict(strides=[3]), r"model.strides \(3,\) must be one or more of 1 and 2"),
         ("direct", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("direct", dict(strides=[2] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),

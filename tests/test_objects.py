@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from vidpred_jax import fusion
-from vidpred_jax.models import objects, paths
+from vidpred_jax.models import objects, scene
 from vidpred_jax.models.unet3d import UNet3d
 
 COLORS = [fusion.to_float(fusion.PALETTE[i].astype(np.float32)) for i in range(4)]
 
 # The usual velocity alone, which lasts; walls far outside.
+LASTS = {"trust": jnp.array([3.0, -3, -3]), "decay": jnp.array([-3.0, -3])}
 STEADY = {
-    "trust": jnp.array([3.0, -3, -3]),
-    "decay": jnp.array([-3.0, -3]),
-    "wall": jnp.array([-9.0]),
+    "objects": {**LASTS, "wall": jnp.array([-9.0])},
+    "turns": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
+    "background": LASTS,
 }
 
 
@@ -28,13 +29,12 @@ def draw(*boxes, size=32):
     return picture
 
 
-def carry(clip, outputs=4, labels=3, since=0, newest=None):
-    """The pictures after a clip, or those `since` frames further on, after the picture `newest`."""
-    seen = objects.observe(clip, labels)
-    ahead = since + jnp.arange(outputs + 1.0)[None]
-    path = paths.Paths().apply({"params": STEADY}, *seen.start, ahead, clip.shape[2:4])
-    newest = clip[:, -1] if newest is None else newest
-    return np.asarray(jax.jit(objects.draw)(seen, path, newest))[0]
+def carry(clip, outputs=4, labels=3, since=0):
+    """The pictures after a clip, or those `since` frames further on."""
+    seen = scene.observe(clip, labels)
+    ahead = since + jnp.arange(1.0, outputs + 1)[None]
+    apply = jax.jit(scene.Carried().apply, static_argnums=3)
+    return np.asarray(apply({"params": STEADY}, seen, ahead, clip.shape[2:4]))[0]
 
 
 def clip_of(first, second):
@@ -140,7 +140,7 @@ def test_every_number_is_learned_from_paths():
     model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, flows=1, labels=2)
     params = jax.jit(model.init)(jax.random.key(0), clip[:, 4:20])["params"]
     loss = lambda p: model.path_error(p, model.observe(clip[:, 4:20]), clip[:, 20:]).sum()
-    grads = jax.jit(jax.grad(loss))(params)["objects"]
+    grads = jax.jit(jax.grad(loss))(params)["scene"]["objects"]
     for name, grad in grads.items():
         assert jnp.isfinite(grad).all() and jnp.abs(grad).min() > 0, name
 
@@ -150,34 +150,15 @@ def test_pictures_fed_back_do_not_change_what_was_observed():
     model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, flows=1, labels=3)
     clips = jnp.concatenate([clip_of((2, 3, 0, 1), (22, 24, 0, -1))[0]] * 2)
     params = jax.jit(model.init)(jax.random.key(0), clips)["params"]
-    params["objects"] = STEADY
+    params["scene"] = STEADY
     # The last gate is of the objects carried whole.
     params["paint"] = jax.tree.map(jnp.zeros_like, params["paint"])
     params["paint"]["bias"] = jnp.array([0.0, 0, 0, 0, 0, 30])
     black = jnp.full_like(clips, -1.0)
     observed, since = model.observe(clips), jnp.array([0, 4])
     found = jax.jit(model.apply)({"params": params}, black, observed, since)
-    expected = [carry(clips[:1], since=n, newest=black[:1, 0]) for n in (0, 4)]
+    expected = [carry(clips[:1], since=n) for n in (0, 4)]
     np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-def test_shift_by_hand():
-    row = jnp.array([0, 1, 0, 1], jnp.uint8).reshape(1, 1, 1, 1, 4)
-
-    def shifted(right, down=0.0, plane=row, nearest=False):
-        offset = jnp.array([down, right], jnp.float32).reshape(1, 1, 1, 2)
-        return objects._shift(plane, offset, nearest)[0, 0, 0, 0].tolist()
-
-    for nearest in (True, False):
-        assert shifted(1, nearest=nearest) == [[0, 0, 1, 0]]
-        assert shifted(-3, nearest=nearest) == [[1, 0, 0, 0]]
-        assert shifted(9, nearest=nearest) == shifted(-99, nearest=nearest) == [[0, 0, 0, 0]]
-        assert shifted(0, 1, nearest=nearest) == [[0, 0, 0, 0]]
-    assert shifted(-0.5) == [[0.5, 0.5, 0.5, 0.5]]
-    assert shifted(0.25) == [[0, 0.75, 0.25, 0.75]]
-    assert shifted(0.6, nearest=True) == [[0, 0, 1, 0]]
-    square = jnp.array([[1, 0], [0, 1]], jnp.uint8).reshape(1, 1, 1, 2, 2)
-    assert shifted(0.5, 0.5, square) == [[0.25, 0.25], [0.25, 0.5]]
 
 
 def test_pixels_move_with_their_labels():
@@ -187,7 +168,7 @@ def test_pixels_move_with_their_labels():
     frame = rng.uniform(-1, 1, picture.shape).astype(np.float32)
     asked = np.stack([draw((1, 6, 9), (2, 8, 12)), draw((1, 27, 5), (2, 20, 20)), draw((3, 4, 5))])
     given = (jnp.asarray(x)[None] for x in (frame, picture, asked))
-    found, known = jax.jit(objects.move_pixels, static_argnums=3)(*given, 4)
+    found, known = jax.jit(objects.move_pixels, static_argnums=3)(*given, 4, jnp.zeros((1, 3, 3)))
     found, known = np.asarray(found)[0], np.asarray(known)[0]
     assert [int(x.sum()) for x in known] == [36 + 36 - 12, 36 + 30, 0]
     np.testing.assert_allclose(found[0, 8:14, 12:18], frame[20:26, 20:26], atol=1e-4)

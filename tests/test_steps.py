@@ -183,7 +183,7 @@ def test_paths_of_objects_are_learned_from_where_labels_went(self_fed):
     error = lambda g: model.path_error(g, observed, video[:, 16:]).mean()
     expected, grads = jax.jit(jax.value_and_grad(error))(first.params["g"])
     assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)
-    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads["objects"])) > 0
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads["scene"])) > 0
     expected = jax.tree.map(lambda p, g: p - 0.01 * g, first.params["g"], grads)
     chex.assert_trees_all_close(after.params["g"], expected, rtol=1e-4, atol=1e-6)
 

@@ -235,7 +235,7 @@ def test_a_second_training_in_the_same_folder_is_refused(trained, data_dir):
     ("fields", "message"),
     [
         (dict(data__split="train+test"), r"data.split \('train\+test'\) must not hold test"),
-        (dict(data__num_frames=18), r"data.num_frames \(18\) must be at least 24 for this config"),
+        (dict(data__num_frames=18), r"data.num_frames \(18\) must be at least 32 for this config"),
         (dict(log_every=0), r"log_every \(0\) must be 1 or more"),
         (dict(evaluation__horizon=0), r"evaluation.horizon \(0\) must be 1 or more"),
         (dict(data__height=8), r"data.height \(8\) must be 11 or more"),

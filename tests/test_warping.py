@@ -95,3 +95,22 @@ def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
         half = (args[0].astype(jnp.bfloat16), *args[1:])
         found = gradients(fast, half)
         assert found[1].dtype == jnp.bfloat16 and found[-1].dtype == jnp.float32
+
+
+def test_shift_by_hand():
+    row = jnp.array([0, 1, 0, 1], jnp.uint8).reshape(1, 1, 1, 1, 4)
+
+    def shifted(right, down=0.0, plane=row, nearest=False):
+        offset = jnp.array([down, right], jnp.float32).reshape(1, 1, 1, 2)
+        return warping.shift(plane, offset, nearest)[0, 0, 0, 0].tolist()
+
+    for nearest in (True, False):
+        assert shifted(1, nearest=nearest) == [[0, 0, 1, 0]]
+        assert shifted(-3, nearest=nearest) == [[1, 0, 0, 0]]
+        assert shifted(9, nearest=nearest) == shifted(-99, nearest=nearest) == [[0, 0, 0, 0]]
+        assert shifted(0, 1, nearest=nearest) == [[0, 0, 0, 0]]
+    assert shifted(-0.5) == [[0.5, 0.5, 0.5, 0.5]]
+    assert shifted(0.25) == [[0, 0.75, 0.25, 0.75]]
+    assert shifted(0.6, nearest=True) == [[0, 0, 1, 0]]
+    square = jnp.array([[1, 0], [0, 1]], jnp.uint8).reshape(1, 1, 1, 2, 2)
+    assert shifted(0.5, 0.5, square) == [[0.25, 0.25], [0.25, 0.5]]

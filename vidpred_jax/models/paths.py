@@ -33,18 +33,49 @@ class Paths(nn.Module):
 
         velocities: pixels a frame, of `velocities`. center, radius: pixels. size: of the pictures.
         """
+        path = _follow(self, velocities, ahead, (1.0, 1.0, -1.0), -3.0)
+        inset = _number(self, "wall", 0.5) * radius
+        return _reflect(path, center, inset, jnp.array(size) - 1.0)
 
-        def number(name, *start):
-            init = nn.initializers.constant(jnp.array(start) / _QUICK)
-            return _QUICK * self.param(name, init, (len(start),))
 
-        # The last share stands still.
-        trust = jax.nn.softmax(number("trust", 1.0, 1.0, -1.0))[:-1]
-        decay = jax.nn.softplus(number("decay", -3.0, -3.0))[:, None] + 1e-4
-        # The frames that the way would take at the first speed: (b, v, t).
-        frames = -jnp.expm1(-decay * ahead[:, None]) / decay
-        path = exact_einsum("v,bkvc,bvt->bktc", trust, velocities, frames)
-        return _reflect(path, center, number("wall", 0.5) * radius, jnp.array(size) - 1.0)
+class Turns(nn.Module):
+    """How far objects will have turned (ours): three numbers are learned, as of `Paths`."""
+
+    @nn.compact
+    def __call__(
+        self, turns: Float[Array, "b k"], ahead: Float[Array, "b t"]
+    ) -> Float[Array, "b k t"]:
+        """Radians `ahead` frames later; turns: radians a frame."""
+        return _follow(self, turns[..., None, None], ahead, (2.0, -2.0), -5.0)[..., 0]
+
+
+class Pan(nn.Module):
+    """Where the background will be (ours): five numbers are learned, as of `Paths`, but for the walls."""
+
+    @nn.compact
+    def __call__(
+        self, pans: Float[Array, "b 2 2"], ahead: Float[Array, "b t"]
+    ) -> Float[Array, "b t 2"]:
+        """Pixels that it will have moved `ahead` frames later; pans: pixels a frame."""
+        return _follow(self, pans[:, None], ahead, (2.0, 0.0, -2.0), -5.0)[:, 0]
+
+
+def _number(module, name, *start):
+    init = nn.initializers.constant(jnp.array(start) / _QUICK)
+    return _QUICK * module.param(name, init, (len(start),))
+
+
+def _follow(module, velocities, ahead, trust, decay):
+    """Paths (b, k, t, c) at velocities (b, k, v, c) that die out, as far as each is trusted; where that
+    learning starts."""
+    # The last share stands still.
+    trust = jax.nn.softmax(_number(module, "trust", *trust))[:-1]
+    decay = (
+        jax.nn.softplus(_number(module, "decay", *[decay] * velocities.shape[2]))[:, None] + 1e-4
+    )
+    # The frames that the way would take at the first speed: (b, v, t).
+    frames = -jnp.expm1(-decay * ahead[:, None]) / decay
+    return exact_einsum("v,bkvc,bvt->bktc", trust, velocities, frames)
 
 
 def velocities(offsets: Float[Array, "b t k 2"]) -> Float[Array, "b k 2 2"]:

@@ -8,10 +8,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.fusion import decode
+from vidpred_jax.models import background
 from vidpred_jax.models.accompanying import Stack
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.motion import check_levels, match
-from vidpred_jax.models.objects import move_pixels
+from vidpred_jax.models.objects import move_pixels, observed_turns
+from vidpred_jax.models.paths import Pan, Turns
 from vidpred_jax.models.warping import add_to_first, composite, resize, warp
 from vidpred_jax.types import CONTEXT
 
@@ -25,6 +27,7 @@ class Generator(nn.Module):
     dropout: rate on the first three doublings.
     reference_frames: 0 is the paper; n also shows the last n observed frames and their fusion
         pictures, without which the colours of an unknown scene cannot be known.
+    seen_frames: how many of them, the newest, the U-Net itself sees; 0 for all.
     flows: with references, the newest one is also moved along this many predicted coarse flows
         and blended with what is painted (ours); 0 paints all.
     match: with flows and two references, the levels of the optical flow between the last two (see
@@ -34,6 +37,9 @@ class Generator(nn.Module):
         flat in the mean colour they have in the references, as one more layer of the blend (ours,
         after the instance-wise averages of Wang et al. 2018), and once more with the pixels that they
         have in the newest reference, moved as their labels (`objects.move_pixels`; ours); 0 for none.
+    scene: with label_colors and four references or more, whether these also tell how objects turn, and
+        what is behind them: put together, it is moved as the camera pans (see `background.py`; ours) and
+        offered where fusion pictures have no object.
     detail: features that the last layer sees at full resolution, beside the input itself, so that
         it can follow outlines to the pixel (ours); 0 is the paper.
     accompanying: scales of an accompanying stack behind the picture, trained with the rest from the
@@ -45,9 +51,11 @@ class Generator(nn.Module):
     dropout: float = 0.5
     norm: str = "batch"
     reference_frames: int = 0
+    seen_frames: int = 0
     flows: int = 0
     match: int = 0
     label_colors: int = 0
+    scene: bool = False
     detail: int = 0
     accompanying: tuple[int, ...] = ()
     axis_name: str | None = None
@@ -59,12 +67,17 @@ class Generator(nn.Module):
             raise ValueError(f"model.norm ({self.norm!r}) must be one of {NORMS}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout ({self.dropout}) must be at least 0 and below 1")
-        for field in ("reference_frames", "flows", "label_colors", "detail"):
+        for field in ("reference_frames", "seen_frames", "flows", "label_colors", "detail"):
             if getattr(self, field) < 0:
                 raise ValueError(f"model.{field} ({getattr(self, field)}) must be 0 or more")
         if self.reference_frames > CONTEXT:
             raise ValueError(
                 f"model.reference_frames ({self.reference_frames}) must be at most {CONTEXT}"
+            )
+        if self.seen_frames > self.reference_frames:
+            raise ValueError(
+                f"model.seen_frames ({self.seen_frames}) must be at most model.reference_frames "
+                f"({self.reference_frames})"
             )
         if self.flows and not self.reference_frames:
             raise ValueError(
@@ -73,6 +86,11 @@ class Generator(nn.Module):
         if self.label_colors and not self.flows:
             raise ValueError(
                 f"model.label_colors ({self.label_colors}) needs model.flows of 1 or more"
+            )
+        if self.scene and not (self.label_colors and self.reference_frames >= 4):
+            raise ValueError(
+                "model.scene (True) needs model.label_colors of 1 or more and model.reference_frames "
+                "of 4 or more"
             )
         if self.match and (self.reference_frames < 2 or not self.flows):
             raise ValueError(
@@ -106,20 +124,30 @@ class Generator(nn.Module):
         b, t, h, w, _ = fusion.shape
         self.check(h, w)
         every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
-        ahead = ahead.reshape(b * t, 1, 1, 1)
+        frames_ahead, ahead = ahead, ahead.reshape(b * t, 1, 1, 1)
         given, layers, flow = [fusion.reshape(b * t, h, w, 3)], [], None
         if self.reference_frames:
             newest = every(references[:, -1, ..., :3].astype(jnp.float32))
-            given.append(every(references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)))
+            seen = references[:, -self.seen_frames :]
+            given.append(every(seen.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)))
             given.append(jnp.broadcast_to(ahead / 16 - 1, (b * t, h, w, 1)))
         if self.match:
             flow = every(match(*references[:, -2:, ..., :3].swapaxes(0, 1), self.match))
             given += [flow / 2**self.match, warp(newest, flow * ahead)]
         if self.label_colors:
-            flat = label_colors(fusion, references, self.label_colors)
-            frame, picture = jnp.split(references[:, -1], 2, -1)
-            pixels, known = move_pixels(frame, picture, fusion, self.label_colors)
-            layers += [flat, jnp.where(known[..., None], pixels, flat)]
+            flat = behind = label_colors(fusion, references, self.label_colors)
+            frames, pictures = jnp.split(references, 2, -1)
+            angle = jnp.zeros((b, self.label_colors - 1, t))
+            if self.scene:
+                turns = observed_turns(pictures, self.label_colors)
+                angle = Turns(name="turns")(turns, frames_ahead)
+                behind = background.observe_frames(frames, pictures, self.label_colors)
+                behind = behind.frames(Pan(name="pan")(behind.pans, frames_ahead))
+                _, found = decode(fusion, self.label_colors)
+                behind = jnp.where(found[..., None] == 0, behind, flat)
+            newest_pair = frames[:, -1], pictures[:, -1]
+            pixels, known = move_pixels(*newest_pair, fusion, self.label_colors, angle)
+            layers = [flat, jnp.where(known[..., None], pixels, behind)]
             layers = [layer.reshape(-1, h, w, 3) for layer in layers]
             given += layers
         x = given = jnp.concatenate(given, -1).astype(self.dtype)
@@ -140,15 +168,21 @@ class Generator(nn.Module):
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = jnp.concatenate([nn.relu(x), skips[level]], -1)
             coarse = x if level == min(1, len(self.widths) - 2) else coarse
-        num_layers = self.flows + 1 + len(layers) if self.flows else 0
+        num_layers = self.flows + (len(layers) or 1) if self.flows else 0
         if self.detail:
             x = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
             x = jnp.concatenate([nn.leaky_relu(x, 0.2), given], -1)
-        x = Conv(3 + num_layers, (3, 3), upsample=not self.detail, dtype=self.dtype, name="paint")(
-            x
-        )
-        x = x.astype(jnp.float32)
-        picture = jnp.tanh(x[..., :3])
+        x = Conv(
+            3 + num_layers,
+            (3, 3),
+            upsample=not self.detail,
+            scale=0.1 if layers else 1.0,
+            dtype=self.dtype,
+            name="paint",
+        )(x).astype(jnp.float32)
+        picture, gates = x[..., :3], x[..., 3:]
+        if not layers:
+            picture = jnp.tanh(picture)
         if self.flows:
             # Small at first: moving by random flows would hide the reference frame.
             delta = Conv(2 * self.flows, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
@@ -157,9 +191,12 @@ class Generator(nn.Module):
             motion = resize(delta.astype(jnp.float32) * unit, h, w)
             if flow is not None:
                 motion = add_to_first(motion, flow)
-            # Training starts near the best guess there is without it: the newest reference, moved.
-            gates = x[..., 3:] + 3.0 * jax.nn.one_hot(0, num_layers)
-            picture = composite(newest, [picture, *layers], gates, motion * ahead)
+            # Training starts near the best guess there is without it: what is known of objects and
+            # background, or the newest reference, moved.
+            gates += 3.0 * jax.nn.one_hot(num_layers - 1 if layers else 0, num_layers)
+            # Painted over it, not beside it: a gate that nothing is gained by shuts for good.
+            over, beside = (picture, layers) if layers else (0.0, [picture])
+            picture = jnp.clip(over + composite(newest, beside, gates, motion * ahead), -1, 1)
         if self.accompanying:
             stack = self._stack(name="accompanying_stack")
             picture = stack(picture, fusion.reshape(picture.shape), ahead.reshape(-1))[-1]

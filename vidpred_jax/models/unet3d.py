@@ -10,14 +10,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from vidpred_jax.fusion import PALETTE
-from vidpred_jax.models import convolution, objects
+from vidpred_jax.models import convolution, scene
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
 from vidpred_jax.models.motion import check_levels, match
-from vidpred_jax.models.objects import Objects
-from vidpred_jax.models.paths import Paths
+from vidpred_jax.models.scene import Scene
 from vidpred_jax.models.warping import add_to_first, composite, resize, warp
-
-_ERROR_AT = 3  # Coming pictures in which the paths of objects are held against them.
 
 
 class UNet3d(nn.Module):
@@ -31,7 +28,8 @@ class UNet3d(nn.Module):
     match: with flows, the levels of the optical flow between input pictures (see `motion.match`),
         from which the first predicted flow starts; the net also sees it and what it moves (ours).
     labels: with flows and outputs equal to shift, how many labels (background included) are told
-        apart, whose objects are also carried whole (see `objects.py`; ours); 0 for none.
+        apart, whose objects are also carried whole, and the background's edges with them (see
+        `scene.py`; ours); 0 for none.
     remat: whether blocks are computed again in the backward pass instead of kept: less memory.
     outputs: how many of the 16 output frames are computed, counted from the last (16: all, the
         paper; `shift`: only those not seen in the input, the cheapest).
@@ -96,27 +94,23 @@ class UNet3d(nn.Module):
         if self.context % time:
             raise ValueError(f"context ({self.context}) must be a multiple of {time}")
 
-    def observe(self, clip: Float[Array, "b t h w c"]) -> Objects | None:
-        """What of an observed clip is remembered however often pictures are fed back: its objects, if
-        the network carries any."""
-        return objects.observe(clip, self.labels) if self.labels else None
+    def observe(self, clip: Float[Array, "b t h w c"]) -> Scene | None:
+        """What of an observed clip is remembered however often pictures are fed back, if the network
+        carries anything."""
+        return scene.observe(clip, self.labels) if self.labels else None
 
     def path_error(
-        self, params: dict, observed: Objects, coming: Float[Array, "b n h w c"]
+        self, params: dict, observed: Scene, coming: Float[Array, "b n h w c"]
     ) -> Float[Array, " b"]:
-        """How far from the objects of the pictures that followed their paths lead (`objects.path_error`):
-        the loss of the paths' own parameters, which the predicted pictures give no gradient."""
-        frames = np.unique(np.linspace(1, coming.shape[1], _ERROR_AT).round().astype(int))
-        ahead = jnp.tile(jnp.asarray(frames, jnp.float32), (len(coming), 1))
-        model, params = Paths(parent=None), {"params": params["objects"]}
-        path = model.apply(params, *observed.start, ahead, coming.shape[2:4])
-        return objects.path_error(path, observed, coming[:, frames - 1])
+        """How far from what of it the pictures that followed show its paths lead (`Carried.error`)."""
+        carried = scene.Carried(parent=None)
+        return carried.apply({"params": params["scene"]}, observed, coming, method="error")
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b t h w c"],
-        observed: Objects | None = None,
+        observed: Scene | None = None,
         since: int | Int[Array, ""] | Int[Array, " b"] = 0,
     ) -> Float[Array, "b {self.outputs} h w c"]:
         """observed: what `observe` found in the clips that ended `since` frames before x does (for all, or
@@ -170,9 +164,8 @@ class UNet3d(nn.Module):
         layers = [jnp.tanh(picture)]
         if self.labels:
             since = jnp.broadcast_to(since, len(clip))[:, None]
-            ahead = since + jnp.arange(self.outputs + 1.0)
-            path = Paths(name="objects")(*observed.start, ahead, clip.shape[2:4])
-            layers.append(objects.draw(observed, path, clip[:, -1].astype(jnp.float32)))
+            ahead = since + jnp.arange(1.0, self.outputs + 1)
+            layers.append(scene.Carried(name="scene")(observed, ahead, clip.shape[2:4]))
         # Training starts by moving: what is moved does not fade as what is painted anew does.
         first = num_layers - 1 if self.labels else 0
         gates += 3.0 * jax.nn.one_hot(first, num_layers)

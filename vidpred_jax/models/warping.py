@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 _MOST = 30.0  # Of a gate's size.
+# Centres of masks are often at half pixels, where the last bit would decide: the border is next to them.
+HALF = 0.51
 
 
 @jax.custom_vjp
@@ -187,3 +189,38 @@ def add_to_first(
 ) -> Float[Array, "b h w k"]:
     """`flow` added to the first of several."""
     return flows + jnp.pad(flow, ((0, 0), (0, 0), (0, 0), (0, flows.shape[-1] - 2)))
+
+
+def shift(
+    planes: Shaped[Array, "b k n h w"], offset: Float[Array, "b k t 2"], nearest: bool = True
+) -> Float[Array, "b k t n h w"]:
+    """Planes moved by whole pictures' offsets, in pixels down and right: float32.
+
+    Zeros come from outside. By whole pixels, if to the nearest (half ones: to the next): outlines stay
+    sharp, and lines of one pixel whole. Otherwise bilinear.
+    """
+    n, *size = planes.shape[2:]
+    limit = jnp.array(size, jnp.float32)
+    offset = jnp.clip(offset, -limit, limit)  # Further away nothing of it is seen.
+    if nearest:
+        offset = jnp.floor(offset + HALF)
+    # Not at whole pixels, common as they are, does the last bit decide: what is left is -.01 to .99.
+    whole = jnp.floor(offset + 0.01)
+    around = [(0, 0)] * 3 + [(length + 1, length) for length in size]
+    padded = jnp.pad(planes, around)
+
+    def cut(more):
+        one = lambda plane, at: jax.lax.dynamic_slice(
+            plane, (0, at[0], at[1]), (n, *(length + more for length in size))
+        )
+        found = jax.vmap(jax.vmap(jax.vmap(one, (None, 0))))(padded, start)
+        return found.astype(jnp.float32)
+
+    start = (limit + 1 - whole).astype(jnp.int32)
+    if nearest:
+        return cut(0)
+    start -= 1
+    found = cut(1)
+    down, right = ((offset - whole)[..., i, None, None, None] for i in range(2))
+    rows = found[..., 1:, :] * (1 - down) + found[..., :-1, :] * down
+    return rows[..., 1:] * (1 - right) + rows[..., :-1] * right

@@ -1,0 +1,136 @@
+"""How shapes turn, against shapes drawn turned."""
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax import fusion
+from vidpred_jax.models import objects, paths, scene, turning, warping
+from vidpred_jax.models.translator import Generator
+
+RED = np.asarray(fusion.to_float(fusion.PALETTE[1].astype(np.float32)))
+TRIANGLE, BOX = np.arange(3) * 2 * np.pi / 3, np.arange(4) * np.pi / 2
+DISC = np.linspace(0, 2 * np.pi, 40)
+
+
+def turned(corners, speed, frames=16, size=48, radius=12.0):
+    """Masks (t, size, size) of a polygon that turns by `speed` radians a frame as it moves right."""
+    masks = np.zeros((frames, size, size), np.uint8)
+    for t in range(frames):
+        angles = corners + 0.3 + speed * t
+        points = np.stack([np.cos(angles), np.sin(angles)], -1) * radius + [12 + t, 22]
+        cv2.fillPoly(masks[t], [np.int32(np.round(points * 16))], 1, cv2.LINE_8, 4)
+    return masks > 0
+
+
+def pictures(masks):
+    return jnp.asarray(np.where(masks[..., None], RED, -1.0), jnp.float32)[None]
+
+
+@pytest.mark.parametrize("corners", [TRIANGLE, BOX])
+@pytest.mark.parametrize("speed", [-0.06, 0.0, 0.025])
+def test_speed_of_turning(corners, speed):
+    masks = turned(corners, speed)
+    found = lambda clip: float(objects.observed_turns(clip, 2)[0, 0])
+    assert found(pictures(masks)) == pytest.approx(speed, abs=0.002)
+    masks[8:12, :, 26:] = False  # Half hidden, which has no say.
+    assert found(pictures(masks)) == pytest.approx(speed, abs=0.004)
+
+
+def test_what_is_round_or_absent_does_not_turn():
+    clip = np.concatenate([pictures(turned(DISC, 0.05)), pictures(turned(DISC, 0.05) & False)])
+    np.testing.assert_array_equal(objects.observed_turns(jnp.asarray(clip), 2), 0)
+
+
+def test_turning_by_hand():
+    """A quarter turn, from across to down, about a centre between pixels; and what it is moved by."""
+    rng = np.random.default_rng(0)
+    planes = jnp.asarray(rng.uniform(size=(1, 1, 2, 8, 8)), jnp.float32)
+    center, still = jnp.full((1, 1, 2), 3.5), jnp.zeros((1, 1, 1, 2))
+    quarter = turning.turn(planes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
+    np.testing.assert_allclose(quarter, np.rot90(planes[0, 0], -1, axes=(1, 2)), atol=1e-5)
+    offsets = jnp.array([[[[1.25, -2.0], [0, 0.5], [-9, 0]]]])
+    moved = turning.turn(planes, center, offsets, jnp.zeros((1, 1, 3)))
+    np.testing.assert_allclose(moved, warping.shift(planes, offsets, nearest=False), atol=1e-5)
+    codes = jnp.asarray(rng.integers(0, 3, (1, 1, 8, 8)), jnp.uint8)
+    quarter = turning.turn_codes(codes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
+    np.testing.assert_array_equal(quarter, np.rot90(codes[0, 0], -1))
+    moved = turning.turn_codes(codes, center, offsets, jnp.zeros((1, 1, 3)))
+    expected = warping.shift(codes[:, :, None], offsets)[:, :, :, 0]
+    np.testing.assert_array_equal(moved, expected)
+
+
+def test_angles_by_hand():
+    speeds, ahead = jnp.array([[0.02, -0.01]]), jnp.array([[1.0, 10]])
+    lasting = {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])}
+    found = paths.Turns().apply({"params": lasting}, speeds, ahead)
+    np.testing.assert_allclose(found[0], [[0.02, 0.2], [-0.01, -0.1]], atol=1e-3)
+    still = {**lasting, "trust": jnp.array([-3.0, 3])}
+    np.testing.assert_allclose(paths.Turns().apply({"params": still}, speeds, ahead), 0, atol=1e-6)
+
+
+def test_objects_and_their_pixels_turn():
+    masks = turned(TRIANGLE, 0.05, frames=24)
+    clip = pictures(masks)
+    lasting = {"trust": jnp.array([3.0, -3, -3]), "decay": jnp.array([-3.0, -3])}
+    numbers = {
+        "objects": {**lasting, "wall": jnp.array([-9.0])},
+        "background": lasting,
+        "turns": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
+    }
+    seen = scene.observe(clip[:, :16], 2)
+    ahead = jnp.arange(1.0, 9)[None]
+
+    def overlap(numbers):
+        drawn = scene.Carried().apply({"params": numbers}, seen, ahead, (48, 48))
+        found = (np.abs(np.asarray(drawn)[0] - RED) < 1e-3).all(-1)[-1]
+        return (found & masks[-1]).sum() / (found | masks[-1]).sum()
+
+    numbers["turns"]["trust"] *= -1
+    still = overlap(numbers)
+    numbers["turns"]["trust"] *= -1
+    assert overlap(numbers) > 0.9 > 0.8 > still
+    # Its pixels: darker on one side of the way that it points first.
+    shade = lambda t: np.cos(
+        np.arctan2(*(np.indices((48, 48)) - np.array([22, 12 + t])[:, None, None])) - 0.05 * t
+    )
+    frame = jnp.asarray(np.repeat(shade(15)[..., None], 3, -1), jnp.float32)[None]
+    asked = clip[:, 23:]
+    move = lambda angle: objects.move_pixels(
+        frame, clip[:, 15], asked, 2, jnp.full((1, 1, 1), angle)
+    )
+    away = lambda angle: np.abs(np.asarray(move(angle)[0])[0, 0, ..., 0] - shade(23))[
+        np.asarray(move(angle)[1])[0, 0]
+    ].mean()
+    assert away(0.4) < 0.1 < 0.2 < away(0.0)
+    assert abs(float(jax.grad(lambda a: move(a)[0].sum())(0.3))) > 0
+
+
+def test_error_of_turns():
+    masks = turned(TRIANGLE, 0.05, frames=24)
+    clip = pictures(masks)
+    seen = objects.observe(clip[:, :16], 2)
+    error = lambda angle: float(objects.turn_error(jnp.full((1, 1), angle), seen, clip[:, 16:])[0])
+    most = float(seen.radius[0, 0]) / 48  # By so much an angle moves what is outermost.
+    right, wrong, worse = (error(0.05 * 7 + more) for more in (0.0, 0.4, 0.8))
+    assert right < 0.015 and 0.4 * most > worse - wrong > 0.25 * most
+    hidden = objects.turn_error(jnp.ones((1, 1)), seen, clip[:, 16:].at[:, :, 22:].set(-1.0))
+    assert float(hidden[0]) < 0.01
+
+
+def test_stage_2_learns_how_far_to_believe_turns_and_pans():
+    clip = pictures(turned(TRIANGLE, 0.05, frames=24))
+    waves = np.sin(
+        0.3 * (np.arange(48)[:, None] + 2 * np.arange(48) - 0.5 * np.arange(24)[:, None, None])
+    )
+    frames = jnp.where(clip == -1, jnp.asarray(waves, jnp.float32)[None, ..., None], 0.5 * clip)
+    references = jnp.concatenate([frames, clip], -1)[:, :16]
+    model = Generator((8, 8), 0.0, "group", 16, seen_frames=2, flows=1, label_colors=2, scene=True)
+    given = clip[:, 20:22], references, jnp.array([[5.0, 6.0]])
+    params = jax.jit(model.init)(jax.random.key(0), *given)["params"]
+    loss = lambda p: jnp.abs(model.apply({"params": p}, *given) - frames[:, 20:22]).mean()
+    grads = jax.jit(jax.grad(loss))(params)
+    for path, grad in jax.tree_util.tree_leaves_with_path((grads["pan"], grads["turns"])):
+        assert jnp.isfinite(grad).all() and jnp.abs(grad).min() > 0, jax.tree_util.keystr(path)
