@@ -65,10 +65,14 @@ def test_turning_by_hand():
 def test_angles_by_hand():
     speeds, ahead = jnp.array([[0.02, -0.01]]), jnp.array([[1.0, 10]])
     lasting = {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])}
-    found = paths.Turns().apply({"params": lasting}, speeds, ahead)
-    np.testing.assert_allclose(found[0], [[0.02, 0.2], [-0.01, -0.1]], atol=1e-3)
-    still = {**lasting, "trust": jnp.array([-3.0, 3])}
-    np.testing.assert_allclose(paths.Turns().apply({"params": still}, speeds, ahead), 0, atol=1e-6)
+    angle = lambda numbers: paths.Turns().apply(
+        {"params": {**lasting, **numbers}}, speeds, jnp.array([[0.0, 5]]), ahead
+    )
+    np.testing.assert_allclose(angle({})[0], [[0.02, 0.2], [-0.06, -0.15]], atol=1e-3)
+    np.testing.assert_allclose(angle({"trust": jnp.array([-3.0, 3])}), 0, atol=1e-6)
+    # softplus(log(e - 1)) = 1: the speed falls to 1 / e in a frame.
+    dying = angle({"decay": jnp.array([np.log(np.e - 1) / 10])})[0, 0]
+    np.testing.assert_allclose(dying, [0.02 * (1 - np.exp(-1)), 0.02], atol=1e-4)
 
 
 def test_objects_and_their_pixels_turn():

@@ -52,7 +52,7 @@ def observe(
     planes, visible = jax.lax.stop_gradient(planes), shown.astype(jnp.float32)
     pans = _pans(planes.mean(2), visible, _OF_EDGES if lines else _OF_FRAMES)
     both = jnp.concatenate([planes, jnp.ones_like(planes[:, :, :1])], 2) * visible[:, :, None]
-    ages = np.arange(0, planes.shape[1], _EVERY)
+    ages = np.arange(0, min(planes.shape[1], _ROUNDS[-1][0][-1] + 1), _EVERY)
     # Of each age the pan over the fewest frames that reach back to it.
     of_age = [next(i for i, (spans, _) in enumerate(_ROUNDS) if max(spans) >= a) for a in ages]
     moved = jnp.stack(

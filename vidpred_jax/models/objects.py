@@ -23,7 +23,7 @@ class Objects:
     (b, k, 2), from there to where it is in the newest picture, in pixels. center: (b, k, 2), there.
     velocities: (b, k, 2, 2), pixels a frame: the usual one, and that of late (see `paths.velocities`).
     radius: (b, k), pixels from its centre to what is furthest. size: (b, k), pixels. turns: (b, k),
-    radians a frame. turned: (b, k), radians since it was seen best.
+    radians a frame. age: (b, k), frames since it was seen best.
     """
 
     shape: UInt8[Array, "b k 2 h w"]
@@ -33,7 +33,7 @@ class Objects:
     radius: Float[Array, "b k"]
     size: Float[Array, "b k"]
     turns: Float[Array, "b k"]
-    turned: Float[Array, "b k"]
+    age: Float[Array, "b k"]
 
     @property
     def start(self):
@@ -42,7 +42,7 @@ class Objects:
 
     def moved(self, path: Float[Array, "b k t 2"], angle: Float[Array, "b k t"]):
         """The shapes along their paths, turned: plain and white pixels, each a list of masks (b, t, h, w)."""
-        offset, angle = self.offset[:, :, None] + path, self.turned[..., None] + angle
+        offset = self.offset[:, :, None] + path
         center = self.center - self.offset
         moved = turn_codes(self.shape[:, :, 0] + 2 * self.shape[:, :, 1], center, offset, angle)
         return [list(jnp.moveaxis(moved == code, 1, 0)) for code in (1, 2)]
@@ -85,7 +85,7 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
         radius=radius,
         size=of_best(sizes) * here,
         turns=found_turns,
-        turned=found_turns * age[best, 0],
+        age=age[best, 0],
     )
 
 

@@ -43,10 +43,15 @@ class Turns(nn.Module):
 
     @nn.compact
     def __call__(
-        self, turns: Float[Array, "b k"], ahead: Float[Array, "b t"]
+        self, turns: Float[Array, "b k"], age: Float[Array, "b k"], ahead: Float[Array, "b t"]
     ) -> Float[Array, "b k t"]:
-        """Radians `ahead` frames later; turns: radians a frame."""
-        return _follow(self, turns[..., None, None], ahead, (2.0, -2.0), -5.0)[..., 0]
+        """Radians from what was seen `age` frames before to `ahead` frames later.
+
+        turns: radians a frame; what was seen of them is trusted as far as what is to come.
+        """
+        trust = jax.nn.softmax(_number(self, "trust", 2.0, -2.0))[0]
+        frames = age[..., None] + _lasting(_number(self, "decay", -5.0), ahead[:, None])
+        return trust * turns[..., None] * frames
 
 
 class Pan(nn.Module):
@@ -70,12 +75,15 @@ def _follow(module, velocities, ahead, trust, decay):
     learning starts."""
     # The last share stands still.
     trust = jax.nn.softmax(_number(module, "trust", *trust))[:-1]
-    decay = (
-        jax.nn.softplus(_number(module, "decay", *[decay] * velocities.shape[2]))[:, None] + 1e-4
-    )
-    # The frames that the way would take at the first speed: (b, v, t).
-    frames = -jnp.expm1(-decay * ahead[:, None]) / decay
+    decay = _number(module, "decay", *[decay] * velocities.shape[2])[:, None]
+    frames = _lasting(decay, ahead[:, None])  # (b, v, t)
     return exact_einsum("v,bkvc,bvt->bktc", trust, velocities, frames)
+
+
+def _lasting(decay, ahead):
+    """The frames that the way until `ahead` would take at the first speed, which dies out."""
+    decay = jax.nn.softplus(decay) + 1e-4
+    return -jnp.expm1(-decay * ahead) / decay
 
 
 def velocities(offsets: Float[Array, "b t k 2"]) -> Float[Array, "b k 2 2"]:

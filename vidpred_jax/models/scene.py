@@ -44,7 +44,8 @@ class Carried(nn.Module):
         in at the border is background without edges.
         """
         path = self.objects(*scene.objects.start, ahead, size)
-        plain, white = scene.objects.moved(path, self.turns(scene.objects.turns, ahead))
+        angle = self.turns(scene.objects.turns, scene.objects.age, ahead)
+        plain, white = scene.objects.moved(path, angle)
         edges = scene.background.edges(self.background(scene.background.pans, ahead))
         colors = to_float(jnp.asarray(PALETTE[: len(plain) + 1])) + 1  # Above black.
         channels = []
@@ -64,7 +65,7 @@ class Carried(nn.Module):
         ahead = jnp.tile(jnp.asarray(frames, jnp.float32), (b, 1))
         path = self.objects(*scene.objects.start, ahead, size)
         error = objects.path_error(path, scene.objects, coming[:, frames - 1])
-        angle = self.turns(scene.objects.turns, ahead)
+        angle = self.turns(scene.objects.turns, scene.objects.age, ahead)
         error += objects.turn_error(angle[..., -1] - angle[..., 0], scene.objects, coming)
         pan = self.background(scene.background.pans, ahead)
         labels = path.shape[1] + 1

@@ -140,7 +140,7 @@ class Generator(nn.Module):
             angle = jnp.zeros((b, self.label_colors - 1, t))
             if self.scene:
                 turns = observed_turns(pictures, self.label_colors)
-                angle = Turns(name="turns")(turns, frames_ahead)
+                angle = Turns(name="turns")(turns, jnp.zeros_like(turns), frames_ahead)
                 behind = background.observe_frames(frames, pictures, self.label_colors)
                 behind = behind.frames(Pan(name="pan")(behind.pans, frames_ahead))
                 _, found = decode(fusion, self.label_colors)
