@@ -88,6 +88,9 @@ def test_other_shapes_do_not_fit(tmp_path):
     template = {"step": np.zeros((), np.int32), "ema": {"other": np.zeros(4)}, "batch_stats": {}}
     with pytest.raises(InputError, match="is damaged or does not fit"):
         checkpoint.restore_inference(tmp_path, template)
+    template["ema"] = {"w": np.zeros((2, 4), np.float32), "b": np.zeros(3, np.float32)}
+    with pytest.raises(InputError, match=r"ema/w is \(2, 3\), the network needs \(2, 4\)"):
+        checkpoint.restore_inference(tmp_path, template)
 
 
 def test_unwritable(tmp_path):

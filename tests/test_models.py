@@ -250,6 +250,7 @@ def test_refused_discriminator():
         ("translator", dict(flows=1), r"model.flows \(1\) needs model.reference_frames"),
         ("translator", dict(label_colors=2), r"model.label_colors \(2\) needs model.flows"),
         ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        ("translator", dict(label_colors=1), r"model.label_colors \(1\) must be 0, or 2 to 256"),
         ("translator", dict(seen_frames=1), r"model.seen_frames \(1\) must be at most model.ref"),
         (
             "translator",

@@ -39,8 +39,11 @@ def test_speed_of_turning(corners, speed):
     assert found(pictures(masks)) == pytest.approx(speed, abs=0.004)
 
 
-def test_what_is_round_or_absent_does_not_turn():
-    clip = np.concatenate([pictures(turned(DISC, 0.05)), pictures(turned(DISC, 0.05) & False)])
+def test_what_is_round_or_absent_or_seen_once_does_not_turn():
+    once = turned(TRIANGLE, 0.05)
+    once[:9], once[10:] = False, False
+    masks = turned(DISC, 0.05), turned(DISC, 0.05) & False, once
+    clip = np.concatenate([pictures(each) for each in masks])
     np.testing.assert_array_equal(objects.observed_turns(jnp.asarray(clip), 2), 0)
 
 

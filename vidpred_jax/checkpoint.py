@@ -94,6 +94,7 @@ def restore_inference(workdir: str | os.PathLike, shapes: dict, step: int | None
     def read(folder):
         found = _read(folder, inference=ocp.args.StandardRestore(template))["inference"]
         integrity.check_digest(_read_meta(folder), "inference", integrity.digest(found))
+        integrity.check_shapes(found, template)
         return found
 
     return _newest_sound(workdir, step, read)

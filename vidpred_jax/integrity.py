@@ -56,6 +56,15 @@ def _machine_fault(error) -> str:
     return found[0] if found else ""
 
 
+def check_shapes(found, expected) -> None:
+    """Raises ValueError, naming the first array of `found` whose shape is not the expected one."""
+    paths = jax.tree_util.tree_leaves_with_path(expected)
+    for (path, needed), array in zip(paths, jax.tree.leaves(found), strict=True):
+        if array.shape != needed.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(f"{name} is {array.shape}, the network needs {needed.shape}")
+
+
 @contextlib.contextmanager
 def clear_errors(folder, verb):
     """Orbax raises many kinds of errors; a user needs one line with the folder in it.
@@ -70,4 +79,6 @@ def clear_errors(folder, verb):
         reason = _machine_fault(error) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
         if verb == "write" or _machine_fault(error):
             raise UserError(f"cannot {verb} checkpoints in {folder}: {reason}") from error
-        raise InputError(f"checkpoint {folder} is damaged or does not fit: {reason}") from error
+        raise InputError(
+            f"checkpoint {folder} is damaged or does not fit (those of earlier versions may not): {reason}"
+        ) from error

@@ -21,7 +21,7 @@ _FEW = 16  # Pixels of edges, of which half is believed of a pan.
 @struct.dataclass
 class Background:
     """planes: (b, c, h, w), as the newest frame would show them without its objects. known: (b, h, w),
-    where. pans: (b, 2, 2), by how many pixels a frame it moves: over the whole clip, and of late.
+    where. pans: (b, 2, 2), by how many pixels a frame it moves, up to 4: over the whole clip, and of late.
     """
 
     planes: Float[Array, "b c h w"]

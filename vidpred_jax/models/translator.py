@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.fusion import decode
+from vidpred_jax.fusion import PALETTE, decode
 from vidpred_jax.models import background
 from vidpred_jax.models.accompanying import Stack
 from vidpred_jax.models.layers import NORMS, Conv, Norm
@@ -29,12 +29,13 @@ class Generator(nn.Module):
         pictures, without which the colours of an unknown scene cannot be known.
     seen_frames: how many of them, the newest, the U-Net itself sees; 0 for all.
     flows: with references, the newest one is also moved along this many predicted coarse flows
-        and blended with what is painted (ours); 0 paints all.
+        and blended with what is painted (ours; with label_colors it is painted over the blend of the
+        rest); 0 paints all.
     match: with flows and two references, the levels of the optical flow between the last two (see
         `motion.match`), from which the first predicted flow starts; the net also sees it and the
         newest reference moved along it (ours); 0 for none.
     label_colors: with references and flows, how many labels (background included) are also painted
-        flat in the mean colour they have in the references, as one more layer of the blend (ours,
+        flat in the mean colour they have in the references, as a layer of the blend (ours,
         after the instance-wise averages of Wang et al. 2018), and once more with the pixels that they
         have in the newest reference, moved as their labels (`objects.move_pixels`; ours); 0 for none.
     scene: with label_colors and four references or more, whether these also tell how objects turn, and
@@ -83,13 +84,17 @@ class Generator(nn.Module):
             raise ValueError(
                 f"model.flows ({self.flows}) needs model.reference_frames of 1 or more"
             )
+        if self.label_colors and not 2 <= self.label_colors <= len(PALETTE):
+            raise ValueError(
+                f"model.label_colors ({self.label_colors}) must be 0, or 2 to {len(PALETTE)}"
+            )
         if self.label_colors and not self.flows:
             raise ValueError(
                 f"model.label_colors ({self.label_colors}) needs model.flows of 1 or more"
             )
         if self.scene and not (self.label_colors and self.reference_frames >= 4):
             raise ValueError(
-                "model.scene (True) needs model.label_colors of 1 or more and model.reference_frames "
+                "model.scene (True) needs model.label_colors of 2 or more and model.reference_frames "
                 "of 4 or more"
             )
         if self.match and (self.reference_frames < 2 or not self.flows):
@@ -196,7 +201,9 @@ class Generator(nn.Module):
             gates += 3.0 * jax.nn.one_hot(num_layers - 1 if layers else 0, num_layers)
             # Painted over it, not beside it: a gate that nothing is gained by shuts for good.
             over, beside = (picture, layers) if layers else (0.0, [picture])
-            picture = jnp.clip(over + composite(newest, beside, gates, motion * ahead), -1, 1)
+            picture = over + composite(newest, beside, gates, motion * ahead)
+            if not train:  # Beyond, training would get no gradient.
+                picture = jnp.clip(picture, -1, 1)
         if self.accompanying:
             stack = self._stack(name="accompanying_stack")
             picture = stack(picture, fusion.reshape(picture.shape), ahead.reshape(-1))[-1]

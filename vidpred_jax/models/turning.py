@@ -14,6 +14,9 @@ _EVERY = 2  # Frames between those that are looked at.
 _MOST, _STEP = 0.1, 0.0005  # The fastest turn that is found, and how finely, in radians a frame.
 WHOLE = 8  # The power of its share in sight that an object has a say with.
 _LEAST = 0.08  # A rounder shape does not turn: what its moments then tell is pixels.
+_MORE = (
+    1.001  # How much more alike they must be than as they are: by no more, the last bit decides.
+)
 
 
 def turns(
@@ -42,8 +45,9 @@ def turns(
     back = jnp.asarray(_turned_back(moments.shape[1]))
     alike = jnp.einsum("btkm,gtm->gbkm", moments, back, precision=jax.lax.Precision.HIGHEST)
     alike = jnp.sqrt(jnp.square(jnp.abs(alike)).sum(-1)) / jnp.maximum(weight.sum(1), 1.0)
-    found = jnp.asarray(_speeds())[jnp.argmax(alike, 0)]
-    return jax.lax.stop_gradient(jnp.where(alike.max(0) > _LEAST, found, 0.0))
+    found, best = jnp.asarray(_speeds())[jnp.argmax(alike, 0)], alike.max(0)
+    told = (best > _LEAST) & (best > _MORE * alike[0])  # The first speed is none.
+    return jax.lax.stop_gradient(jnp.where(told, found, 0.0))
 
 
 def _speeds():
