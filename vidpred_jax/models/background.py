@@ -53,20 +53,14 @@ def observe(
     pans = _pans(planes.mean(2), visible, _OF_EDGES if lines else _OF_FRAMES)
     both = jnp.concatenate([planes, jnp.ones_like(planes[:, :, :1])], 2) * visible[:, :, None]
     ages = np.arange(0, min(planes.shape[1], _ROUNDS[-1][0][-1] + 1), _EVERY)
-    # Of each age the pan over the fewest frames that reach back to it.
-    of_age = [next(i for i, (spans, _) in enumerate(_ROUNDS) if max(spans) >= a) for a in ages]
-    moved = jnp.stack(
-        [pans[min(i, len(pans) - 1)] * a for i, a in zip(of_age, ages, strict=True)], 1
-    )
+    moved = jnp.stack([_over(pans, age) * age for age in ages], 1)
     both = shift(both[:, -1 - ages], moved[:, :, None], lines)[:, :, 0]
     found, known = both[:, 0, :-1], shown[:, -1]
     for older in range(1, len(ages)):
         there = both[:, older, -1] > 0.99
         found = jnp.where((there & ~known)[:, None], both[:, older, :-1], found)
         known |= there
-    of_late = next(i for i, (spans, _) in enumerate(_ROUNDS) if max(spans) >= _LATE)
-    pans = jnp.stack([pans[-1], pans[min(of_late, len(pans) - 1)]], 1)
-    return Background(found, known, pans)
+    return Background(found, known, jnp.stack([pans[-1], _over(pans, _LATE)], 1))
 
 
 def observe_edges(clip: Float[Array, "b t h w 3"], labels: int) -> Background:
@@ -124,6 +118,12 @@ def _pans(planes, shown, limits):
             pan = jax.lax.fori_loop(0, times, step, pan)
             pans.append(pan * size)
     return pans or [pan]
+
+
+def _over(pans, frames):
+    """Of the pans of rounds, that over the fewest frames that reach back so far."""
+    reaching = next(i for i, (spans, _) in enumerate(_ROUNDS) if max(spans) >= frames)
+    return pans[min(reaching, len(pans) - 1)]
 
 
 def _step(planes, shown, pan, spans, limits):

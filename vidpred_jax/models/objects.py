@@ -98,8 +98,7 @@ def path_error(
     """
     k, h, w = path.shape[1], *coming.shape[2:4]
     centers, sizes = (x.swapaxes(1, 2) for x in _centers(read(coming, k + 1)[2]))
-    size = objects.size[..., None]
-    weight = jnp.minimum(sizes / jnp.maximum(size, 1.0), 1.0) ** WHOLE * (size > 0)
+    weight = _weight(sizes, objects.size[..., None])
     away = (objects.center[:, :, None] + path - centers) / jnp.array([h, w])
     distance = jnp.sqrt(jnp.square(away).sum(-1) + 1e-6)
     return (weight * distance).sum((1, 2)) / jnp.maximum(weight.sum((1, 2)), 1.0)
@@ -117,11 +116,14 @@ def turn_error(
     away = (
         (angle - turns(masks, centers, sizes) * (t - 1)) * objects.radius / max(coming.shape[2:4])
     )
-    size = objects.size[:, None]
-    weight = jnp.minimum(sizes / jnp.maximum(size, 1.0), 1.0) ** WHOLE * (size > 0)
-    weight = weight.mean(1)
+    weight = _weight(sizes, objects.size[:, None]).mean(1)
     distance = jnp.sqrt(jnp.square(away) + 1e-6)
     return (weight * distance).sum(1) / jnp.maximum(weight.sum(1), 1.0)
+
+
+def _weight(sizes, size):
+    """What objects of a size have to say in errors where they are seen so large: 0 to 1."""
+    return jnp.minimum(sizes / jnp.maximum(size, 1.0), 1.0) ** WHOLE * (size > 0)
 
 
 def observed_turns(clip: Float[Array, "b t h w 3"], labels: int) -> Float[Array, "b k"]:

@@ -140,19 +140,7 @@ class Generator(nn.Module):
             flow = every(match(*references[:, -2:, ..., :3].swapaxes(0, 1), self.match))
             given += [flow / 2**self.match, warp(newest, flow * ahead)]
         if self.label_colors:
-            flat = behind = label_colors(fusion, references, self.label_colors)
-            frames, pictures = jnp.split(references, 2, -1)
-            angle = jnp.zeros((b, self.label_colors - 1, t))
-            if self.scene:
-                turns = observed_turns(pictures, self.label_colors)
-                angle = Turns(name="turns")(turns, jnp.zeros_like(turns), frames_ahead)
-                behind = background.observe_frames(frames, pictures, self.label_colors)
-                behind = behind.frames(Pan(name="pan")(behind.pans, frames_ahead))
-                _, found = decode(fusion, self.label_colors)
-                behind = jnp.where(found[..., None] == 0, behind, flat)
-            newest_pair = frames[:, -1], pictures[:, -1]
-            pixels, known = move_pixels(*newest_pair, fusion, self.label_colors, angle)
-            layers = [flat, jnp.where(known[..., None], pixels, behind)]
+            layers = self._known(fusion, references, frames_ahead)
             layers = [layer.reshape(-1, h, w, 3) for layer in layers]
             given += layers
         x = given = jnp.concatenate(given, -1).astype(self.dtype)
@@ -208,6 +196,24 @@ class Generator(nn.Module):
             stack = self._stack(name="accompanying_stack")
             picture = stack(picture, fusion.reshape(picture.shape), ahead.reshape(-1))[-1]
         return picture.reshape(b, t, h, w, 3)
+
+    def _known(self, fusion, references, ahead):
+        """What references tell of fusion pictures, as frames (b, t, h, w, 3): flat label colours, and
+        over them the pixels of objects, and of what is behind.
+        """
+        labels = self.label_colors
+        flat = behind = label_colors(fusion, references, labels)
+        frames, pictures = jnp.split(references, 2, -1)
+        angle = jnp.zeros((len(fusion), labels - 1, fusion.shape[1]))
+        if self.scene:
+            turns = observed_turns(pictures, labels)
+            angle = Turns(name="turns")(turns, jnp.zeros_like(turns), ahead)
+            behind = background.observe_frames(frames, pictures, labels)
+            behind = behind.frames(Pan(name="pan")(behind.pans, ahead))
+            _, found = decode(fusion, labels)
+            behind = jnp.where(found[..., None] == 0, behind, flat)
+        pixels, known = move_pixels(frames[:, -1], pictures[:, -1], fusion, labels, angle)
+        return flat, jnp.where(known[..., None], pixels, behind)
 
 
 def label_colors(

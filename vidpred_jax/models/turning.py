@@ -14,9 +14,7 @@ _EVERY = 2  # Frames between those that are looked at.
 _MOST, _STEP = 0.1, 0.0005  # The fastest turn that is found, and how finely, in radians a frame.
 WHOLE = 8  # The power of its share in sight that an object has a say with.
 _LEAST = 0.08  # A rounder shape does not turn: what its moments then tell is pixels.
-_MORE = (
-    1.001  # How much more alike they must be than as they are: by no more, the last bit decides.
-)
+_MORE = 1.001  # Times as alike as unturned they must be, or the last bit would decide.
 
 
 def turns(
