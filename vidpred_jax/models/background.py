@@ -7,7 +7,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from vidpred_jax.models import objects
-from vidpred_jax.models.warping import blur, resize, shift, warp
+from vidpred_jax.models.warping import blur, move_by, plain_warp, resize, shift
 
 # How many frames before the newest are held against it, nearer ones first, and how often.
 _ROUNDS = (((1, 2), 4), ((3, 4), 3), ((6, 8), 3), ((9, 11, 13, 15), 3))
@@ -35,10 +35,13 @@ class Background:
 
     def frames(self, path: Float[Array, "b t 2"]) -> Float[Array, "b t h w c"]:
         """Its planes moved along a path, bilinear; what comes in at the border is as the border is."""
-        (b, t), (h, w) = path.shape[:2], self.planes.shape[2:]
-        flow = jnp.broadcast_to(-path.reshape(b * t, 1, 1, 2), (b * t, h, w, 2))
-        planes = jnp.repeat(jnp.moveaxis(self.planes, 1, -1), t, 0)
-        return warp(planes, flow).reshape(b, t, h, w, -1)
+        return move_by(_along, path, jnp.moveaxis(self.planes, 1, -1))
+
+
+def _along(path, planes):
+    (b, t), (h, w) = path.shape[:2], planes.shape[1:3]
+    flow = jnp.broadcast_to(-path.reshape(b * t, 1, 1, 2), (b * t, h, w, 2))
+    return plain_warp(jnp.repeat(planes, t, 0), flow).reshape(b, t, h, w, -1)
 
 
 def observe(
@@ -107,7 +110,8 @@ def _pans(planes, shown, limits):
     frames, and over more and more. Found at half the resolution.
     """
     t, (h, w) = planes.shape[1], planes.shape[2:]
-    half = lambda x: jnp.moveaxis(resize(jnp.moveaxis(x, 1, -1), h // 2, w // 2), -1, 1)
+    picture = lambda x: x.reshape(-1, h, w, 1)
+    half = lambda x: resize(picture(x), h // 2, w // 2).reshape(-1, t, h // 2, w // 2)
     planes, shown = half(planes), half(shown) > 0.99
     size = jnp.array([h / (h // 2), w / (w // 2)])
     pan, pans = jnp.zeros((len(planes), 2)), []

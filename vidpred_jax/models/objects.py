@@ -7,9 +7,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vidpred_jax.fusion import decode
-from vidpred_jax.models.paths import exact_einsum, velocities
+from vidpred_jax.models.paths import velocities
 from vidpred_jax.models.turning import WHOLE, turn, turn_codes, turns
-from vidpred_jax.models.warping import shift
+from vidpred_jax.models.warping import exact_einsum, shift
 
 _AGE = 0.0471  # An older picture of an object is better if so much more is seen, a frame.
 _HALF = 0.49  # Of a pixel: the last bit does not decide.

@@ -8,6 +8,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vidpred_jax.models.warping import exact_einsum
+
 _LENGTHS = (5, 4, 6, 8, 11, 16)  # Pictures that a velocity is told from; the first: that of late.
 _NOISE = 0.1  # Of an object's place, in pixels.
 _QUICK = 10.0  # Under Adam, how many times faster than others the numbers here are learned.
@@ -136,8 +138,3 @@ def _reflect(path, center, inset, extent):
     low, room = low[:, :, None], jnp.maximum(high - low, 1.0)[:, :, None]
     along = (center[:, :, None] + path - low) % (2 * room)
     return low + jnp.where(along < room, along, 2 * room - along) - center[:, :, None]
-
-
-def exact_einsum(form, *parts):
-    """Of places, which half precision would blur by pixels."""
-    return jnp.einsum(form, *parts, precision=jax.lax.Precision.HIGHEST)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from vidpred_jax.models.warping import HALF, warp
+from vidpred_jax.models.warping import HALF, exact_einsum, move_by, plain_warp
 
 _MOMENTS = range(2, 7)  # A shape that is the same after an m-th of a turn has the m-th, if any.
 _EVERY = 2  # Frames between those that are looked at.
@@ -41,7 +41,7 @@ def turns(
         moments.append(power.sum((3, 4)))
     moments = jnp.stack(moments, -1) * (weight / jnp.maximum(sizes, 1.0))[..., None]
     back = jnp.asarray(_turned_back(moments.shape[1]))
-    alike = jnp.einsum("btkm,gtm->gbkm", moments, back, precision=jax.lax.Precision.HIGHEST)
+    alike = exact_einsum("btkm,gtm->gbkm", moments, back)
     alike = jnp.sqrt(jnp.square(jnp.abs(alike)).sum(-1)) / jnp.maximum(weight.sum(1), 1.0)
     found, best = jnp.asarray(_speeds())[jnp.argmax(alike, 0)], alike.max(0)
     told = (best > _LEAST) & (best > _MORE * alike[0])  # The first speed is none.
@@ -68,16 +68,22 @@ def turn(
     offset: Float[Array, "b k t 2"],
     angle: Float[Array, "b k t"],
 ) -> Float[Array, "b k t n h w"]:
-    """Planes turned about their centres and moved by offsets, in pixels; bilinear, zeros from outside."""
+    """Planes turned about their centres and moved by offsets, in pixels; bilinear, zeros from outside. No
+    gradient but to the angle.
+    """
+    return move_by(_turned, angle[..., None], planes, center, offset)
+
+
+def _turned(angle, planes, center, offset):
     b, k, n, h, w = planes.shape
     t = angle.shape[2]
-    here, source = _sources(h, w, center, offset, angle, 1)
+    here, source = _sources(h, w, center, offset, angle[..., 0], 1)
     flow = jnp.stack([part - place for part, place in zip(source, here, strict=True)], -1)
     # With a border of zeros.
     picture = jnp.pad(planes, [(0, 0)] * 3 + [(1, 1), (1, 1)])
     picture = jnp.repeat(jnp.moveaxis(picture, 2, -1)[:, :, None], t, 2)
     flat = lambda a: a.reshape(b * k * t, *a.shape[3:])
-    found = warp(flat(picture), flat(flow))[:, 1:-1, 1:-1]
+    found = plain_warp(flat(picture), flat(flow))[:, 1:-1, 1:-1]
     return jnp.moveaxis(found.reshape(b, k, t, h, w, n), -1, 3)
 
 
@@ -99,10 +105,12 @@ def turn_codes(
 
 def _sources(h, w, center, offset, angle, border):
     """The places (y, x) of pixels, and where what comes there was (b, k, t, h, w, each)."""
-    to = (center[:, :, None] + offset)[..., None, None]
     here = [jnp.arange(-float(border), side + border) for side in (h, w)]
-    here = here[0][:, None], here[1]
-    down, right = here[0] - to[:, :, :, 0], here[1] - to[:, :, :, 1]
-    cos, sin = (f(angle)[..., None, None] for f in (jnp.cos, jnp.sin))
-    y, x = (center[:, :, i, None, None, None] for i in range(2))
-    return here, (y + cos * down - sin * right, x + cos * right + sin * down)
+    here = jnp.meshgrid(*here, indexing="ij")
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    (y, x), to = (center[:, :, None, i] for i in range(2)), center[:, :, None] + offset
+    y, x = y - cos * to[..., 0] + sin * to[..., 1], x - sin * to[..., 0] - cos * to[..., 1]
+    # As products: XLA:CPU would work out sines for each pixel.
+    grid = jnp.stack([*here, jnp.ones_like(here[0])])
+    rows = jnp.stack([jnp.stack([cos, -sin, y], -1), jnp.stack([sin, cos, x], -1)])
+    return here, exact_einsum("sbktn,nhw->sbkthw", rows, grid)

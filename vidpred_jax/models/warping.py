@@ -25,14 +25,19 @@ def warp(
     The gradient reaches the flow and the picture, in reverse mode; that of a flow that leads outside
     is zero.
     """
-    return _warp_forward(picture, flow)[0]
+    return plain_warp(picture, flow)
 
 
-def _warp_forward(picture, flow):
+def plain_warp(picture, flow):
+    """`warp` with the gradients that JAX finds: in forward mode too."""
     places, (dy, dx), _ = _source(flow)
     (a, b), (c, d) = _corners(picture, places)
     upper, lower = a * (1 - dx) + b * dx, c * (1 - dx) + d * dx
-    return upper * (1 - dy) + lower * dy, (picture, flow)
+    return upper * (1 - dy) + lower * dy
+
+
+def _warp_forward(picture, flow):
+    return plain_warp(picture, flow), (picture, flow)
 
 
 def _warp_backward(residuals, g):
@@ -80,6 +85,33 @@ def _corners(picture, places):
 
 
 warp.defvjp(_warp_forward, _warp_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def move_by(move, numbers: Float[Array, "*n c"], *others):
+    """move(numbers, *others): arrays of shape (*n, ...), each moved by c numbers of its own.
+
+    Its gradient to the numbers, the only one, is kept from the way forward, where the pixels are at hand:
+    for a few numbers far cheaper than reading the pixels again. `move` must
+    have one in forward mode: `plain_warp`, not `warp`.
+    """
+    return move(numbers, *others)
+
+
+def _move_by_forward(move, numbers, *others):
+    moving = lambda numbers: move(numbers, *others)
+    steps = jnp.eye(numbers.shape[-1], dtype=numbers.dtype)
+    slope = lambda step: jax.jvp(moving, (numbers,), (jnp.broadcast_to(step, numbers.shape),))[1]
+    return moving(numbers), (list(map(slope, steps)), numbers, others)
+
+
+def _move_by_backward(_, residuals, g):
+    slopes, numbers, others = residuals
+    inner = tuple(range(numbers.ndim - 1, g.ndim))
+    return (jnp.stack([(g * slope).sum(inner) for slope in slopes], -1), *[None] * len(others))
+
+
+move_by.defvjp(_move_by_forward, _move_by_backward)
 
 
 def composite(
@@ -224,3 +256,8 @@ def shift(
     down, right = ((offset - whole)[..., i, None, None, None] for i in range(2))
     rows = found[..., 1:, :] * (1 - down) + found[..., :-1, :] * down
     return rows[..., 1:] * (1 - right) + rows[..., :-1] * right
+
+
+def exact_einsum(form, *parts):
+    """Of places, which half precision would blur by pixels."""
+    return jnp.einsum(form, *parts, precision=jax.lax.Precision.HIGHEST)
