@@ -1,7 +1,6 @@
 """Four fake CPU devices for every test, and what several files of tests need."""
 
 import atexit
-import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -12,10 +11,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Most of the suite's time is compilation: little optimised, and each program once for all processes.
-_FLAGS = ["--xla_backend_optimization_level=0"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # Later ones may not know it.
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # Compiles three times as fast.
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vidpred_jax_tests_")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
@@ -30,9 +26,10 @@ import pytest
 from absl import flags
 from smoke import get_config
 
-from vidpred_jax import fusion, train
+from vidpred_jax import fusion, startup, train
 from vidpred_jax.datasets import registry, synthesis
 
+startup.compile_quickly()
 flags.FLAGS.mark_as_parsed()
 
 

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import pytest
 
 from vidpred_jax.models import build
@@ -44,6 +45,24 @@ def test_programs_are_kept_for_the_next_process(tmp_path):
     assert run(CACHE, str(tmp_path / "named"), **home) == [str(tmp_path / "named"), False]
     own = str(tmp_path / "own")
     assert run(CACHE, **home, JAX_COMPILATION_CACHE_DIR=own) == [own, False]
+
+
+FLAGS = """
+import json, os
+from vidpred_jax import startup
+done = startup.compile_quickly()
+import jax
+jax.jit(lambda x: x * 2 + 1)(jax.numpy.ones(4)).block_until_ready()
+print(json.dumps([done, os.environ.get("XLA_FLAGS", "")]))
+"""
+
+
+@pytest.mark.skipif(not jaxlib.__version__.startswith("0.10."), reason="it is for jaxlib 0.10")
+def test_programs_compile_quickly_unless_told_how():
+    quick, other = "--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_level=0"
+    assert run(FLAGS, XLA_FLAGS=other) == [True, f"{other} {quick}"]
+    own = quick.replace("false", "true")
+    assert run(FLAGS, XLA_FLAGS=own) == [False, own]
 
 
 MEMORY = """
