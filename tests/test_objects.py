@@ -159,20 +159,3 @@ def test_pictures_fed_back_do_not_change_what_was_observed():
     found = jax.jit(model.apply)({"params": params}, black, observed, since)
     expected = [carry(clips[:1], since=n) for n in (0, 4)]
     np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-def test_pixels_move_with_their_labels():
-    """A box of its own pixels, half behind another in the picture that is asked for, and none unseen."""
-    rng = np.random.default_rng(0)
-    picture = draw((1, 4, 5), (2, 20, 20))
-    frame = rng.uniform(-1, 1, picture.shape).astype(np.float32)
-    asked = np.stack([draw((1, 6, 9), (2, 8, 12)), draw((1, 27, 5), (2, 20, 20)), draw((3, 4, 5))])
-    given = (jnp.asarray(x)[None] for x in (frame, picture, asked))
-    found, known = jax.jit(objects.move_pixels, static_argnums=3)(*given, 4, jnp.zeros((1, 3, 3)))
-    found, known = np.asarray(found)[0], np.asarray(known)[0]
-    assert [int(x.sum()) for x in known] == [36 + 36 - 12, 36 + 30, 0]
-    np.testing.assert_allclose(found[0, 8:14, 12:18], frame[20:26, 20:26], atol=1e-4)
-    # Of what is hidden or cut off the place is found to a tenth of a pixel.
-    assert np.abs(found[0, 6:12, 9:12] - frame[4:10, 5:8]).mean() < 0.1
-    assert np.abs(found[1, 27:32, 5:11] - frame[4:9, 5:11]).mean() < 0.1
-    assert (found[~known] == 0).all()

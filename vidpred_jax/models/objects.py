@@ -8,11 +8,10 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vidpred_jax.fusion import decode
 from vidpred_jax.models.paths import velocities
-from vidpred_jax.models.turning import WHOLE, turn, turn_codes, turns
+from vidpred_jax.models.turning import WHOLE, turn_codes, turns
 from vidpred_jax.models.warping import exact_einsum, shift
 
 _AGE = 0.0471  # An older picture of an object is better if so much more is seen, a frame.
-_HALF = 0.49  # Of a pixel: the last bit does not decide.
 
 
 @struct.dataclass
@@ -63,8 +62,7 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
         x, best.reshape(len(x), 1, -1, *[1] * (x.ndim - 3)), axis=1
     )[:, 0]
     shape, origin = of_best(masks), of_best(centers)
-    # Later labels hide earlier ones: where they are, an object may be or not.
-    open_to = found[:, :, None] <= _numbers(labels)
+    open_to = _open_to(found, labels)
     offsets = _track(shape, origin, open_to, centers)
     moved = shift(shape[:, :, None], offsets[:, -1][:, :, None])[:, :, 0, 0]
     hidden = (moved * ~open_to[:, -1]).sum((2, 3)) > moved.sum((2, 3)) / 2
@@ -126,44 +124,27 @@ def _weight(sizes, size):
     return jnp.minimum(sizes / jnp.maximum(size, 1.0), 1.0) ** WHOLE * (size > 0)
 
 
-def observed_turns(clip: Float[Array, "b t h w 3"], labels: int) -> Float[Array, "b k"]:
-    """How fast each label turns in fusion pictures, in radians a frame (`turning.turns`)."""
-    masks = read(clip, labels)[2]
-    return turns(masks, *_centers(masks))
-
-
-def move_pixels(
-    frame: Float[Array, "b h w 3"],
-    picture: Float[Array, "b h w 3"],
-    pictures: Float[Array, "b t h w 3"],
-    labels: int,
-    angle: Float[Array, "b k t"],
-) -> tuple[Float[Array, "b t h w 3"], Bool[Array, "b t h w"]]:
-    """The pixels that objects have in a frame, moved as whole as their labels have moved from its fusion
-    picture to others, and turned by an angle; and where in those it is known. Bilinear; no gradient
-    but to the angle.
-    """
-    _, found, masks = read(pictures, labels)
-    shape = read(picture[:, None], labels)[2][:, 0]
-    origin, centers = _centers(shape[:, None])[0], _centers(masks)[0]
-    open_to = found[:, :, None] <= _numbers(labels)
-    offsets = _track(shape, origin[:, 0], open_to, centers).swapaxes(1, 2)
-    shape = shape[:, :, None].astype(jnp.float32)
-    planes = jnp.concatenate([shape, shape * jnp.moveaxis(frame, -1, 1)[:, None]], 2)
-    planes, origin = jax.lax.stop_gradient((planes, origin[:, 0]))
-    moved = turn(planes, origin, offsets, angle).swapaxes(1, 2)
-    known = masks & (moved[:, :, :, 0] > _HALF)  # (b, t, k, h, w), at most one of k.
-    moved = moved / jnp.maximum(moved[:, :, :, :1], 0.5)
-    pixels = jnp.where(known[:, :, :, None], moved, 0.0).sum(2)
-    return jnp.moveaxis(pixels[:, :, 1:], 2, -1), known.any(2)
-
-
 def read(
     clip: Float[Array, "b t h w 3"], labels: int
 ) -> tuple[Bool[Array, "b t h w"], Int[Array, "b t h w"], Bool[Array, "b t k h w"]]:
     """Edges and labels of fusion pictures, and the places of each label but the background's."""
     edges, found = decode(jax.lax.stop_gradient(clip.astype(jnp.float32)), labels)
     return edges, found, found[:, :, None] == _numbers(labels)
+
+
+def track(
+    shape: Bool[Array, "b k h w"],
+    origin: Float[Array, "b k 2"],
+    found: Int[Array, "b t h w"],
+    masks: Bool[Array, "b t k h w"],
+) -> Float[Array, "b t k 2"]:
+    """How far shapes, their centres at origin, are moved in pictures of which `read` gave the rest."""
+    return _track(shape, origin, _open_to(found, len(masks[0, 0]) + 1), _centers(masks)[0])
+
+
+def _open_to(found, labels):
+    """Where each label may be (b, t, k, h, w): later ones hide it where they are."""
+    return found[:, :, None] <= _numbers(labels)
 
 
 def _numbers(labels):

@@ -20,7 +20,12 @@ class Paths(nn.Module):
 
     Six numbers are learned: how far each velocity is trusted and how fast it dies out, and how near to
     the border objects turn back, in their radius. More would learn scenes by heart.
+
+    trust, decay: where the first two start.
     """
+
+    trust: tuple[float, float, float] = (1.0, 1.0, -1.0)
+    decay: float = -3.0
 
     @nn.compact
     def __call__(
@@ -35,7 +40,7 @@ class Paths(nn.Module):
 
         velocities: pixels a frame, of `velocities`. center, radius: pixels. size: of the pictures.
         """
-        path = _follow(self, velocities, ahead, (1.0, 1.0, -1.0), -3.0)
+        path = _follow(self, velocities, ahead, self.trust, self.decay)
         inset = _number(self, "wall", 0.5) * radius
         return _reflect(path, center, inset, jnp.array(size) - 1.0)
 

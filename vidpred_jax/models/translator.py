@@ -8,12 +8,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.fusion import PALETTE, decode
-from vidpred_jax.models import background
+from vidpred_jax.models import background, objects, pixels
 from vidpred_jax.models.accompanying import Stack
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.motion import check_levels, match
-from vidpred_jax.models.objects import move_pixels, observed_turns
-from vidpred_jax.models.paths import Pan, Turns
+from vidpred_jax.models.paths import Pan, Paths, Turns
 from vidpred_jax.models.warping import add_to_first, composite, resize, warp
 from vidpred_jax.types import CONTEXT
 
@@ -36,11 +35,10 @@ class Generator(nn.Module):
         newest reference moved along it (ours); 0 for none.
     label_colors: with references and flows, how many labels (background included) are also painted
         flat in the mean colour they have in the references, as a layer of the blend (ours,
-        after the instance-wise averages of Wang et al. 2018), and once more with the pixels that they
-        have in the newest reference, moved as their labels (`objects.move_pixels`; ours); 0 for none.
-    scene: with label_colors and four references or more, whether these also tell how objects turn, and
-        what is behind them: put together, it is moved as the camera pans (see `background.py`; ours) and
-        offered where fusion pictures have no object.
+        after the instance-wise averages of Wang et al. 2018); 0 for none.
+    scene: with label_colors and four references or more, whether they are also painted with the pixels
+        that they have in these, cut out and moved (see `pixels.py`), over what is behind them: put together
+        from all, it is moved as the camera pans (see `background.py`; ours).
     detail: features that the last layer sees at full resolution, beside the input itself, so that
         it can follow outlines to the pixel (ours); 0 is the paper.
     accompanying: scales of an accompanying stack behind the picture, trained with the rest from the
@@ -198,22 +196,22 @@ class Generator(nn.Module):
         return picture.reshape(b, t, h, w, 3)
 
     def _known(self, fusion, references, ahead):
-        """What references tell of fusion pictures, as frames (b, t, h, w, 3): flat label colours, and
-        over them the pixels of objects, and of what is behind.
+        """What references tell of fusion pictures, as frames (b, t, h, w, 3): flat label colours; the
+        pixels of objects over what is behind.
         """
         labels = self.label_colors
-        flat = behind = label_colors(fusion, references, labels)
+        flat = label_colors(fusion, references, labels)
+        if not self.scene:
+            return [flat]
         frames, pictures = jnp.split(references, 2, -1)
-        angle = jnp.zeros((len(fusion), labels - 1, fusion.shape[1]))
-        if self.scene:
-            turns = observed_turns(pictures, labels)
-            angle = Turns(name="turns")(turns, jnp.zeros_like(turns), ahead)
-            behind = background.observe_frames(frames, pictures, labels)
-            behind = behind.frames(Pan(name="pan")(behind.pans, ahead))
-            _, found = decode(fusion, labels)
-            behind = jnp.where(found[..., None] == 0, behind, flat)
-        pixels, known = move_pixels(frames[:, -1], pictures[:, -1], fusion, labels, angle)
-        return flat, jnp.where(known[..., None], pixels, behind)
+        seen = objects.observe(pictures, labels)
+        behind = background.observe_frames(frames, pictures, labels)
+        cut = pixels.cut_out(frames, pictures, seen, behind)
+        # Fusion pictures tell where motion does not go on: until then it is believed.
+        path = Paths((3.0, 0.0, -3.0), -6.0, name="paths")(*seen.start, ahead, fusion.shape[2:4])
+        angle = Turns(name="turns")(seen.turns, seen.age, ahead)
+        behind = behind.frames(Pan(name="pan")(behind.pans, ahead))
+        return [flat, pixels.draw(cut, seen, path, angle, fusion, behind, flat)]
 
 
 def label_colors(

@@ -68,16 +68,16 @@ def turn(
     offset: Float[Array, "b k t 2"],
     angle: Float[Array, "b k t"],
 ) -> Float[Array, "b k t n h w"]:
-    """Planes turned about their centres and moved by offsets, in pixels; bilinear, zeros from outside. No
-    gradient but to the angle.
+    """Planes turned about their centres and moved by offsets, in pixels; bilinear, zeros from outside. The
+    gradient reaches offset and angle alone.
     """
-    return move_by(_turned, angle[..., None], planes, center, offset)
+    return move_by(_turned, jnp.concatenate([offset, angle[..., None]], -1), planes, center)
 
 
-def _turned(angle, planes, center, offset):
+def _turned(numbers, planes, center):
     b, k, n, h, w = planes.shape
-    t = angle.shape[2]
-    here, source = _sources(h, w, center, offset, angle[..., 0], 1)
+    t = numbers.shape[2]
+    here, source = _sources(h, w, center, numbers[..., :2], numbers[..., 2], 1)
     flow = jnp.stack([part - place for part, place in zip(source, here, strict=True)], -1)
     # With a border of zeros.
     picture = jnp.pad(planes, [(0, 0)] * 3 + [(1, 1), (1, 1)])

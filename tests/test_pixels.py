@@ -1,0 +1,113 @@
+"""Pixels of objects cut out and drawn, against pictures made by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpred_jax import fusion
+from vidpred_jax.models import background, objects, pixels
+
+SIZE = 40
+COLORS = fusion.to_float(fusion.PALETTE[:3].astype(np.float32))
+RED, BLUE = np.array([0.9, -0.6, -0.4]), np.array([-0.8, -0.2, 0.7])
+Y, X = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+WALL = np.stack([np.sin(Y / 15 + c) * np.cos(X / 18 - c) for c in range(3)], -1)
+
+
+def disc(y, x, radius=7.0):
+    """What share of each pixel a disc covers."""
+    return np.clip(radius + 0.5 - np.hypot(Y - y, X - x), 0, 1)[..., None]
+
+
+def scene(*placed):
+    """A frame and its fusion picture of (label, colour, y, x) discs before the wall, later ones in front."""
+    frame, picture = WALL, np.broadcast_to(COLORS[0], WALL.shape)
+    for label, color, y, x in placed:
+        share = disc(y, x)
+        frame = frame * (1 - share) + color * share
+        picture = np.where(share > 0.5, COLORS[label], picture)
+    return np.float32(frame), np.float32(picture)
+
+
+def clip_of(*clip):
+    return [jnp.asarray(np.stack(part))[None] for part in zip(*clip, strict=True)]
+
+
+@jax.jit
+def observe(frames, pictures):
+    seen = objects.observe(pictures, 3)
+    behind = background.observe_frames(frames, pictures, 3)
+    return seen, behind, pixels.cut_out(frames, pictures, seen, behind)
+
+
+@jax.jit
+def draw(observed, path, pictures, angle=0.0):
+    seen, behind, cut = observed
+    t = pictures.shape[1]
+    wall = behind.frames(jnp.zeros((1, t, 2)))
+    path = jnp.broadcast_to(path, (1, 2, t, 2))
+    flat = jnp.full_like(wall, 0.25)
+    return pixels.draw(cut, seen, path, jnp.full((1, 2, t), angle), pictures, wall, flat)
+
+
+def moving(t):
+    """A red disc goes right by half a pixel a frame, a blue one stands still."""
+    return scene((1, RED, 12, 10 + t / 2), (2, BLUE, 27, 22))
+
+
+@pytest.fixture(scope="module")
+def seen():
+    return observe(*clip_of(*(moving(t) for t in range(16))))
+
+
+def test_outlines_are_told_from_what_is_behind(seen):
+    cut = seen[2]
+    for label, (y, x) in enumerate([(12, 17.5), (27, 22)]):
+        share = np.asarray(cut.planes)[0, label, 0]
+        truth = disc(y, x)[..., 0]
+        soft = np.abs(truth - np.round(truth)) > 0.1
+        assert soft.sum() > 20 and np.abs(share - truth)[soft].mean() < 0.05
+        np.testing.assert_allclose(share, truth, atol=0.2)
+    frame, picture = moving(15)
+    found = draw(seen, 0.0, jnp.asarray(picture)[None, None])
+    np.testing.assert_allclose(found[0, 0], frame, atol=0.12)
+
+
+def test_paths_are_followed_to_parts_of_a_pixel_unless_pictures_speak_against_them(seen):
+    frame, picture = moving(16)  # A fusion picture that only holds whole pixels.
+    rounded = jnp.asarray(scene((1, RED, 12, 18), (2, BLUE, 27, 22))[1])[None, None]
+    far = lambda x: np.abs(np.asarray(x)[0, 0] - frame)[4:20].mean()
+    path = jnp.array([[0.0, 0.5], [0.0, 0.0]])[None, :, None]
+    assert far(draw(seen, path, rounded)) < 0.7 * far(draw(seen, 0.0 * path, rounded))
+    elsewhere = draw(seen, path + 5, jnp.asarray(picture)[None, None])
+    assert far(elsewhere) < 0.02
+
+
+def test_what_hides_others_and_what_was_never_seen(seen):
+    """The red disc half behind the blue one; and one of twice the width: no more than was seen is known."""
+    frame, picture = scene((1, RED, 20, 18.5), (2, BLUE, 27, 22))
+    found = np.asarray(draw(seen, 0.0, jnp.asarray(picture)[None, None]))[0, 0]
+    assert np.abs(found - frame)[disc(27, 22, 5.0)[..., 0] == 1].max() < 0.02
+    assert np.abs(found - frame).mean() < 0.02
+    wide = np.where(disc(12, 12, 11.0) > 0.5, COLORS[1], COLORS[0]).astype(np.float32)
+    found = np.asarray(draw(seen, 0.0, jnp.asarray(wide)[None, None]))[0, 0]
+    assert (found[12, 2:4] == 0.25).all() and np.abs(found[12, 10:14] - RED).max() < 0.02
+
+
+def test_pixels_turn_and_the_gradient_reaches_what_moves_them():
+    """A disc with a dark half, seen still, is turned by a quarter: from right to down."""
+    shaded = lambda angle: (
+        RED * np.where(np.cos(angle) * (X - 20) + np.sin(angle) * (Y - 20) > 0, 0.2, 1.0)[..., None]
+    )
+    frames, pictures = clip_of(*[scene((1, shaded(0.0), 20, 20))] * 4)
+    observed = observe(frames, pictures)
+    turned = np.asarray(draw(observed, 0.0, pictures[:, -1:], np.pi / 2))[0, 0]
+    inside = disc(20, 20, 5.0)[..., 0] == 1
+    assert np.abs(turned - shaded(np.pi / 2))[inside].mean() < 0.1
+    truth = scene((1, shaded(0.3), 20, 20.4))[0]
+    loss = lambda path, angle: jnp.square(
+        draw(observed, path, pictures[:, -1:], angle) - truth
+    ).sum()
+    path, angle = jax.grad(loss, (0, 1))(jnp.zeros((1, 2, 1, 2)), 0.1)
+    assert path[0, 0, 0, 1] < 0 and angle < 0  # Further right, and further round.
