@@ -139,7 +139,7 @@ def test_generator_and_discriminator(name):
         return jnp.square(pred - target).mean()
 
     grads = jax.jit(jax.grad(loss))(variables["params"])
-    for numbers in ("pan", "turns"):  # Noise does neither: tests/test_turning.py.
+    for numbers in ("pan", "turns", "paths"):  # Noise does none of it: tests/test_turning.py.
         grads.pop(numbers, None)
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         # A bias before batch norm is cancelled by it.
