@@ -26,8 +26,13 @@ from jax.extend import core
 
 from vidpred_jax import cli, experiment, parallel, video_io
 from vidpred_jax.models import build, convolution
-from vidpred_jax.types import UserError
+from vidpred_jax.types import InputError, UserError
 
+_PRESETS = flags.DEFINE_list(
+    "presets",
+    ["fusion:full", "fusion:paper", "translator:full", "translator:paper"],
+    "Presets of configs/ to count.",
+)
 _DEVICES = flags.DEFINE_list("devices", ["8", "64", "512"], "Numbers of devices to predict.")
 _PER_HOST = flags.DEFINE_integer("per_host", 8, "Devices of a host.", lower_bound=1)
 _FLOPS = flags.DEFINE_float("flops", 989e12, "Operations per second of a device at its best.")
@@ -41,17 +46,19 @@ _OUTPUT = flags.DEFINE_string("output", "scaling", "Folder of scaling.json.")
 _PAGE = flags.DEFINE_string("page", None, "Page whose tables are replaced: docs/scaling.md.")
 _CHILD = flags.DEFINE_bool("child", False, "Measures on the devices at hand and prints.")
 _ROOT = pathlib.Path(__file__).parents[1]
-_PRESETS = [(s, p) for s in ("fusion", "translator") for p in ("full", "paper")]
 _LINKS = {"psum", "psum_invariant", "all_gather", "all_to_all", "ppermute", "pmax", "pmin"}
 
 
 def main(_):
     video_io.check_writable(pathlib.Path(_OUTPUT.value))
+    for name in _PRESETS.value:
+        if name.count(":") != 1:
+            raise InputError(f"--presets ({name!r}) must be STAGE:PRESET, as fusion:paper")
     if _CHILD.value:
         print(json.dumps(_measure()))
         return
     with tempfile.TemporaryDirectory() as data_dir:
-        made = {f"{s}:{p}": _count(s, p, data_dir) for s, p in _PRESETS}
+        made = {name: _count(*name.split(":"), data_dir) for name in _PRESETS.value}
         measured = {n: _run_child(int(n), data_dir) for n in _MEASURED.value}
     report = {
         "command": " ".join(["python", *sys.argv]),
@@ -163,8 +170,9 @@ def _reduced(jaxpr) -> int:
 
 def _run_child(devices: int, data_dir) -> dict:
     print(f"measuring {devices} simulated devices", flush=True)
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag, "DATA_DIR": data_dir}
+    many = f"--xla_force_host_platform_device_count={devices}"
+    own = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {many}", "DATA_DIR": data_dir}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **own}
     command = [sys.executable, __file__, "--child", f"--steps={_STEPS.value}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -15,6 +15,7 @@ def test_counts_and_efficiencies(tmp_path):
     page.write_text("before\n<!-- scaling -->\nold\n<!-- /scaling -->\nafter\n")
     command = [sys.executable, SCRIPT, "--measured=2", "--steps=1", "--devices=1,8,64"]
     command += [f"--output={tmp_path}", f"--page={page}", "--shares=0.5", "--flops=1e15"]
+    command += ["--presets=fusion:paper"]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     report = json.loads((tmp_path / "scaling.json").read_text())
     found = report["presets"]["fusion:paper"]
@@ -38,3 +39,7 @@ def test_counts_and_efficiencies(tmp_path):
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("<!-- /scaling -->\nafter\n")
     assert "| fusion:paper |" in text and "old" not in text
+    wrong = subprocess.run(
+        [*command, "--presets=paper"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2 and "--presets ('paper') must be STAGE:PRESET" in wrong.stderr
