@@ -1,5 +1,7 @@
 """The background of a clip: how a camera pans over it, and all that was seen of it behind its objects."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,12 +68,14 @@ def observe(
     return Background(found, known, jnp.stack([pans[-1], _over(pans, _LATE)], 1))
 
 
+@functools.partial(jax.jit, static_argnames="labels")
 def observe_edges(clip: Float[Array, "b t h w 3"], labels: int) -> Background:
     """That of fusion pictures: its edges, 0 or 1; those that touch an object are not its own."""
     edges, shown = _of_pictures(clip, labels)
     return observe(edges[:, :, None], shown, lines=True)
 
 
+@functools.partial(jax.jit, static_argnames="labels")
 def observe_frames(
     frames: Float[Array, "b t h w 3"], pictures: Float[Array, "b t h w 3"], labels: int
 ) -> Background:
@@ -84,6 +88,7 @@ def observe_frames(
     return found.replace(planes=jnp.where(found.known[:, None], found.planes, smooth))
 
 
+@functools.partial(jax.jit, static_argnames="labels")
 def path_error(
     path: Float[Array, "b 2"], coming: Float[Array, "b t h w 3"], labels: int
 ) -> Float[Array, " b"]:

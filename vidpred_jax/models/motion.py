@@ -20,6 +20,7 @@ _SHARPNESS = 50.0  # Of the soft choice between shifts, per unit of mean absolut
 _TRACK_WINDOW, _TRACK_DAMPING, _TRACK_NOISE = 3.0, 0.01, 0.05
 
 
+@functools.partial(jax.jit, static_argnames="levels")
 def match(
     previous: Float[Array, "b h w c"], newest: Float[Array, "b h w c"], levels: int
 ) -> Float[Array, "b h w 2"]:

@@ -1,5 +1,7 @@
 """Objects carried whole: what observed fusion pictures show of each label, and that moved."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +49,7 @@ class Objects:
         return [list(jnp.moveaxis(moved == code, 1, 0)) for code in (1, 2)]
 
 
+@functools.partial(jax.jit, static_argnames="labels")
 def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
     """The objects of fusion pictures, labels counting the background. No gradient reaches them.
 
@@ -87,6 +90,7 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
     )
 
 
+@jax.jit
 def path_error(
     path: Float[Array, "b k t 2"], objects: Objects, coming: Float[Array, "b t h w 3"]
 ) -> Float[Array, " b"]:
@@ -102,6 +106,7 @@ def path_error(
     return (weight * distance).sum((1, 2)) / jnp.maximum(weight.sum((1, 2)), 1.0)
 
 
+@jax.jit
 def turn_error(
     angle: Float[Array, "b k"], objects: Objects, coming: Float[Array, "b t h w 3"]
 ) -> Float[Array, " b"]:

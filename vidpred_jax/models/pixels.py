@@ -32,6 +32,7 @@ class Pixels:
     shape: Bool[Array, "b k h w"]
 
 
+@jax.jit
 def cut_out(
     frames: Float[Array, "b n h w 3"],
     pictures: Float[Array, "b n h w 3"],
