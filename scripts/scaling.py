@@ -52,8 +52,13 @@ _LINKS = {"psum", "psum_invariant", "all_gather", "all_to_all", "ppermute", "pma
 def main(_):
     video_io.check_writable(pathlib.Path(_OUTPUT.value))
     for name in _PRESETS.value:
-        if name.count(":") != 1:
-            raise InputError(f"--presets ({name!r}) must be STAGE:PRESET, as fusion:paper")
+        stage, _, preset = name.partition(":")
+        try:
+            if stage not in ("fusion", "translator") or not preset:
+                raise ValueError("it must be STAGE:PRESET, as fusion:paper")
+            cli.load_config(_ROOT / "configs" / f"{stage}.py", preset)
+        except ValueError as error:
+            raise InputError(f"--presets ({name!r}): {error}") from error
     if _CHILD.value:
         print(json.dumps(_measure()))
         return

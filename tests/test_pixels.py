@@ -111,3 +111,24 @@ def test_pixels_turn_and_the_gradient_reaches_what_moves_them():
     ).sum()
     path, angle = jax.grad(loss, (0, 1))(jnp.zeros((1, 2, 1, 2)), 0.1)
     assert path[0, 0, 0, 1] < 0 and angle < 0  # Further right, and further round.
+
+
+def test_clips_have_no_say_in_each_other():
+    """Two, not square, of objects of their own."""
+    clips = [[part[:, :, :32] for part in clip_of(*(moving(t) for t in range(16)))]]
+    clips += [[part[:, :, 8:] for part in clip_of(*[scene((2, RED, 25, 30))] * 16)]]
+    path = jnp.array([[[0.0, 2.0], [1.0, 0.0]], [[0.0, 0.0], [-2.0, 0.3]]])[:, :, None]
+
+    @jax.jit
+    def both(frames, pictures, path):
+        seen = objects.observe(pictures, 3)
+        behind = background.observe_frames(frames, pictures, 3)
+        cut = pixels.cut_out(frames, pictures, seen, behind)
+        wall = behind.frames(jnp.zeros((len(frames), 1, 2)))
+        angle = jnp.full(path.shape[:3], 0.2)
+        return pixels.draw(cut, seen, path, angle, pictures[:, -1:], wall, 0.0 * wall)
+
+    together = both(*(jnp.concatenate(parts) for parts in zip(*clips, strict=True)), path)
+    for i, clip in enumerate(clips):
+        np.testing.assert_allclose(both(*clip, path[i : i + 1])[0], together[i], atol=1e-4)
+    assert np.abs(together[0] - together[1]).max() > 0.5

@@ -58,11 +58,13 @@ print(json.dumps([done, os.environ.get("XLA_FLAGS", "")]))
 
 
 @pytest.mark.skipif(not jaxlib.__version__.startswith("0.10."), reason="it is for jaxlib 0.10")
-def test_programs_compile_quickly_unless_told_how():
+def test_programs_compile_quickly_unless_told_how(tmp_path):
     quick, other = "--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_level=0"
     assert run(FLAGS, XLA_FLAGS=other) == [True, f"{other} {quick}"]
     own = quick.replace("false", "true")
     assert run(FLAGS, XLA_FLAGS=own) == [False, own]
+    (tmp_path / "flags").write_text(other)
+    assert run(FLAGS, XLA_FLAGS=str(tmp_path / "flags")) == [False, str(tmp_path / "flags")]
 
 
 MEMORY = """

@@ -66,7 +66,7 @@ def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
         shares = jnp.moveaxis(jax.nn.softmax(gates), -1, 0)[..., None]
         return sum(share * layer for share, layer in zip(shares, layers, strict=True))
 
-    def plain_warp(picture, flow):
+    def by_jax(picture, flow):
         y = jnp.arange(float(height))[:, None] + flow[..., 0]
         x = jnp.arange(float(width)) + flow[..., 1]
         y, x = (
@@ -83,7 +83,7 @@ def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
 
     for fast, plain, args in (
         (warping.blend, plain_blend, (gates[..., :3], layers[:3])),
-        (warping.warp, plain_warp, (layers[1], flow + 0.25 * (flow != 0))),
+        (warping.warp, by_jax, (layers[1], flow + 0.25 * (flow != 0))),
     ):
         for a, b in zip(gradients(fast, args), gradients(plain, args), strict=True):
             if (
@@ -114,3 +114,18 @@ def test_shift_by_hand():
     assert shifted(0.6, nearest=True) == [[0, 0, 1, 0]]
     square = jnp.array([[1, 0], [0, 1]], jnp.uint8).reshape(1, 1, 1, 2, 2)
     assert shifted(0.5, 0.5, square) == [[0.25, 0.25], [0.25, 0.5]]
+
+
+def test_few_numbers_get_the_gradient_that_they_have_without_it():
+    pictures = jax.random.uniform(jax.random.key(0), (2, 6, 9, 3))
+    path = jax.random.uniform(jax.random.key(1), (2, 3, 2), minval=-2.0, maxval=2.0)
+    weights = jax.random.normal(jax.random.key(2), (2, 3, 6, 9, 3))
+
+    def along(path, pictures):
+        flow = jnp.broadcast_to(path.reshape(6, 1, 1, 2), (6, 6, 9, 2))
+        return warping.plain_warp(jnp.repeat(pictures, 3, 0), flow).reshape(2, 3, 6, 9, 3)
+
+    loss = lambda move: lambda path: (weights * move(path, pictures)).sum()
+    expected = jax.value_and_grad(loss(along))(path)
+    found = jax.jit(jax.value_and_grad(loss(lambda *x: warping.move_by(along, *x))))(path)
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)

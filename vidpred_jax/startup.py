@@ -49,10 +49,12 @@ def compile_quickly() -> bool:
 
     Programs of many gathers and small steps, as ours, compile in half the time and run a fifth faster;
     plain convolutions run up to a tenth slower (measured with jaxlib 0.10.2). Whether it was asked for:
-    not where XLA_FLAGS says how, nor of other versions, which may not know it.
+    not where XLA_FLAGS says how or names a file, nor of other versions, which may not know it.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if "fusion_emitters" in flags or not jaxlib.__version__.startswith("0.10."):
+    names_a_file = flags.strip() and not flags.strip().startswith("-")
+    known = jaxlib.__version__.startswith("0.10.")
+    if "fusion_emitters" in flags or names_a_file or not known:
         return False
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
     return True

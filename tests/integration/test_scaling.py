@@ -39,7 +39,6 @@ def test_counts_and_efficiencies(tmp_path):
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("<!-- /scaling -->\nafter\n")
     assert "| fusion:paper |" in text and "old" not in text
-    wrong = subprocess.run(
-        [*command, "--presets=paper"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert wrong.returncode == 2 and "--presets ('paper') must be STAGE:PRESET" in wrong.stderr
+    for wrong, rule in (("paper", "it must be STAGE:PRESET"), ("fusion:x", "preset 'x' is not")):
+        done = subprocess.run([*command, f"--presets={wrong}"], capture_output=True, text=True)
+        assert done.returncode == 2 and f"--presets ('{wrong}'): {rule}" in done.stderr

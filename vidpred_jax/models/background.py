@@ -36,7 +36,9 @@ class Background:
         return moved[:, 0, :, 0] > 0.5
 
     def frames(self, path: Float[Array, "b t 2"]) -> Float[Array, "b t h w c"]:
-        """Its planes moved along a path, bilinear; what comes in at the border is as the border is."""
+        """Its planes moved along a path, bilinear; what comes in at the border is as the border is. The
+        gradient reaches the path alone.
+        """
         return move_by(_along, path, jnp.moveaxis(self.planes, 1, -1))
 
 

@@ -144,7 +144,20 @@ def track(
     masks: Bool[Array, "b t k h w"],
 ) -> Float[Array, "b t k 2"]:
     """How far shapes, their centres at origin, are moved in pictures of which `read` gave the rest."""
-    return _track(shape, origin, _open_to(found, len(masks[0, 0]) + 1), _centers(masks)[0])
+    return _track(shape, origin, _open_to(found, masks.shape[2] + 1), _centers(masks)[0])
+
+
+def away(
+    expected: Bool[Array, "b k t h w"],
+    found: Int[Array, "b t h w"],
+    masks: Bool[Array, "b t k h w"],
+) -> Float[Array, "b k t 2"]:
+    """How far, in pixels, it is from the middle of what should be seen of shapes to that of their labels
+    there and next to it; labels further away have no say, for more of an object may come to light.
+    """
+    expected = expected.swapaxes(1, 2)
+    there, _ = _centers(masks & widen(expected))
+    return (there - _centers(expected & _open_to(found, masks.shape[2] + 1))[0]).swapaxes(1, 2)
 
 
 def _open_to(found, labels):

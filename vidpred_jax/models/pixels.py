@@ -18,18 +18,20 @@ from vidpred_jax.models.warping import blur
 
 _NEARBY = 1 / 25  # Of a side: how far from an outline an object's colour is looked for.
 _LEAST = 0.1  # The squared distance of colours from which on they tell what covers a pixel.
-# Pixels by which a path may lead elsewhere than a fusion picture, which shows whole ones, and be believed.
-_ROUNDED = 0.7
+# Pixels by which a fusion picture, which shows whole ones, may have a label elsewhere than its path leads,
+# and the path is believed.
+_ROUNDED = 0.6
 
 
 @struct.dataclass
 class Pixels:
     """planes: (b, k, 4, h, w), what share of a pixel an object covers, 0 to 1, and its colour times that.
-    shape: (b, k, h, w), where its label was.
+    shape: (b, k, h, w), where its label was. known: (b, k, h, w), where planes tell what there is of it.
     """
 
     planes: Float[Array, "b k 4 h w"]
     shape: Bool[Array, "b k h w"]
+    known: Bool[Array, "b k h w"]
 
 
 @jax.jit
@@ -50,10 +52,11 @@ def cut_out(
     place = (frames.shape[1] - 1 - observed.age).astype(jnp.int32).reshape(b, k, 1, 1, 1)
     frame, picture = (jnp.take_along_axis(x, place, axis=1) for x in (frames, pictures))
     behind = background.frames(-background.pans[:, 1:] * observed.age[..., None])
-    found = objects.read(picture, k + 1)[1]
-    shape = (found == jnp.arange(1, k + 1).reshape(-1, 1, 1)) & (observed.size > 0)[..., None, None]
+    found, label = objects.read(picture, k + 1)[1], jnp.arange(1, k + 1).reshape(-1, 1, 1)
+    shape = (found == label) & (observed.size > 0)[..., None, None]
+    known = shape | widen(shape) & (found == 0)
     inside = ~widen(~shape)
-    outline = (shape | widen(shape) & (found == 0)) & ~inside
+    outline = known & ~inside
     # Its colour is that of what is inside, nearby.
     some = inside[..., None]
     near = jnp.concatenate([some * frame, some.astype(jnp.float32)], -1).reshape(-1, h, w, 4)
@@ -65,7 +68,7 @@ def cut_out(
     share = jnp.where(outline & told, share, shape.astype(jnp.float32))[..., None]
     own = jnp.clip(frame - (1 - share) * behind, -share, share)
     planes = jnp.moveaxis(jnp.concatenate([share, own], -1), -1, 2)
-    return Pixels(planes, shape)
+    return Pixels(planes, shape, known)
 
 
 def draw(
@@ -86,12 +89,13 @@ def draw(
     _, found, masks = objects.read(pictures, k + 1)
     origin = observed.center - observed.offset
     offset = observed.offset[:, :, None] + path
+    still = jax.lax.stop_gradient
+    expected = turn_codes(pixels.shape.astype(jnp.uint8), origin, still(offset), still(angle)) == 1
+    away = objects.away(expected, found, masks)
     shown = objects.track(pixels.shape, origin, found, masks).swapaxes(1, 2)
-    rounded = (jnp.abs(offset - shown).max(-1) < _ROUNDED)[..., None]
-    offset = jnp.where(rounded, offset, shown)
+    offset = jnp.where((jnp.abs(away).max(-1) < _ROUNDED)[..., None], offset, shown)
     moved = jnp.moveaxis(turn(pixels.planes, origin, offset, angle), 3, -1)
-    known = widen(pixels.shape).astype(jnp.uint8)
-    known = turn_codes(known, origin, *jax.lax.stop_gradient((offset, angle)))
+    known = turn_codes(pixels.known.astype(jnp.uint8), origin, still(offset), still(angle))
     for i in range(k):
         mask = masks[:, :, i]
         behind = jnp.where((mask & (known[:, i] == 0))[..., None], flat, behind)

@@ -35,7 +35,7 @@ class Generator(nn.Module):
         newest reference moved along it (ours); 0 for none.
     label_colors: with references and flows, how many labels (background included) are also painted
         flat in the mean colour they have in the references, as a layer of the blend (ours,
-        after the instance-wise averages of Wang et al. 2018); 0 for none.
+        after the instance-wise averages of Wang et al. 2018); 0 for none. Without scene that is all.
     scene: with label_colors and four references or more, whether they are also painted with the pixels
         that they have in these, cut out and moved (see `pixels.py`), over what is behind them: put together
         from all, it is moved as the camera pans (see `background.py`; ours).

@@ -89,11 +89,11 @@ warp.defvjp(_warp_forward, _warp_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def move_by(move, numbers: Float[Array, "*n c"], *others):
-    """move(numbers, *others): arrays of shape (*n, ...), each moved by c numbers of its own.
+    """move(numbers, *others): arrays of shape (*n, ...), each moved by c numbers of its own and no others.
 
-    Its gradient to the numbers, the only one, is kept from the way forward, where the pixels are at hand:
-    for a few numbers far cheaper than reading the pixels again. `move` must
-    have one in forward mode: `plain_warp`, not `warp`.
+    Its gradient to the numbers is kept from the way forward, where the pixels are at hand: for a few
+    numbers far cheaper than reading the pixels again. No gradient reaches `others`. `move` must have one in
+    forward mode: `plain_warp`, not `warp`.
     """
     return move(numbers, *others)
 
