@@ -17,6 +17,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import filelock
 import jax
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -43,11 +44,16 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data_dir):
-    """A folder with a run of four steps of every stage."""
-    folder = tmp_path_factory.mktemp("runs")
-    half = {"predicted_fraction": 0.5}
-    for stage, extra in (("fusion", {}), ("translator", half), ("accompanying", half)):
-        train.train(get_config(stage, data_dir, **extra), folder / stage, log=lambda line: None)
+    """A folder with a run of four steps of every stage: one for all processes, to be read alone."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done, half = base / "trained", base / "trained.done", {"predicted_fraction": 0.5}
+    with filelock.FileLock(base / "trained.lock"):
+        if not done.exists():
+            for stage, extra in (("fusion", {}), ("translator", half), ("accompanying", half)):
+                config = get_config(stage, data_dir, **extra)
+                train.train(config, folder / stage, log=lambda line: None)
+            done.touch()
     return folder
 
 

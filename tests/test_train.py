@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,20 +166,21 @@ def test_nothing_is_compiled_in_steady_state(tmp_path, data_dir):
     assert at_step[8] == at_step[4], at_step  # Steps, logging and a save between.
 
 
-def test_a_finished_run_is_left_alone(trained, data_dir):
-    before = checkpoint.steps(trained / "fusion")
-    metrics = trained / "fusion" / "metrics.jsonl"
+def test_a_finished_run_is_left_alone(trained, data_dir, tmp_path):
+    run = shutil.copytree(trained / "fusion", tmp_path / "fusion")
+    before = checkpoint.steps(run)
+    metrics = run / "metrics.jsonl"
     whole = metrics.read_text()
     metrics.write_text(whole + '{"step": 4, "lo')  # Torn by a full disk, say.
-    (file,) = (trained / "fusion" / "checkpoints" / "4" / "meta").glob("metadata*")
+    (file,) = (run / "checkpoints" / "4" / "meta").glob("metadata*")
     meta = json.loads(file.read_text())
     assert meta["devices"] == 4
     meta.update(devices=2, digests={})
     file.write_text(json.dumps(meta))
     lines = []
-    train.train(get_config("fusion", data_dir), trained / "fusion", log=lines.append)
+    train.train(get_config("fusion", data_dir), run, log=lines.append)
     assert metrics.read_text() == whole
-    assert checkpoint.steps(trained / "fusion") == before and "resuming" in lines[0]
+    assert checkpoint.steps(run) == before and "resuming" in lines[0]
     assert lines[1].startswith("warning: saved on 2 devices, goes on on 4")
 
 

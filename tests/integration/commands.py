@@ -6,6 +6,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import tempfile
 import typing
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -27,8 +28,9 @@ def run(*args) -> Done:
 
 
 def succeed(*args) -> str:
-    """What a command prints that must succeed."""
-    done = run(*args)
+    """What a command prints that must succeed; forked, as `run_many` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        (done,) = run_many(pathlib.Path(folder), [args])
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
