@@ -166,8 +166,9 @@ def test_nothing_is_compiled_in_steady_state(tmp_path, data_dir):
     assert at_step[8] == at_step[4], at_step  # Steps, logging and a save between.
 
 
-def test_a_finished_run_is_left_alone(trained, data_dir, tmp_path):
+def test_a_finished_run_is_left_alone(trained, tmp_path):
     run = shutil.copytree(trained / "fusion", tmp_path / "fusion")
+    config = json.loads((run / "config.json").read_text())  # Its data may be another process's.
     before = checkpoint.steps(run)
     metrics = run / "metrics.jsonl"
     whole = metrics.read_text()
@@ -178,7 +179,7 @@ def test_a_finished_run_is_left_alone(trained, data_dir, tmp_path):
     meta.update(devices=2, digests={})
     file.write_text(json.dumps(meta))
     lines = []
-    train.train(get_config("fusion", data_dir), run, log=lines.append)
+    train.train(config, run, log=lines.append)
     assert metrics.read_text() == whole
     assert checkpoint.steps(run) == before and "resuming" in lines[0]
     assert lines[1].startswith("warning: saved on 2 devices, goes on on 4")
