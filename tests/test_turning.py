@@ -15,9 +15,6 @@ TRIANGLE, BOX = np.arange(3) * 2 * np.pi / 3, np.arange(4) * np.pi / 2
 DISC = np.linspace(0, 2 * np.pi, 40)
 
 
-observe = jax.jit(objects.observe, static_argnums=1)
-
-
 def turned(corners, speed, frames=16, size=48, radius=12.0):
     """Masks (t, size, size) of a polygon that turns by `speed` radians a frame as it moves right."""
     masks = np.zeros((frames, size, size), np.uint8)
@@ -36,7 +33,7 @@ def pictures(masks):
 @pytest.mark.parametrize("speed", [-0.06, 0.0, 0.025])
 def test_speed_of_turning(corners, speed):
     masks = turned(corners, speed)
-    found = lambda clip: float(observe(clip, 2).turns[0, 0])
+    found = lambda clip: float(objects.observe(clip, 2).turns[0, 0])
     assert found(pictures(masks)) == pytest.approx(speed, abs=0.002)
     masks[8:12, :, 26:] = False  # Half hidden, which has no say.
     assert found(pictures(masks)) == pytest.approx(speed, abs=0.004)
@@ -47,7 +44,7 @@ def test_what_is_round_or_absent_or_seen_once_does_not_turn():
     once[:9], once[10:] = False, False
     masks = turned(DISC, 0.05), turned(DISC, 0.05) & False, once
     clip = np.concatenate([pictures(each) for each in masks])
-    np.testing.assert_array_equal(observe(jnp.asarray(clip), 2).turns, 0)
+    np.testing.assert_array_equal(objects.observe(jnp.asarray(clip), 2).turns, 0)
 
 
 def test_turning_by_hand():
@@ -107,7 +104,7 @@ def test_objects_turn():
 def test_error_of_turns():
     masks = turned(TRIANGLE, 0.05, frames=24)
     clip = pictures(masks)
-    seen = observe(clip[:, :16], 2)
+    seen = objects.observe(clip[:, :16], 2)
     error = lambda angle: float(objects.turn_error(jnp.full((1, 1), angle), seen, clip[:, 16:])[0])
     most = float(seen.radius[0, 0]) / 48  # By so much an angle moves what is outermost.
     right, wrong, worse = (error(0.05 * 7 + more) for more in (0.0, 0.4, 0.8))

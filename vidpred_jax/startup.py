@@ -47,8 +47,8 @@ def _processor() -> str:
 def compile_quickly() -> bool:
     """Has XLA:CPU emit its loops as it did before fusion emitters; not after JAX has been used.
 
-    Programs of many gathers and small steps, as ours, compile in half the time and run a fifth faster;
-    plain convolutions run up to a tenth slower (measured with jaxlib 0.10.2). Whether it was asked for:
+    Programs of many gathers and small steps, as ours, compile in a tenth to a half less time and run in up
+    to a third less; plain networks take up to a fifth more (jaxlib 0.10.2). Whether it was asked for:
     not where XLA_FLAGS says how or names a file, nor of other versions, which may not know it.
     """
     flags = os.environ.get("XLA_FLAGS", "")

@@ -172,11 +172,16 @@ class DrawnClipBuilder(ClipBuilder, skip_registration=True):
     def _generate_examples(self, clips):
         make = lambda name, clip: (name, encode(clip(), self.JPEG_QUALITY))
         at_once, waiting = os.cpu_count() or 1, collections.deque()
-        cv2.setNumThreads(1)  # Small pictures gain nothing by threads of its own.
-        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-            for item in clips.items():
-                waiting.append(pool.submit(make, *item))
-                if len(waiting) > at_once:
+        # Small pictures gain nothing by threads of OpenCV's own.
+        theirs = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+                for item in clips.items():
+                    waiting.append(pool.submit(make, *item))
+                    if len(waiting) > at_once:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        finally:
+            cv2.setNumThreads(theirs)

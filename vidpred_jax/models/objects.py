@@ -41,11 +41,14 @@ class Objects:
         """What `paths.Paths` asks for first."""
         return self.velocities, self.center, self.radius
 
+    def along(self, path: Float[Array, "b k t 2"]):
+        """Their centres where they were seen best, and how far they are from there along their paths."""
+        return self.center - self.offset, self.offset[:, :, None] + path
+
     def moved(self, path: Float[Array, "b k t 2"], angle: Float[Array, "b k t"]):
         """The shapes along their paths, turned: plain and white pixels, each a list of masks (b, t, h, w)."""
-        offset = self.offset[:, :, None] + path
-        center = self.center - self.offset
-        moved = turn_codes(self.shape[:, :, 0] + 2 * self.shape[:, :, 1], center, offset, angle)
+        codes = self.shape[:, :, 0] + 2 * self.shape[:, :, 1]
+        moved = turn_codes(codes, *self.along(path), angle)
         return [list(jnp.moveaxis(moved == code, 1, 0)) for code in (1, 2)]
 
 

@@ -87,8 +87,7 @@ def draw(
     """
     k = path.shape[1]
     _, found, masks = objects.read(pictures, k + 1)
-    origin = observed.center - observed.offset
-    offset = observed.offset[:, :, None] + path
+    origin, offset = observed.along(path)
     still = jax.lax.stop_gradient
     expected = turn_codes(pixels.shape.astype(jnp.uint8), origin, still(offset), still(angle)) == 1
     away = objects.away(expected, found, masks)
