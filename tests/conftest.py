@@ -8,26 +8,25 @@ import tempfile
 
 os.environ["PJRT_NPROC"] = "16"  # Fake devices deadlock on two cores otherwise.
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# Most of the suite's time is compilation: little optimised, and each program once for all processes.
+# Most of the suite's time is compilation: little optimised, and each program once for all processes,
+# those of the commands too.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vidpred_jax_tests_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import filelock
-import jax
-
-jax.config.update("jax_num_cpu_devices", 4)
-
 import numpy as np
 import pytest
 from absl import flags
-from smoke import get_config
+from commands import TRAIN, succeed
+from PIL import Image
 
-from vidpred_jax import fusion, startup, train
+from vidpred_jax import fusion, startup, video_io
 from vidpred_jax.datasets import registry, synthesis
 
 startup.compile_quickly()
@@ -44,15 +43,21 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data_dir):
-    """A folder with a run of four steps of every stage: one for all processes, to be read alone."""
+    """A folder with a run of four steps of every stage: one for all processes, to be read alone.
+
+    Each is trained by its command.
+    """
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done, half = base / "trained", base / "trained.done", {"predicted_fraction": 0.5}
+    folder, done = base / "trained", base / "trained.done"
     with filelock.FileLock(base / "trained.lock"):
         if not done.exists():
-            for stage, extra in (("fusion", {}), ("translator", half), ("accompanying", half)):
-                config = get_config(stage, data_dir, **extra)
-                train.train(config, folder / stage, log=lambda line: None)
+            for stage in ("fusion", "translator", "accompanying"):
+                flags = [f"--workdir={folder / stage}", f"--config.data.data_dir={data_dir}"]
+                if stage != "fusion":
+                    flags.append("--config.predicted_fraction=0.5")
+                out = succeed(*TRAIN, f"--config=configs/{stage}.py:smoke", *flags)
+                assert f"{stage} step 4/4" in out and "validation at step 4: ours" in out
             done.touch()
     return folder
 
@@ -66,9 +71,25 @@ def clip():
 
 
 @pytest.fixture(scope="session")
+def video(tmp_path_factory, clip):
+    """48 frames as a video file, with masks beside it."""
+    folder = tmp_path_factory.mktemp("video")
+    video_io.write_video(folder / "clip.avi", clip.frames)
+    (folder / "masks").mkdir()
+    for t, mask in enumerate(clip.labels):
+        Image.fromarray(mask).save(folder / "masks" / f"{t:05d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def davis():
     """The folder of real clips, in DAVIS's layout."""
     folder = os.environ.get("VIDPRED_DAVIS")
     if not folder:
         pytest.skip("VIDPRED_DAVIS is not set: tests on real video need DAVIS's folder")
     return pathlib.Path(folder)
+
+
+def pytest_collection_modifyitems(items):
+    """What takes long begins first: the commands, then what needs runs."""
+    items.sort(key=lambda x: ("integration" not in str(x.path), "trained" not in x.fixturenames))

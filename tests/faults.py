@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 
+import commands
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -136,7 +137,7 @@ class _Training:
         flags = [f"--config.{name}={value}" for name, value in fields.items()]
         args = ["vidpred_jax.train", f"--config=configs/{stage}.py:smoke", f"--workdir={workdir}"]
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["vidpred_jax.experiment_accompanying"])
+        context.set_forkserver_preload(commands.PRELOADED)
         self.process = context.Process(target=_train, args=([*args, *flags], str(self._said)))
         self.process.start()
 

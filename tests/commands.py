@@ -9,14 +9,20 @@ import sys
 import tempfile
 import typing
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 TRAIN = ("-m", "vidpred_jax.train")
+PRELOADED = [f"vidpred_jax.{x}" for x in ("experiment_accompanying", "predictor", "progress")]
 
 
 class Done(typing.NamedTuple):
     returncode: int
     stdout: str
     stderr: str
+
+
+def named(runs: pathlib.Path) -> tuple[str, str]:
+    """Flags that name the runs of both stages in a folder."""
+    return f"--fusion={runs / 'fusion'}", f"--translator={runs / 'translator'}"
 
 
 def run(*args) -> Done:
@@ -41,7 +47,7 @@ def run_many(folder: pathlib.Path, commands: list[tuple]) -> list[Done]:
     folder: for what they print.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vidpred_jax.experiment_accompanying", "vidpred_jax.predictor"])
+    context.set_forkserver_preload(PRELOADED)
     found = []
     for number, args in enumerate(commands):
         paths = [str(folder / f"{number}.{name}") for name in ("out", "err")]
