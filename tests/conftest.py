@@ -10,6 +10,7 @@ os.environ["PJRT_NPROC"] = "16"  # Fake devices deadlock on two cores otherwise.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # Quicker to lower.
 
 # Most of the suite's time is compilation: little optimised, and each program once for all processes,
 # those of the commands too.
@@ -29,6 +30,7 @@ from PIL import Image
 from vidpred_jax import fusion, startup, video_io
 from vidpred_jax.datasets import registry, synthesis
 
+startup.collect_rarely()
 startup.compile_quickly()
 flags.FLAGS.mark_as_parsed()
 

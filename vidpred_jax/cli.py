@@ -28,6 +28,7 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
     75 stands for a training that was asked to stop, and is saved.
     """
     keep_errors_to_a_line()
+    startup.collect_rarely()
     startup.compile_quickly()
     if not parallel.has_accelerator():
         startup.keep_memory()
