@@ -57,6 +57,27 @@ print(json.dumps([done, os.environ.get("XLA_FLAGS", "")]))
 """
 
 
+GARBAGE = """
+import gc, json
+from vidpred_jax import startup
+startup.collect_rarely()
+class Cycle:
+    alive = 0
+    def __init__(self): self.own = self; Cycle.alive += 1
+    def __del__(self): Cycle.alive -= 1
+most = 0
+for _ in range(1_000_000):
+    Cycle()
+    most = max(most, Cycle.alive)
+print(json.dumps([gc.get_freeze_count() > 0, most]))
+"""
+
+
+def test_garbage_is_looked_for_rarely_and_found():
+    frozen, most = run(GARBAGE)
+    assert frozen and 10_000 < most < 200_000
+
+
 @pytest.mark.skipif(not jaxlib.__version__.startswith("0.10."), reason="it is for jaxlib 0.10")
 def test_programs_compile_quickly_unless_told_how(tmp_path):
     quick, other = "--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_level=0"
