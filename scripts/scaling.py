@@ -134,7 +134,7 @@ def _count(stage, preset, data_dir) -> dict:
     local = max(config["batch_size"] // _PER_HOST.value, 1)
     data = config["data"]
     shape = (local, data["num_frames"], data["height"], data["width"], 3)
-    batch = {field: jax.ShapeDtypeStruct(shape, np.uint8) for field in ("frames", "fusion")}
+    batch = {field: jax.ShapeDtypeStruct(shape, np.uint8) for field in experiment.fields_of(stage)}
     lengths = {"length": jax.ShapeDtypeStruct((local,), np.int32)}
     found = {}
 

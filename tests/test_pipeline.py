@@ -35,6 +35,23 @@ def test_batches_are_windows_of_their_clips(source):
         )
 
 
+@pytest.mark.parametrize(("field", "other"), [("frames", "labels"), ("fusion", "frames")])
+def test_what_is_not_asked_for_is_not_decoded(source, field, other):
+    """The same windows, though the rest of each clip is damaged."""
+    damaged = [
+        {**x, other: [b""] * int(x["num_frames"])} for x in map(source.__getitem__, range(12))
+    ]
+    options = dict(augmentation=Augmentation(flip=True, reverse=True, crop=0.5, camera=0.5))
+    whole, alone = batches(source, **options), batches(damaged, fields=(field,), **options)
+    for _ in range(4):
+        expected, found = next(whole), next(alone)
+        assert found.keys() == {field, "length", "index"}
+        for name in found:
+            np.testing.assert_array_equal(found[name], expected[name])
+    with pytest.raises(InputError, match=f"{other} of clip 'train_.*' cannot be decoded"):
+        next(batches(damaged, **options))
+
+
 @pytest.mark.parametrize(
     "state",
     [

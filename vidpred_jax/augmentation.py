@@ -44,7 +44,7 @@ class Augmentation:
 
 def augment(window: dict, options: Augmentation, rng: np.random.Generator) -> dict:
     """The same random crop and flips for every array (t, h, w, ...) of the window."""
-    num_frames, height, width = window["frames"].shape[:3]
+    num_frames, height, width = next(iter(window.values())).shape[:3]
     cut = lambda x: x
     if options.crop < 1:
         share = rng.uniform(options.crop, 1)

@@ -190,6 +190,11 @@ def train_source(config, log) -> clips.Source:
     )
 
 
+def fields_of(stage: str) -> tuple[str, ...]:
+    """What a stage's batches hold (`pipeline`)."""
+    return {"fusion": ("fusion",), "direct": ("frames",)}.get(stage, ("frames", "fusion"))
+
+
 def train_batches(config, log):
     """The training split's batches of this process."""
     data = config["data"]
@@ -215,6 +220,7 @@ def train_batches(config, log):
         min_frames=data.get("min_frames"),
         augmentation=options,
         cache_bytes=data["cache_bytes"],
+        fields=fields_of(config["stage"]),
         process_index=jax.process_index(),
         process_count=processes,
         log=log,

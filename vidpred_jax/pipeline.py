@@ -1,16 +1,16 @@
 """From a prepared data set to NumPy batches: random access, windows, augmentation, sharding.
 
-A batch is a dict: `frames` and `fusion`, uint8 (b, t, h, w, 3); `length`, int32 (b,), how many of the
-t are the clip's (the last is repeated after it); `index`, int32 (b,), its place in its split. The
-order is a pure function of the seed, and the iterator's state is a small dict, so a run resumes on
-the very next batch.
+A batch is a dict: `frames` and `fusion`, or the one that is asked for, uint8 (b, t, h, w, 3); `length`,
+int32 (b,), how many of the t are the clip's (the last is repeated after it); `index`, int32 (b,), its
+place in its split. The order is a pure function of the seed, and the iterator's state is a small dict,
+so a run resumes on the very next batch.
 """
 
 import collections
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
@@ -20,6 +20,12 @@ from vidpred_jax import fusion
 from vidpred_jax.augmentation import Augmentation, augment
 from vidpred_jax.datasets import clips
 from vidpred_jax.types import Clip, InputError
+
+# What of a clip each field is made of, and how it is resized.
+_FIELDS = {
+    "frames": (("frames",), fusion.resize_frames),
+    "fusion": (("edges", "labels"), fusion.resize),
+}
 
 
 def to_batch_element(
@@ -41,11 +47,11 @@ def to_batch_element(
 class ClipCache:
     """Decoded and prepared clips of a split, the most recently used up to `max_bytes`.
 
-    Its entries are the clips with at least `min_frames` frames. prepare: clip -> dict of arrays
-    (t, ...), what is kept. Safe for threads.
+    Its entries are the clips with at least `min_frames` frames. prepare: (example, frames wanted or
+    None for all) -> dict of arrays (t, ...), what is kept. Safe for threads.
     """
 
-    def __init__(self, source, prepare: Callable[[Clip], dict], max_bytes: int, min_frames: int):
+    def __init__(self, source, prepare: Callable[..., dict], max_bytes: int, min_frames: int):
         self._source, self._prepare, self._max_bytes = source, prepare, max_bytes
         self.num_frames = [int(source[i]["num_frames"]) for i in range(len(source))]
         self._places = [i for i, n in enumerate(self.num_frames) if n >= min_frames]
@@ -68,8 +74,8 @@ class ClipCache:
             example = self._source[index]
             native = 5 * int(example["num_frames"]) * int(example["height"] * example["width"])
             if native > self._max_bytes // 2:  # Too long to hold while it is prepared.
-                return self._prepare(clips.decode(example, frames))
-            clip = self._prepare(clips.decode(example))
+                return self._prepare(example, frames)
+            clip = self._prepare(example, None)
             self._keep(index, clip)
         return {name: array[frames] for name, array in clip.items()}
 
@@ -131,21 +137,27 @@ def train_batches(
     num_threads: int = min(os.cpu_count() or 1, 16),
     process_index: int = 0,
     process_count: int = 1,
+    fields: Sequence[str] = ("frames", "fusion"),
     log: Callable[[str], None] = print,
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share of shuffled windows.
 
-    batch_size is this process's. min_frames: clips of as many are used too; None: num_frames.
+    batch_size is this process's. min_frames: clips of as many are used too; None: num_frames. fields:
+    what batches hold; what else a clip has is not decoded.
     `get_state()` and `set_state()` carry the position.
     """
 
-    def prepare(clip):
+    def prepare(example, frames):
         """At the size of which the smallest crop is the model's, but no larger than the clip is."""
         kept = (
-            max(min(math.ceil(side / augmentation.crop), native), side)
-            for side, native in zip((height, width), clip.frames.shape[1:3], strict=True)
+            max(min(math.ceil(side / augmentation.crop), int(example[native])), side)
+            for side, native in ((height, "height"), (width, "width"))
         )
-        return to_batch_element(clip, *kept)
+        streams = [stream for field in fields for stream in _FIELDS[field][0]]
+        found = clips.decode_streams(example, streams, frames)
+        if "fusion" in fields:
+            found["fusion"] = fusion.render(found["edges"], found["labels"])
+        return _resize({field: found[field] for field in fields}, *kept)
 
     finish = lambda window: _resize(window, height, width)
     min_frames = min_frames or num_frames
@@ -188,10 +200,7 @@ def _alike(found, expected) -> bool:
 
 
 def _resize(window: dict, height: int, width: int) -> dict:
-    return {
-        "frames": fusion.resize_frames(window["frames"], height, width),
-        "fusion": fusion.resize(window["fusion"], height, width),
-    }
+    return {field: _FIELDS[field][1](x, height, width) for field, x in window.items()}
 
 
 _DECODED_AHEAD = 32  # Frames beyond a window that are decoded with it.

@@ -104,11 +104,17 @@ def _check(example) -> None:
 
 def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> Clip:
     """The frames at `indices` (None: all) of an example. Raises InputError."""
+    return Clip(name=name(example), **decode_streams(example, _STREAMS, indices))
+
+
+def decode_streams(
+    example: dict, streams: Sequence[str], indices: Sequence[int] | np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Some of `frames` (t, h, w, 3), `labels` and `edges` (t, h, w), as of `decode`."""
     indices = range(int(example["num_frames"])) if indices is None else indices
-    decoded = {
-        stream: np.stack([_image(example, stream, int(i)) for i in indices]) for stream in _STREAMS
+    return {
+        stream: np.stack([_image(example, stream, int(i)) for i in indices]) for stream in streams
     }
-    return Clip(name=name(example), **decoded)
 
 
 def _image(example: dict, stream: str, index: int) -> np.ndarray:
