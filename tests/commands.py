@@ -25,9 +25,9 @@ def named(runs: pathlib.Path) -> tuple[str, str]:
     return f"--fusion={runs / 'fusion'}", f"--translator={runs / 'translator'}"
 
 
-def run(*args) -> Done:
+def run(*args, **environment) -> Done:
     """A command in a fresh process, from the top of the project."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", **environment}
     command = [sys.executable, *map(str, args)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     return Done(done.returncode, done.stdout, done.stderr)

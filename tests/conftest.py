@@ -18,6 +18,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_opti
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vidpred_jax_tests_")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(8 << 30)  # Only then are its files locked.
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import filelock
@@ -54,6 +55,7 @@ def trained(tmp_path_factory, data_dir):
     folder, done = base / "trained", base / "trained.done"
     with filelock.FileLock(base / "trained.lock"):
         if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # What a process left that failed.
             for stage in ("fusion", "translator", "accompanying"):
                 flags = [f"--workdir={folder / stage}", f"--config.data.data_dir={data_dir}"]
                 if stage != "fusion":
@@ -94,4 +96,4 @@ def davis():
 
 def pytest_collection_modifyitems(items):
     """What takes long begins first: the commands, then what needs runs."""
-    items.sort(key=lambda x: ("integration" not in str(x.path), "trained" not in x.fixturenames))
+    items.sort(key=lambda x: (x.path.parent.name != "integration", "trained" not in x.fixturenames))

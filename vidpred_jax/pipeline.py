@@ -1,9 +1,9 @@
 """From a prepared data set to NumPy batches: random access, windows, augmentation, sharding.
 
-A batch is a dict: `frames` and `fusion`, or the one that is asked for, uint8 (b, t, h, w, 3); `length`,
-int32 (b,), how many of the t are the clip's (the last is repeated after it); `index`, int32 (b,), its
-place in its split. The order is a pure function of the seed, and the iterator's state is a small dict,
-so a run resumes on the very next batch.
+A batch is a dict: `frames`, `fusion` or both, uint8 (b, t, h, w, 3); `length`, int32 (b,), how many of
+the t are the clip's (the last is repeated after it); `index`, int32 (b,), its place in its split. The
+order is a pure function of the seed, and the iterator's state is a small dict, so a run resumes on the
+very next batch.
 """
 
 import collections
@@ -72,6 +72,7 @@ class ClipCache:
                 self._clips.move_to_end(index)
         if clip is None:
             example = self._source[index]
+            # Bytes a pixel: RGB, label and edge.
             native = 5 * int(example["num_frames"]) * int(example["height"] * example["width"])
             if native > self._max_bytes // 2:  # Too long to hold while it is prepared.
                 return self._prepare(example, frames)
@@ -143,8 +144,8 @@ def train_batches(
     """An endless iterator over this process's share of shuffled windows.
 
     batch_size is this process's. min_frames: clips of as many are used too; None: num_frames. fields:
-    what batches hold; what else a clip has is not decoded.
-    `get_state()` and `set_state()` carry the position.
+    what batches hold; what else a clip has is not decoded, and not found if it is damaged. `get_state()`
+    and `set_state()` carry the position.
     """
 
     def prepare(example, frames):

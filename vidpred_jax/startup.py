@@ -1,4 +1,5 @@
-"""What a command sets before JAX is used: where compiled programs are kept, how memory is taken."""
+"""What a command sets before JAX is used: where compiled programs are kept, how memory is taken and
+how often garbage is looked for."""
 
 import ctypes
 import gc
@@ -11,7 +12,7 @@ import jax
 import jaxlib
 
 _CACHE_BYTES = 4 << 30
-_NEW_OBJECTS = 100_000  # After which Python looks for garbage, by default 700 (2,000 from 3.14 on).
+_NEW_OBJECTS = 100_000  # After which Python looks for garbage, by default 700 (2,000 from 3.13 on).
 # Of mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
@@ -65,11 +66,11 @@ def compile_quickly() -> bool:
 def collect_rarely() -> None:
     """Has Python look for cycles of garbage a hundred times less often, and not among what is imported.
 
-    Tracing makes objects by the million, nearly all of them freed without it: looking through them took
-    a seventh of a command's start. Steps make next to none.
+    Tracing makes objects by the million, nearly all freed as soon as nothing refers to them: looking
+    through the others for cycles took a seventh of a command's start. Steps make next to none.
     """
     gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS, 50, 50)
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 def keep_memory() -> bool:
