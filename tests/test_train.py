@@ -224,14 +224,15 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, data_dir):
     assert checkpoint.steps(tmp_path) == []
 
 
-def test_a_second_training_in_the_same_folder_is_refused(trained, data_dir):
-    config = get_config("fusion", data_dir)
+def test_a_second_training_in_the_same_folder_is_refused(trained, tmp_path):
+    run = shutil.copytree(trained / "fusion", tmp_path / "fusion")
+    config = json.loads((run / "config.json").read_text())
     with (
-        runs.locked(trained / "fusion"),
+        runs.locked(run),
         pytest.raises(UserError, match="another training is running in .*/fusion"),
     ):
-        train.train(config, trained / "fusion", log=lambda line: None)
-    train.train(config, trained / "fusion", log=lambda line: None)
+        train.train(config, run, log=lambda line: None)
+    train.train(config, run, log=lambda line: None)
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from vidpred_jax.augmentation import Augmentation, augment
 from vidpred_jax.datasets import clips
 from vidpred_jax.types import Clip, InputError
 
-# What of a clip each field is made of, and how it is resized.
+# What of a clip each field is made of, how, and how it is resized.
 _FIELDS = {
-    "frames": (("frames",), fusion.resize_frames),
-    "fusion": (("edges", "labels"), fusion.resize),
+    "frames": (("frames",), lambda frames: frames, fusion.resize_frames),
+    "fusion": (("edges", "labels"), fusion.render, fusion.resize),
 }
 
 
@@ -150,15 +150,16 @@ def train_batches(
 
     def prepare(example, frames):
         """At the size of which the smallest crop is the model's, but no larger than the clip is."""
-        kept = (
+        kept = [
             max(min(math.ceil(side / augmentation.crop), int(example[native])), side)
             for side, native in ((height, "height"), (width, "width"))
-        )
-        streams = [stream for field in fields for stream in _FIELDS[field][0]]
-        found = clips.decode_streams(example, streams, frames)
-        if "fusion" in fields:
-            found["fusion"] = fusion.render(found["edges"], found["labels"])
-        return _resize({field: found[field] for field in fields}, *kept)
+        ]
+        made = {}
+        for field in fields:
+            streams, make, resize = _FIELDS[field]
+            found = clips.decode_streams(example, streams, frames)
+            made[field] = resize(make(*(found[stream] for stream in streams)), *kept)
+        return made
 
     finish = lambda window: _resize(window, height, width)
     min_frames = min_frames or num_frames
@@ -201,7 +202,7 @@ def _alike(found, expected) -> bool:
 
 
 def _resize(window: dict, height: int, width: int) -> dict:
-    return {field: _FIELDS[field][1](x, height, width) for field, x in window.items()}
+    return {field: _FIELDS[field][2](x, height, width) for field, x in window.items()}
 
 
 _DECODED_AHEAD = 32  # Frames beyond a window that are decoded with it.

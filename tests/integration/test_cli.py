@@ -117,12 +117,10 @@ def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_
 def test_sharpened_rollout_evaluation_and_ablation(trained, data_dir, tmp_path):
     data = (f"--data_dir={data_dir}", "--data_config=tiny")
     out = succeed(
-        *(
-            "scripts/rollout.py",
-            *named(trained),
-            f"--accompanying={trained / 'accompanying'}",
-            *data,
-        ),
+        "scripts/rollout.py",
+        *named(trained),
+        *data,
+        f"--accompanying={trained / 'accompanying'}",
         f"--output={tmp_path / 'rollout'}",
     )
     assert "stage 3 from" in out
