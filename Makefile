@@ -23,7 +23,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 
 results: $(VENV)/installed
-	$(BIN)/python scripts/results.py
+	$(BIN)/python benchmarks/results.py
 
 $(VENV)/installed: pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

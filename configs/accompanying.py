@@ -9,13 +9,13 @@ scales, widths and switches are ours, chosen on validation clips.
 
 from ml_collections import ConfigDict
 
-from vidpred_jax import parallel
+from vidpred_jax import processes
 
 PRESETS = ("smoke", "cpu", "full", "paper")
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    preset = preset or ("full" if processes.has_accelerator() else "cpu")
     config = ConfigDict()
     config.stage = "accompanying"
     config.seed = 0
@@ -48,15 +48,7 @@ def get_config(preset: str = "") -> ConfigDict:
         ),
     )
     config.model = dict(scales=(4, 2, 1), widths=(64, 32, 24), layers=3, kernel=3, patch=2)
-    config.selection = dict(
-        reference=True,
-        pair=True,
-        transmission="hard",
-        optimisation="weighted",
-        from_reference=True,
-        end_to_end=False,
-        deep_supervision=True,
-    )
+    config.selection = dict(optimisation="weighted", from_reference=True)
     config.loss = dict(l1=10.0, ssim=1.0, sharpness=0.25)
     config.optimizer = dict(
         learning_rate=3e-3,

@@ -10,13 +10,13 @@ and SSIM themselves are the loss.
 
 from ml_collections import ConfigDict
 
-from vidpred_jax import parallel
+from vidpred_jax import processes
 
 PRESETS = ("smoke", "cpu", "davis", "full")
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    preset = preset or ("full" if processes.has_accelerator() else "cpu")
     config = ConfigDict()
     config.stage = "translator"
     config.network = "compositor"
@@ -50,7 +50,6 @@ def get_config(preset: str = "") -> ConfigDict:
             transpose=True,
             reverse=True,
             crop=1.0,
-            camera=0.0,  # Share of windows over which the crop wanders.
             speeds=(1,),
         ),
     )

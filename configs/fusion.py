@@ -8,13 +8,13 @@ default with one), `paper` (256 x 256, shift 1, painted, all 16 outputs), `smoke
 
 from ml_collections import ConfigDict
 
-from vidpred_jax import parallel
+from vidpred_jax import processes
 
 PRESETS = ("smoke", "cpu", "full", "paper")
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    preset = preset or ("full" if processes.has_accelerator() else "cpu")
     config = ConfigDict()
     config.stage = "fusion"
     config.seed = 0

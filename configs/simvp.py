@@ -8,13 +8,13 @@ Presets: `cpu` (the default without an accelerator), `full` (the default with on
 
 from ml_collections import ConfigDict
 
-from vidpred_jax import parallel
+from vidpred_jax import processes
 
 PRESETS = ("smoke", "cpu", "full")
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    preset = preset or ("full" if processes.has_accelerator() else "cpu")
     config = ConfigDict()
     config.stage = "direct"
     config.network = "simvp"

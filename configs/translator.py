@@ -8,13 +8,13 @@ default with one), `paper` (256 x 256, no reference frames), `smoke` (seconds).
 
 from ml_collections import ConfigDict
 
-from vidpred_jax import parallel
+from vidpred_jax import processes
 
 PRESETS = ("smoke", "cpu", "full", "paper")
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    preset = preset or ("full" if parallel.has_accelerator() else "cpu")
+    preset = preset or ("full" if processes.has_accelerator() else "cpu")
     config = ConfigDict()
     config.stage = "translator"
     config.seed = 0
@@ -54,7 +54,6 @@ def get_config(preset: str = "") -> ConfigDict:
         label_colors=4,
         scene=True,
         detail=16,
-        accompanying=(),  # Scales of an accompanying stack trained with the rest, e.g. (4, 2, 1).
     )
     config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
     config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group")

@@ -11,7 +11,8 @@ import typing
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAIN = ("-m", "vidpred_jax.train")
-PRELOADED = [f"vidpred_jax.{x}" for x in ("experiment_accompanying", "predictor", "progress")]
+PRELOADED = ["vidpred_jax.training.experiment_accompanying", "vidpred_jax.inference.predictor"]
+PRELOADED += ["vidpred_jax.training.progress"]
 
 
 class Done(typing.NamedTuple):

@@ -28,8 +28,9 @@ from absl import flags
 from commands import TRAIN, succeed
 from PIL import Image
 
-from vidpred_jax import fusion, startup, video_io
-from vidpred_jax.datasets import registry, synthesis
+from vidpred_jax import startup
+from vidpred_jax.data import fusion, video_io
+from vidpred_jax.data.datasets import registry, synthesis
 
 startup.collect_rarely()
 startup.compile_quickly()

@@ -25,10 +25,12 @@ import traceback
 import fuzz_damage
 import numpy as np
 from absl import logging
+from commands import PRELOADED
 from PIL import Image
 
-from vidpred_jax import cli, video_io
-from vidpred_jax.datasets import registry, synthesis
+from vidpred_jax.cli import common
+from vidpred_jax.data import video_io
+from vidpred_jax.data.datasets import registry, synthesis
 from vidpred_jax.types import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -76,7 +78,7 @@ def resume(box):
 def configure(box):
     import jax
 
-    from vidpred_jax import experiment
+    from vidpred_jax.training import experiment
 
     config = json.loads((box / "in" / "config.json").read_text())
     # What is named as the data folder is written to: a relative name stays within the box.
@@ -87,7 +89,7 @@ def configure(box):
 
 def open_data(box):
     source = registry.open_split("mine", "train", data_dir=box / "in")
-    from vidpred_jax import pipeline
+    from vidpred_jax.data import pipeline
 
     batches = pipeline.train_batches(
         source, batch_size=1, num_frames=20, height=32, width=32, seed=0, log=lambda line: None
@@ -306,7 +308,7 @@ def _attempt(kind, box):
     os.environ["TMPDIR"] = tempfile.tempdir = str(box / "tmp")
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # The machine's protection.
     os.chdir(ROOT)
-    cli.keep_errors_to_a_line()
+    common.keep_errors_to_a_line()
     logging.set_verbosity(logging.FATAL)
     reader = KINDS[kind][0]
     try:
@@ -331,7 +333,7 @@ def _attempt(kind, box):
 def run(inputs: int, seed: int, kinds: list[str], folder: pathlib.Path, log, first: int = 0):
     """What became of each input."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vidpred_jax.experiment_accompanying", "vidpred_jax.predictor"])
+    context.set_forkserver_preload(PRELOADED)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     sound = folder / "sound"

@@ -13,9 +13,12 @@ import warnings
 import atheris
 
 with atheris.instrument_imports(include=["vidpred_jax"]):
-    from vidpred_jax import external, routes, runs, schema, segmentation, video_io
-    from vidpred_jax.datasets import digits, folders, registry
-    from vidpred_jax.models import build
+    from vidpred_jax import schema
+    from vidpred_jax.checkpoints import runs
+    from vidpred_jax.data import segmentation, video_io
+    from vidpred_jax.data.datasets import digits, folders, registry
+    from vidpred_jax.evaluation import external
+    from vidpred_jax.models import build, schedule
     from vidpred_jax.models.accompanying import Selection, Stack
     from vidpred_jax.types import InputError, Limits
 
@@ -70,8 +73,8 @@ def config(data):
 
 
 def route(data):
-    found = routes.check_route(_json(data), STACK, Selection(), "run")
-    routes.describe(found)
+    found = schedule.check_route(_json(data), STACK, Selection(), "run")
+    schedule.describe(found)
 
 
 def run_folder(data):

@@ -2,14 +2,17 @@
 
 import pathlib
 
-from vidpred_jax import checkpointer, cli, experiment, experiment_accompanying
+from vidpred_jax.checkpoints import save
+from vidpred_jax.cli import common
+from vidpred_jax.training import experiment, experiment_accompanying
+from vidpred_jax.training.state import from_items, to_items
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def get_config(stage, data_dir, preset="smoke", **fields) -> dict:
     """A field of a part of the config is given as part__field."""
-    config = cli.load_config(ROOT / "configs" / f"{stage}.py", preset)
+    config = common.load_config(ROOT / "configs" / f"{stage}.py", preset)
     config["data"]["data_dir"] = str(data_dir)
     for name, value in fields.items():
         part, _, field = name.rpartition("__")
@@ -20,5 +23,6 @@ def get_config(stage, data_dir, preset="smoke", **fields) -> dict:
 def restored(config, workdir):
     """The training state that a run's newest checkpoint holds."""
     stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
-    template = stages.make(config).state
-    return checkpointer.Checkpointer(workdir, create=False).restore(template)
+    template = to_items(stages.make(config).state)
+    items, meta = save.Checkpointer(workdir, create=False).restore(template)
+    return from_items(items), meta

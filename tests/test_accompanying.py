@@ -1,6 +1,5 @@
 """The accompanying convolution: what is passed on, what is trained, the frozen route."""
 
-import dataclasses
 import itertools
 
 import chex
@@ -10,14 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from vidpred_jax import losses, parallel, routes, steps_accompanying
-from vidpred_jax.models import accompanying, build
+from vidpred_jax.models import accompanying, build, schedule
+from vidpred_jax.training import losses, parallel, steps_accompanying
 from vidpred_jax.types import InputError
 
 STACK = accompanying.Stack((2, 1), (8, 8))
 SELECTION = accompanying.Selection(optimisation="masked", from_reference=False)
 KEEP, A, B, P = ([float(i == k) for i in range(4)] for k in (3, 0, 1, 2))
-NONE = -jnp.inf
 
 
 def uniform(seed, *shape):
@@ -29,18 +27,16 @@ def frames():
     """Four frames of 32 x 32 whose targets are sharper than they are."""
     target = uniform(0, 4, 32, 32, 3)
     frame = accompanying.at_scale(target, 2).repeat(2, 1).repeat(2, 2)
-    return steps_accompanying.Translated(
-        frame, uniform(1, 4, 32, 32, 3), jnp.arange(1.0, 5), target
-    )
+    return accompanying.Translated(frame, uniform(1, 4, 32, 32, 3), jnp.arange(1.0, 5), target)
 
 
-def make_params(seed, selection=SELECTION, stack=STACK, size=32):
+def make_params(seed, stack=STACK, size=32):
     x = jnp.zeros((1, size, size, 3))
     init = jax.jit(stack.init)
     keys = jax.random.split(jax.random.key(seed), 3)
     return {
         name: init(key, x, x, jnp.ones(1))["params"]
-        for name, key in zip(selection.stacks, keys, strict=False)
+        for name, key in zip(accompanying.STACKS, keys, strict=True)
     }
 
 
@@ -54,17 +50,13 @@ def test_who_is_passed_on_by_hand():
             [30, 30, 10, 0, 0],  # A tie within the pair: a.
             [20, 30, 30, 1, 0],  # A tie with the reference: the pair.
             [30, 30, 30, 0, 0],
-            [10, -np.inf, 20, 2, 1],  # No b.
-            [10, 20, -np.inf, 1, 1],  # No reference: all is trained.
         ]
     ).T
     quality, winner, behind = jnp.asarray(cases[:3]), cases[3], cases[4]
     assert accompanying.choose(quality).tolist() == winner.tolist()
     assert accompanying.behind(quality).tolist() == behind.tolist()
-    hard = accompanying.shares(quality, soft=False)
-    assert (np.asarray(hard).argmax(0) == winner).all() and (np.asarray(hard).sum(0) == 1).all()
-    soft = accompanying.shares(jnp.float32([[20.0], [21.0], [NONE]]), soft=True)[:, 0]
-    np.testing.assert_allclose(soft, [1 / (1 + np.e), np.e / (1 + np.e), 0], rtol=1e-5)
+    shares = np.asarray(accompanying.transmit(quality))
+    assert (shares.argmax(0) == winner).all() and (shares.sum(0) == 1).all()
 
 
 def test_weights_of_selective_optimisation():
@@ -90,9 +82,7 @@ def test_psnr_at_scale_and_sharpness_by_hand():
 def test_a_pass_equals_a_plain_loop(frames):
     params = make_params(0)
     found = jax.jit(
-        lambda params, x: accompanying.run_pair(
-            STACK, SELECTION, params, x.frame, x.fusion, x.ahead, x.target
-        )
+        lambda params, x: accompanying.run_pair(STACK, params, x.frame, x.fusion, x.ahead, x.target)
     )(params, frames)
     for i in range(4):  # One frame after the other, Python's own choice.
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], frames)
@@ -142,7 +132,7 @@ def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
         reference_steps=reference_steps,
         ema_decay=0.9,
     )
-    sgd = dict.fromkeys(selection.stacks, optax.sgd(1e-3))
+    sgd = dict.fromkeys(accompanying.STACKS, optax.sgd(1e-3))
     update = steps_accompanying.make_update(
         stack,
         selection,
@@ -150,7 +140,7 @@ def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
         steps_accompanying.make_loss(sharpness=0.5),
         reference_steps=reference_steps,
     )
-    opt_state = {name: sgd[name].init(first.params["g"][name]) for name in selection.stacks}
+    opt_state = {name: sgd[name].init(first.params["g"][name]) for name in accompanying.STACKS}
     return first.replace(opt_state={"g": opt_state, "d": {}}), update
 
 
@@ -172,21 +162,19 @@ def test_only_stages_that_are_behind_are_trained(frames, pair_update):
         assert all(x > 0 for x in jax.tree.leaves(moved[name]["stages_1"]))
 
 
-@pytest.mark.parametrize("end_to_end", [False, True])
-def test_gradients_cross_a_transmission_only_end_to_end(end_to_end, frames):
-    """Else the loss of the second stage says nothing to the first."""
-    selection = dataclasses.replace(SELECTION, end_to_end=end_to_end)
+def test_gradients_do_not_cross_a_transmission(frames):
+    """The loss of the second stage says nothing to the first."""
     params = make_params(0)
 
     def loss(params):
         passes = accompanying.run_pair(
-            STACK, selection, params, frames.frame, frames.fusion, frames.ahead, frames.target
+            STACK, params, frames.frame, frames.fusion, frames.ahead, frames.target
         )
         return sum(jnp.square(passes[1]["found"][name]).sum() for name in ("a", "b", "p"))
 
     grads = jax.jit(jax.grad(loss))(params)
     firsts = jax.tree.leaves([grads[name]["stages_0"] for name in ("a", "b")])
-    assert any((x != 0).any() for x in firsts) == end_to_end
+    assert all((x == 0).all() for x in firsts)
     assert all((x == 0).all() for x in jax.tree.leaves(grads["p"]))
     assert all((x != 0).any() for x in jax.tree.leaves(grads["a"]["stages_1"]))
 
@@ -213,11 +201,8 @@ def test_the_reference_is_trained_first_then_the_pair(frames):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"reference": False},
-        {"end_to_end": True, "deep_supervision": False},
-        {"pair": False},
-        {"transmission": "none"},
-        {"transmission": "soft", "optimisation": "weighted"},
+        {"optimisation": "masked", "from_reference": False},
+        {"optimisation": "weighted"},
     ],
 )
 def test_every_variant_trains_and_sharpens(frames, fields):
@@ -229,10 +214,10 @@ def test_every_variant_trains_and_sharpens(frames, fields):
         values.append(float(metrics["loss"]))
     assert np.isfinite(values).all()
     params = state.params["g"]
-    assert set(params) == set(selection.stacks)
-    route = routes.freeze_route(STACK, selection, params, [frames])
-    assert routes.check_route(route, STACK, selection, "run")
-    found = routes.apply_route(STACK, params, route, frames.frame, frames.fusion, frames.ahead)
+    assert set(params) == set(accompanying.STACKS)
+    route = schedule.freeze_route(STACK, params, [frames])
+    assert schedule.check_route(route, STACK, "run")
+    found = schedule.apply_route(STACK, params, route, frames.frame, frames.fusion, frames.ahead)
     chex.assert_shape(found, (4, 32, 32, 3))
 
 
@@ -245,13 +230,15 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     grey = jnp.zeros((3, 32, 32, 3))
 
     def batch(brightness):
-        return steps_accompanying.Translated(grey, grey, jnp.ones(3), grey + brightness)
+        return accompanying.Translated(grey, grey, jnp.ones(3), grey + brightness)
 
     def freeze(*brightness, params=still):
-        return routes.freeze_route(STACK, SELECTION, params, [batch(x) for x in brightness])
+        return schedule.freeze_route(STACK, params, [batch(x) for x in brightness])
 
     def apply(route, params=still):
-        return float(routes.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0])
+        return float(
+            schedule.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0]
+        )
 
     assert apply([A, KEEP]) == pytest.approx(0.1) and apply([KEEP, KEEP]) == 0
     assert freeze(-0.2, -0.2) == [B, B] and apply([B, B]) == pytest.approx(-0.2)
@@ -270,15 +257,15 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     half = [0.5, 0.5, 0.0, 0.0]
     assert apply([half, A]) == pytest.approx(0.1)
     # Of two stages that are well alone and not together, the better stack's are kept.
-    assert routes.keep_best(STACK, still, [[B, B], [A, A], [A, KEEP]], [batch(0.2)]) == [A, A]
-    assert routes.keep_best(STACK, still, [[B, B], [A, P]], [batch(0.1)]) == [A, KEEP]
-    assert routes.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
+    assert schedule.keep_best(STACK, still, [[B, B], [A, A], [A, KEEP]], [batch(0.2)]) == [A, A]
+    assert schedule.keep_best(STACK, still, [[B, B], [A, P]], [batch(0.1)]) == [A, KEEP]
+    assert schedule.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
 
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
     params, route = make_params(3), [B, A]
     videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.ahead)]
-    found = jax.jit(lambda *v: routes.sharpen(STACK, params, route, *v))(*videos)
+    found = jax.jit(lambda *v: schedule.sharpen(STACK, params, route, *v))(*videos)
     for i, t in itertools.product(range(2), range(2)):
         frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
         for number, name in enumerate("ba"):
@@ -335,13 +322,8 @@ def test_one_batch_is_overfitted(frames):
         ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
         ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
         ({}, {"optimisation": "masked"}, "trains nothing with selection.from_reference"),
-        ({}, {"mode": 1}, r"selection.mode is not one of deep_supervision, end_to_end"),
-        ({}, {"deep_supervision": False}, r"\(False\) needs selection.end_to_end"),
-        (
-            {},
-            {"transmission": "x"},
-            r"selection.transmission \('x'\) must be one of hard, soft, none",
-        ),
+        ({}, {"mode": 1}, r"selection.mode is not one of from_reference, optimisation"),
+        ({}, {"optimisation": "x"}, r"optimisation \('x'\) must be one of masked, weighted, all"),
     ],
 )
 def test_refused_fields(fields, selection, message):
@@ -364,4 +346,4 @@ def test_refused_fields(fields, selection, message):
 )
 def test_a_route_that_does_not_fit_is_refused(route):
     with pytest.raises(InputError, match="must give shares of a, b, p and keep for each of 2"):
-        routes.check_route(route, STACK, SELECTION, "run")
+        schedule.check_route(route, STACK, "run")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import fusion
-from vidpred_jax.models import background
+from vidpred_jax.data import fusion
+from vidpred_jax.models.scene import background
 
 SIZE, MARGIN = 48, 40
 RED = np.asarray(fusion.to_float(fusion.PALETTE[1].astype(np.float32)))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from vidpred_jax.datasets import catalogue, clips, registry
+from vidpred_jax.data.datasets import catalogue, clips, registry
 from vidpred_jax.types import InputError
 
 

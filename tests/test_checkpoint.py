@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import checkpoint, checkpointer, cli, integrity, runs
-from vidpred_jax.state import TrainState
+from vidpred_jax.checkpoints import integrity, restore, runs, save
+from vidpred_jax.cli import common
+from vidpred_jax.training import resume
+from vidpred_jax.training.state import TrainState, to_items
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 META = {"stage": "fusion", "config": {"stage": "fusion"}, "data_state": {"next_index": 3}}
@@ -20,7 +22,7 @@ META = {"stage": "fusion", "config": {"stage": "fusion"}, "data_state": {"next_i
 
 def make_state(step, value=1.0):
     tree = {"w": jnp.full((2, 3), value), "b": jnp.arange(3.0)}
-    return TrainState(
+    state = TrainState(
         step=jnp.asarray(step, jnp.int32),
         params={"g": tree, "d": {}},
         batch_stats={"g": {}, "d": {}},
@@ -28,82 +30,83 @@ def make_state(step, value=1.0):
         ema={"w": tree["w"] * 2, "b": tree["b"]},
         frozen={},
     )
+    return to_items(state)
 
 
-def save(folder, *steps, metrics=None):
-    saver = checkpointer.Checkpointer(folder)
+def save_steps(folder, *steps, metrics=None):
+    saver = save.Checkpointer(folder)
     for step in steps:
         saver.save(make_state(step, float(step)), META, (metrics or {}).get(step))
     saver.close()
 
 
 def test_round_trip(tmp_path):
-    save(tmp_path, 3, 5)
-    saver = checkpointer.Checkpointer(tmp_path)
+    save_steps(tmp_path, 3, 5)
+    saver = save.Checkpointer(tmp_path)
     found, meta = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
-    assert {**meta, **META} == meta and checkpoint.steps(tmp_path) == [3, 5]
-    template = {"ema": make_state(0).ema, "batch_stats": {}}
-    inference = checkpoint.restore_inference(tmp_path, template, step=3)
-    chex.assert_trees_all_equal(inference["ema"], make_state(3, 3.0).ema)
+    assert {**meta, **META} == meta and restore.steps(tmp_path) == [3, 5]
+    template = {"ema": make_state(0)["inference"]["ema"], "batch_stats": {}}
+    inference = restore.restore_inference(tmp_path, template, step=3)
+    chex.assert_trees_all_equal(inference["ema"], make_state(3, 3.0)["inference"]["ema"])
 
 
 def test_newest_two_and_the_best_are_kept(tmp_path):
     quality = {1: 10.0, 2: 30.0, 3: 20.0, 4: 5.0, 5: 6.0}
-    save(tmp_path, 1, 2, 3, 4, 5, metrics={k: {"psnr": v} for k, v in quality.items()})
-    assert checkpoint.steps(tmp_path) == [2, 4, 5]
+    save_steps(tmp_path, 1, 2, 3, 4, 5, metrics={k: {"psnr": v} for k, v in quality.items()})
+    assert restore.steps(tmp_path) == [2, 4, 5]
 
 
 def test_no_checkpoint(tmp_path):
     with pytest.raises(InputError, match="run .* holds no checkpoint under checkpoints/"):
-        checkpoint.read_meta(tmp_path)
-    save(tmp_path, 1)
+        restore.read_meta(tmp_path)
+    save_steps(tmp_path, 1)
     with pytest.raises(InputError, match=r"holds no checkpoint of step 7, but \[1\]"):
-        checkpoint.read_meta(tmp_path, 7)
+        restore.read_meta(tmp_path, 7)
 
 
 def test_damaged(tmp_path):
-    save(tmp_path, 1)
+    save_steps(tmp_path, 1)
     for file in (tmp_path / "checkpoints" / "1" / "inference").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:7])
-    template = {"ema": make_state(0).ema, "batch_stats": {}}
+    template = {"ema": make_state(0)["inference"]["ema"], "batch_stats": {}}
     with pytest.raises(InputError, match="checkpoint .*/1 is damaged or does not fit"):
-        checkpoint.restore_inference(tmp_path, template)
+        restore.restore_inference(tmp_path, template)
     shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")
     with pytest.raises(InputError, match="checkpoint .*/1 is damaged or does not fit"):
-        checkpoint.read_meta(tmp_path)
+        restore.read_meta(tmp_path)
 
 
 def test_foreign(tmp_path):
-    saver = checkpointer.Checkpointer(tmp_path)
+    saver = save.Checkpointer(tmp_path)
     saver.save(make_state(1), {"made_by": "another program"})
     saver.close()
     with pytest.raises(InputError, match="was not made by vidpred_jax: its meta names no stage"):
-        checkpoint.read_meta(tmp_path)
+        restore.read_meta(tmp_path)
 
 
 def test_other_shapes_do_not_fit(tmp_path):
-    save(tmp_path, 1)
+    save_steps(tmp_path, 1)
     template = {"step": np.zeros((), np.int32), "ema": {"other": np.zeros(4)}, "batch_stats": {}}
     with pytest.raises(InputError, match="is damaged or does not fit"):
-        checkpoint.restore_inference(tmp_path, template)
+        restore.restore_inference(tmp_path, template)
     template["ema"] = {"w": np.zeros((2, 4), np.float32), "b": np.zeros(3, np.float32)}
     with pytest.raises(InputError, match=r"ema/w is \(2, 3\), the network needs \(2, 4\)"):
-        checkpoint.restore_inference(tmp_path, template)
+        restore.restore_inference(tmp_path, template)
 
 
 def test_unwritable(tmp_path):
     (tmp_path / "checkpoints").write_text("in the way")
     with pytest.raises(UserError, match="cannot write checkpoints in .*/checkpoints"):
-        save(tmp_path, 1)
+        save_steps(tmp_path, 1)
 
 
 def write_run(folder, stage, step, config=None):
     folder.mkdir(parents=True)
     config = {"stage": stage, **(config or {})}
     (folder / "config.json").write_text(json.dumps(config))
-    saver = checkpointer.Checkpointer(folder)
+    saver = save.Checkpointer(folder)
     saver.save(make_state(step), {"stage": stage, "config": config})
     saver.close()
 
@@ -125,31 +128,31 @@ def test_newest_run(tmp_path):
 def test_a_stage_2_that_needs_stage_1_says_so(tmp_path):
     config = {"stage": "translator", "predicted_fraction": 0.5, "fusion_run": ""}
     with pytest.raises(InputError, match=r"predicted_fraction \(0.5\) needs a fusion run: none"):
-        runs.fill_in(config, tmp_path / "t")
+        resume.fill_in(config, tmp_path / "t")
     write_run(tmp_path / "a", "fusion", 9)
-    assert runs.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
+    assert resume.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
     # A run that resumes keeps the stage-1 run it began with.
-    write_run(tmp_path / "t", "translator", 1, runs.fill_in(config, tmp_path / "t"))
+    write_run(tmp_path / "t", "translator", 1, resume.fill_in(config, tmp_path / "t"))
     write_run(tmp_path / "b", "fusion", 1)
-    assert runs.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
-    assert runs.fill_in(config, tmp_path / "u")["fusion_run"] == str(tmp_path / "b")
+    assert resume.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
+    assert resume.fill_in(config, tmp_path / "u")["fusion_run"] == str(tmp_path / "b")
     # It goes on where stage 1 was moved to; a workdir of the other stage is refused, not resumed.
-    moved = {**runs.fill_in(config, tmp_path / "t"), "fusion_run": "moved"}
-    runs.check_resumable(moved, tmp_path / "t")
+    moved = {**resume.fill_in(config, tmp_path / "t"), "fusion_run": "moved"}
+    resume.check_resumable(moved, tmp_path / "t")
     with pytest.raises(InputError, match="stage was 'fusion', is 'translator'"):
-        runs.check_resumable(runs.fill_in(config, tmp_path / "b"), tmp_path / "b")
+        resume.check_resumable(resume.fill_in(config, tmp_path / "b"), tmp_path / "b")
 
 
 def test_another_config_is_refused_field_by_field(tmp_path):
     before = {"seed": 0, "num_steps": 5, "model": {"widths": [8, 8], "shift": 1}}
     write_run(tmp_path / "a", "fusion", 9, before)
     same = {"stage": "fusion", **before, "num_steps": 50, "data": {"data_dir": "moved"}}
-    runs.check_resumable(same, tmp_path / "a")
+    resume.check_resumable(same, tmp_path / "a")
     other = {**same, "seed": 1, "model": {"widths": [8, 9], "shift": 1}}
     with pytest.raises(
         InputError, match=r"model.widths was \[8, 8\], is \[8, 9\]; seed was 0, is 1"
     ):
-        runs.check_resumable(other, tmp_path / "a")
+        resume.check_resumable(other, tmp_path / "a")
 
 
 def damage(item):
@@ -164,61 +167,61 @@ def damage(item):
 
 @pytest.mark.parametrize("item", ["inference", "training", "meta"])
 def test_a_damaged_newest_step_is_set_aside_and_the_one_before_is_used(item, tmp_path):
-    save(tmp_path, 3, 5)
+    save_steps(tmp_path, 3, 5)
     damage(tmp_path / "checkpoints" / "5" / item)
-    saver = checkpointer.Checkpointer(tmp_path)
+    saver = save.Checkpointer(tmp_path)
     with pytest.warns(DamagedWarning, match="checkpoints/5 is damaged; step 3 is used instead"):
         found, _ = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(3, 3.0))
-    assert checkpoint.steps(tmp_path) == [3]
+    assert restore.steps(tmp_path) == [3]
     assert [f.name for f in (tmp_path / "damaged").iterdir()] == ["5_0"]
     saver.save(make_state(5, 5.0), META)  # Trained again.
     saver.close()
-    found, _ = checkpointer.Checkpointer(tmp_path).restore(make_state(0, 0.0))
+    found, _ = save.Checkpointer(tmp_path).restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
 
 
 def test_inference_uses_the_newest_sound_step(tmp_path):
-    save(tmp_path, 3, 5)
+    save_steps(tmp_path, 3, 5)
     damage(tmp_path / "checkpoints" / "5" / "inference")
-    template = {"ema": make_state(0).ema, "batch_stats": {}}
+    template = {"ema": make_state(0)["inference"]["ema"], "batch_stats": {}}
     with pytest.warns(DamagedWarning, match="step 3 is used instead"):
-        found = checkpoint.restore_inference(tmp_path, template)
-    assert int(found["step"]) == 3 and checkpoint.steps(tmp_path) == [3, 5]
+        found = restore.restore_inference(tmp_path, template)
+    assert int(found["step"]) == 3 and restore.steps(tmp_path) == [3, 5]
     with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
-        checkpoint.restore_inference(tmp_path, template, step=5)
+        restore.restore_inference(tmp_path, template, step=5)
     damage(tmp_path / "checkpoints" / "3" / "inference")
     with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
-        checkpoint.restore_inference(tmp_path, template)
+        restore.restore_inference(tmp_path, template)
     with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
         template = make_state(0)
-        save(tmp_path / "other", 5)
+        save_steps(tmp_path / "other", 5)
         damage(tmp_path / "other" / "checkpoints" / "5" / "training")
-        checkpointer.Checkpointer(tmp_path / "other").restore(template)
+        save.Checkpointer(tmp_path / "other").restore(template)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"psnr": "x"}', b'{"psnr": NaN}', b"[" * 9999])
 def test_a_damaged_record_of_quality_is_forgotten(content, tmp_path):
-    save(tmp_path, 3, 5, metrics={3: {"psnr": 9.0}, 5: {"psnr": 8.0}})
+    save_steps(tmp_path, 3, 5, metrics={3: {"psnr": 9.0}, 5: {"psnr": 8.0}})
     (tmp_path / "checkpoints" / "3" / "metrics" / "metrics").write_bytes(content)
     with pytest.warns(DamagedWarning, match="3/metrics/metrics is damaged; the quality of that"):
-        saver = checkpointer.Checkpointer(tmp_path)
+        saver = save.Checkpointer(tmp_path)
     found, _ = saver.restore(make_state(0, 0.0))
     chex.assert_trees_all_equal(found, make_state(5, 5.0))
     saver.save(make_state(7, 7.0), META, {"psnr": 1.0})
     saver.close()
-    assert checkpoint.steps(tmp_path) == [5, 7]
+    assert restore.steps(tmp_path) == [5, 7]
 
 
 def test_a_read_that_fails_once_condemns_nothing(tmp_path, monkeypatch):
-    save(tmp_path, 3, 5)
-    saver = checkpointer.Checkpointer(tmp_path)
-    restore, errors = saver._manager.restore, [ValueError("torn")]
+    save_steps(tmp_path, 3, 5)
+    saver = save.Checkpointer(tmp_path)
+    plain, errors = saver._manager.restore, [ValueError("torn")]
 
     def fail_once(*args, **kwargs):
         if errors:
             raise errors.pop()
-        return restore(*args, **kwargs)
+        return plain(*args, **kwargs)
 
     monkeypatch.setattr(saver._manager, "restore", fail_once)
     found, _ = saver.restore(make_state(0, 0.0))
@@ -226,14 +229,14 @@ def test_a_read_that_fails_once_condemns_nothing(tmp_path, monkeypatch):
     errors += [OSError(errno.EIO, "Input/output error")]
     with pytest.raises(UserError, match="cannot read checkpoints in .*/5: Input/output error"):
         saver.restore(make_state(0, 0.0))
-    assert checkpoint.steps(tmp_path) == [3, 5] and not (tmp_path / "damaged").exists()
+    assert restore.steps(tmp_path) == [3, 5] and not (tmp_path / "damaged").exists()
 
 
 def test_a_save_in_the_background_is_finished_after_an_error(tmp_path):
-    with pytest.raises(KeyError, match="later"), checkpointer.Checkpointer(tmp_path) as saver:
+    with pytest.raises(KeyError, match="later"), save.Checkpointer(tmp_path) as saver:
         saver.save(make_state(5, 5.0), META)
         raise KeyError("later")
-    assert checkpoint.steps(tmp_path) == [5]
+    assert restore.steps(tmp_path) == [5]
 
 
 def test_a_full_disk_is_told_first():
@@ -247,36 +250,36 @@ def test_a_full_disk_is_told_first():
 def test_a_network_beyond_any_memory_is_refused(tmp_path):
     huge = {"ema": {"w": jax.ShapeDtypeStruct((2**20, 2**12), np.float32)}, "batch_stats": {}}
     with pytest.raises(InputError, match="has 4,294,967,296 parameters; at most 2,147,483,648"):
-        checkpoint.restore_inference(tmp_path, huge)
+        restore.restore_inference(tmp_path, huge)
 
 
 def test_a_damaged_checkpoint_is_told_without_tracebacks(tmp_path, capfd, monkeypatch):
     """Reads that still run when the first has failed have nobody to report to."""
-    monkeypatch.setattr(asyncio, "new_event_loop", cli._Loop)  # As the commands have it.
+    monkeypatch.setattr(asyncio, "new_event_loop", common._Loop)  # As the commands have it.
     many = {f"layer_{i}": np.full((64, 64), i, np.float32) for i in range(40)}
-    saver = checkpointer.Checkpointer(tmp_path)
+    saver = save.Checkpointer(tmp_path)
     saver.save(make_state(5).replace(ema=many), META)
     saver.close()
     damage(tmp_path / "checkpoints" / "5" / "inference")
     template = {"ema": many, "batch_stats": {}}
     for _ in range(5):
         with pytest.raises(InputError, match="checkpoint .*/5 is damaged"):
-            checkpoint.restore_inference(tmp_path, template)
+            restore.restore_inference(tmp_path, template)
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_save_that_was_broken_off_is_not_seen(tmp_path):
-    save(tmp_path, 3)
+    save_steps(tmp_path, 3)
     shutil.copytree(
         tmp_path / "checkpoints" / "3", tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
     )
-    found, _ = checkpointer.Checkpointer(tmp_path).restore(make_state(0, 0.0))
-    assert int(found.step) == 3 and checkpoint.steps(tmp_path) == [3]
+    found, _ = save.Checkpointer(tmp_path).restore(make_state(0, 0.0))
+    assert int(found.step) == 3 and restore.steps(tmp_path) == [3]
 
 
 def test_the_record_of_the_best_outlives_a_restart(tmp_path):
     quality = {1: 10.0, 2: 30.0, 3: 20.0, 4: 5.0, 5: 6.0, 6: 31.0, 7: 1.0, 8: 2.0}
     for step, psnr in quality.items():
-        save(tmp_path, step, metrics={step: {"psnr": psnr}})
+        save_steps(tmp_path, step, metrics={step: {"psnr": psnr}})
         best = max(range(1, step + 1), key=quality.get)
-        assert checkpoint.steps(tmp_path) == sorted({best, max(step - 1, 1), step})
+        assert restore.steps(tmp_path) == sorted({best, max(step - 1, 1), step})

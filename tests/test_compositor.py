@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from vidpred_jax.models.candidates import NUM_GUESSES, NUM_LAGS
 from vidpred_jax.models.compositor import Compositor
-from vidpred_jax.models.guesses import NUM_GUESSES, NUM_LAGS
 
 
 def uniform(seed, *shape):

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from vidpred_jax.datasets import clips, digits, registry, synthesis
+from vidpred_jax.data.datasets import clips, digits, registry, synthesis
 from vidpred_jax.types import Clip, InputError
 
 

@@ -4,7 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from vidpred_jax import baselines, evaluate, metrics, pipeline, strip, summary
+from vidpred_jax import metrics
+from vidpred_jax.data import pipeline
+from vidpred_jax.evaluation import compare, strip
+from vidpred_jax.metrics import named, summary
+from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
 
@@ -16,11 +20,11 @@ def element(clip):
 def test_baselines_by_hand():
     context = np.zeros((16, 16, 16, 3), np.uint8)
     context[-1] = 160
-    assert (baselines.copy_last(context, 3) == 160).all()
-    assert (baselines.mean_context(context, 3) == 10).all()
-    assert baselines.mean_context(context, 3).dtype == np.float32
+    assert (naive.copy_last(context, 3) == 160).all()
+    assert (naive.mean_context(context, 3) == 10).all()
+    assert naive.mean_context(context, 3).dtype == np.float32
     context[-1] = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
-    blurred = baselines.blur(context, 2)
+    blurred = naive.blur(context, 2)
     np.testing.assert_array_equal(blurred[1], cv2.GaussianBlur(context[-1], (0, 0), 1.8))
 
 
@@ -31,8 +35,8 @@ def test_flow_follows_a_steady_pan():
     )
     frames = np.stack([scene[:, 2 * t : 2 * t + 100] for t in range(20)])
     inner = np.s_[:, 20:-20, 20:-30]
-    moved = metrics.psnr(baselines.flow(frames[:16], 4)[inner], frames[16:][inner])
-    still = metrics.psnr(baselines.copy_last(frames[:16], 4)[inner], frames[16:][inner])
+    moved = metrics.psnr(naive.flow(frames[:16], 4)[inner], frames[16:][inner])
+    still = metrics.psnr(naive.copy_last(frames[:16], 4)[inner], frames[16:][inner])
     assert (np.asarray(moved) > np.asarray(still) + 5).all()
 
 
@@ -50,26 +54,26 @@ def test_compare_by_hand(element):
     def observe(name, frames):
         observed[name] = observed.get(name, 0) + len(frames)
 
-    table = evaluate.compare(
+    table = compare.compare(
         elements,
-        {"cheat": cheat, **baselines.predictors(32)},
+        {"cheat": cheat, **naive.predictors(32)},
         context=16,
         batch_size=3,
         show=2,
         observe=observe,
     )
     assert shown == [("a", 16, 16), ("b", 16, 16)] * 2  # A predictor sees no future.
-    assert observed == dict.fromkeys(["truth", "cheat", *baselines.BASELINES], 4)
+    assert observed == dict.fromkeys(["truth", "cheat", *naive.BASELINES], 4)
     assert table.clips == ["a", "b", "a", "b"]
     values = table.values
     assert (values["cheat"]["psnr"] == metrics.MAX_PSNR).all()
     expected = metrics.psnr(np.repeat(element["frames"][15:16], 32, 0), element["frames"][16:])
     np.testing.assert_allclose(values["copy_last"]["psnr"][0], expected, atol=1e-4)
     np.testing.assert_array_equal(values["blur"]["ssim"][0], values["blur"]["ssim"][2])
-    assert set(values) == {"cheat", *baselines.BASELINES}
+    assert set(values) == {"cheat", *naive.BASELINES}
     assert [entry["clip"] for entry in table.shown] == ["a", "b"]
     np.testing.assert_array_equal(table.shown[0]["truth"], table.shown[0]["predictions"]["cheat"])
-    found = summary.summarize(table)
+    found = summary.summarize(table.clips, table.values)
     assert found["copy_last"]["psnr"]["mean"] == pytest.approx(
         values["copy_last"]["psnr"].mean(), abs=1e-3
     )
@@ -88,11 +92,11 @@ def test_stages_are_measured_by_what_they_predict(element):
 
         return predict
 
-    table = evaluate.compare(
+    table = compare.compare(
         [("a", 0, element)],
         {"both": stage("both", "frames", "fusion"), "second": stage("second", "frames")},
         context=16,
-        metrics={m: evaluate.METRICS[m] for m in ("psnr", "warp_error", "edge_f1", "miou")},
+        metrics={m: named.METRICS[m] for m in ("psnr", "warp_error", "edge_f1", "miou")},
         sees={"second": ("fusion",)},
     )
     assert lengths["both"] == {"frames": 16, "fusion": 16}
@@ -105,15 +109,15 @@ def test_stages_are_measured_by_what_they_predict(element):
 def test_means_weigh_clips_alike_and_intervals_hold_them():
     """Clip a has three windows of 10 dB, clip b one of 30: the mean is 20, not 15."""
     rows = np.float32([[10, 8], [10, 8], [10, 8], [30, 28]])
-    table = evaluate.Table(["a", "a", "a", "b"], {"p": {"psnr": rows}}, [])
-    found = summary.summarize(table)["p"]["psnr"]
+    table = compare.Table(["a", "a", "a", "b"], {"p": {"psnr": rows}}, [])
+    found = summary.summarize(table.clips, table.values)["p"]["psnr"]
     assert found["per_step"] == [20, 18] and found["mean"] == 19
     assert (found["low"], found["high"]) == (9, 29)  # Of two clips: either alone, or both.
-    one = summary.summarize(evaluate.Table(["a"], {"p": {"psnr": rows[:1]}}, []))["p"]["psnr"]
+    one = summary.summarize(compare.Table(["a"], {"p": {"psnr": rows[:1]}}, []))["p"]["psnr"]
     assert one["low"] is None and one["per_step_high"] is None and one["mean"] == 9
     many = np.random.default_rng(0).normal(20, 2, (400, 1)).astype(np.float32)
     names = [str(i) for i in range(400)]
-    found = summary.summarize(evaluate.Table(names, {"p": {"psnr": many}}, []))["p"]["psnr"]
+    found = summary.summarize(compare.Table(names, {"p": {"psnr": many}}, []))["p"]["psnr"]
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 2 / 20, rel=0.15)
 
 
@@ -123,7 +127,7 @@ def test_an_error_while_reading_ahead_is_raised_where_it_is_used(element):
         raise InputError("clip 'b' is damaged")
 
     with pytest.raises(InputError, match="clip 'b' is damaged"):
-        evaluate.compare(windows(), baselines.predictors(32, ["copy_last"]), context=16)
+        compare.compare(windows(), naive.predictors(32, ["copy_last"]), context=16)
 
 
 def test_strip_shows_each_row_at_each_step(element):

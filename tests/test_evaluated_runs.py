@@ -3,19 +3,23 @@
 import numpy as np
 import pytest
 
-from vidpred_jax import baselines, checkpoint, evaluated_runs, predictor, sizes
+from vidpred_jax.checkpoints import restore
+from vidpred_jax.data import sizes
+from vidpred_jax.evaluation import predictors
+from vidpred_jax.inference import predictor
+from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
 
 def test_a_context_of_ten_frames_is_mirrored_to_sixteen():
     frames = np.arange(14, dtype=np.uint8).reshape(14, 1, 1, 1)  # Ten observed, four of the future.
-    (element,) = evaluated_runs.fill_context([{"clip": "a", "start": 0, "frames": frames}], 10)
+    (element,) = predictors.fill_context([{"clip": "a", "start": 0, "frames": frames}], 10)
     order = [6, 5, 4, 3, 2, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
     assert element["frames"].ravel().tolist() == order and element["clip"] == "a"
-    (least,) = evaluated_runs.fill_context([{"frames": frames[:9]}], evaluated_runs.LEAST_CONTEXT)
+    (least,) = predictors.fill_context([{"frames": frames[:9]}], predictors.LEAST_CONTEXT)
     assert len(least["frames"]) == 16
     whole = [{"frames": np.zeros((16, 1, 1, 1), np.uint8)}]
-    assert evaluated_runs.fill_context(whole, 16) is whole
+    assert predictors.fill_context(whole, 16) is whole
 
 
 class _Run(predictor.Predictor):
@@ -30,30 +34,30 @@ class _Run(predictor.Predictor):
 
 
 def test_sizes_of_runs():
-    common = evaluated_runs.common_sizes
+    common = predictors.common_sizes
     assert common({}, None) == ((128, 128), (128, 128))
     assert common({}, "32x64") == ((32, 64), (32, 64))
     assert common({"a": _Run(64, 32)}, None) == ((64, 32), (64, 32))
     mixed = {"a": _Run(32, 32, (64, 96)), "b": _Run(32, 32)}
     assert common(mixed, "32") == ((32, 32), (32, 32))
     with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 64 x 96"):
-        sizes.fields(common(mixed, None)[1], evaluated_runs.sizes_seen(mixed))
+        sizes.fields(common(mixed, None)[1], predictors.sizes_seen(mixed))
     with pytest.raises(InputError, match="pictures of several sizes: 'a' 32 x 32, 'b' 64 x 64"):
         common({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
     with pytest.raises(InputError, match="--resolution=8 must be HEIGHTxWIDTH or SIDE, 11 or more"):
         common({}, "8")
     with pytest.raises(InputError, match="run 'u@h/b' holds no checkpoint"):
-        evaluated_runs.load(["a=u@h/b,u@h/c"])
+        predictors.load(["a=u@h/b,u@h/c"])
     with pytest.raises(InputError, match=r"the size after @ \(x\) must be HEIGHTxWIDTH or SIDE"):
-        evaluated_runs.load(["a=b,c@x"])
+        predictors.load(["a=b,c@x"])
     with pytest.raises(InputError, match="a direct run predicts at its own size alone"):
-        evaluated_runs.load(["a=b@64"])
+        predictors.load(["a=b@64"])
 
 
 def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
     """By hand: of a frame of four columns two by two, the means; of 20 windows, in their order."""
     run = _Run(1, 1, (2, 4))
-    fields = sizes.fields((1, 2), evaluated_runs.sizes_seen({"a": run}))
+    fields = sizes.fields((1, 2), predictors.sizes_seen({"a": run}))
     assert fields == {"frames": (1, 2), "frames 2 x 4": (2, 4)}
     fine = np.array([[0, 10, 20, 40], [1, 3, 5, 9]], np.uint8)[..., None].repeat(3, -1)
     elements = [
@@ -65,8 +69,8 @@ def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
         for i in range(20)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluated_runs, "_PIXELS", 3 * 2 * 4)  # Three windows at a time.
-        found = evaluated_runs.predict(run, elements, 3, 16)
+        patch.setattr(predictors, "_PIXELS", 3 * 2 * 4)  # Three windows at a time.
+        found = predictors.predict(run, elements, 3, 16)
     means = np.array([14 / 4, 74 / 4])
     expected = np.stack([means + 2 * i for i in range(20)])
     np.testing.assert_allclose(found["frames"][:, 2, 0, :, 0], expected, atol=0.5)
@@ -75,19 +79,19 @@ def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
 
 def test_naive_predictors_of_frames_of_another_size():
     names = ["copy_last", "copy_last@12x16"]
-    assert baselines.sizes_seen(names) == {"--baselines=copy_last@12x16": (12, 16)}
+    assert naive.sizes_seen(names) == {"--baselines=copy_last@12x16": (12, 16)}
     element = {"frames": np.zeros((16, 2, 2, 3), np.uint8)}
     element["frames 12 x 16"] = np.full((16, 12, 16, 3), 7, np.uint8)
-    plain, fine = (p([element])["frames"] for p in baselines.predictors(3, names).values())
+    plain, fine = (p([element])["frames"] for p in naive.predictors(3, names).values())
     assert plain.shape == fine.shape == (1, 3, 2, 2, 3) and plain.max() == 0 and fine.min() == 7
     # Of the size at which all is measured, too.
     frames = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
-    own = baselines.predictors(2, ["flow@32", "flow"]).values()
+    own = naive.predictors(2, ["flow@32", "flow"]).values()
     np.testing.assert_array_equal(*(predict([{"frames": frames}])["frames"] for predict in own))
     with pytest.raises(InputError, match="--baselines=flow@16 predicts 16 x 16, less than 32 x 32"):
-        sizes.fields((32, 32), baselines.sizes_seen(["flow@16"]))
+        sizes.fields((32, 32), naive.sizes_seen(["flow@16"]))
     with pytest.raises(InputError, match="--baselines: 'moon' is not one of copy_last"):
-        baselines.predictors(3, ["moon@64"])
+        naive.predictors(3, ["moon@64"])
 
 
 def test_clips_that_any_stage_was_trained_on_are_in_sample(monkeypatch):
@@ -96,15 +100,15 @@ def test_clips_that_any_stage_was_trained_on_are_in_sample(monkeypatch):
         "both": {"name": "mine", "split": "train+validation"},
         "else": {"name": "other", "split": "train+validation"},
     }
-    monkeypatch.setattr(checkpoint, "read_meta", lambda run: {"config": {"data": data[run]}})
+    monkeypatch.setattr(restore, "read_meta", lambda run: {"config": {"data": data[run]}})
 
     def kind(split, *stages):
         run = _Run(32, 32)
         run.runs = stages
-        return evaluated_runs.table_kind({"ours": run}, "mine", split)
+        return predictors.table_kind({"ours": run}, "mine", split)
 
     assert kind("train", "old") == kind("train+validation", "old") == "in-sample"
     assert kind("validation", "old", "both") == kind("train", "both") == "in-sample"
     assert kind("validation", "old", "else") == "validation"
     assert kind("test", "old", "both") == kind("train", "else") == "held-out"
-    assert evaluated_runs.table_kind({}, "mine", "train") == "held-out"
+    assert predictors.table_kind({}, "mine", "train") == "held-out"

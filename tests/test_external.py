@@ -6,7 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from vidpred_jax import evaluate, external, pipeline, video_io
+from vidpred_jax.data import pipeline, video_io
+from vidpred_jax.evaluation import compare, external
+from vidpred_jax.metrics import named
 from vidpred_jax.types import InputError
 
 SIZE = (8, 32, 32, 3)  # Horizon, height, width.
@@ -24,7 +26,7 @@ def make(folder, windows):
 
 
 def score(folder, windows):
-    return evaluate.compare(windows, {"theirs": make(folder, windows)}, context=16).values["theirs"]
+    return compare.compare(windows, {"theirs": make(folder, windows)}, context=16).values["theirs"]
 
 
 def test_every_format_is_scored_as_what_it_holds(tmp_path, windows):
@@ -44,9 +46,9 @@ def test_floats_are_not_clipped(tmp_path, windows):
     np.savez(tmp_path / "b.npz", frames=np.full(SIZE, 1.5, np.float32))
     found = make(tmp_path, windows[2:])([{"clip": "b", "start": 3}])
     assert (found["frames"] == 255).all() and (found["unclipped"] == 1.5 * 255).all()
-    wanted = {name: evaluate.METRICS[name] for name in ("psnr", "mse_openstl")}
+    wanted = {name: named.METRICS[name] for name in ("psnr", "mse_openstl")}
     theirs = {"theirs": make(tmp_path, windows[2:])}
-    values = evaluate.compare(windows[2:], theirs, context=16, metrics=wanted).values["theirs"]
+    values = compare.compare(windows[2:], theirs, context=16, metrics=wanted).values["theirs"]
     truth = windows[2][2]["frames"][16:] / 255
     np.testing.assert_allclose(
         values["mse_openstl"][0], ((1.5 - truth) ** 2).sum((1, 2, 3)), rtol=1e-4

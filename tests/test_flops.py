@@ -1,10 +1,10 @@
 """Operations counted by hand, by layer and by XLA."""
 
+import flops
 import jax
 import jax.numpy as jnp
 import pytest
 
-from vidpred_jax import flops
 from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 

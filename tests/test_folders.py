@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidpred_jax import fusion, video_io
-from vidpred_jax.datasets import clips, folders, registry
+from vidpred_jax.data import fusion, video_io
+from vidpred_jax.data.datasets import clips, folders, registry
 from vidpred_jax.types import InputError
 
 

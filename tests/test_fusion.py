@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import fusion, video_io
-from vidpred_jax.datasets import folders
+from vidpred_jax.data import fusion, video_io
+from vidpred_jax.data.datasets import folders
 
 
 def test_palette_is_davis():

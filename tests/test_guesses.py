@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.models import guesses
+from vidpred_jax.models import candidates
 
 # Places of guesses in their order.
 LASTING, DYING, NEWEST, MEAN = (0, 1, 2, 3), (10, 14, 4), 18, 23
@@ -24,15 +24,15 @@ def window(panned):
     return jnp.asarray(np.stack(frames)[None], jnp.float32)
 
 
-observe = jax.jit(guesses.observe, static_argnums=1)
+observe = jax.jit(candidates.observe, static_argnums=1)
 
 
 def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
     """On a ramp moved by 2 pixels a frame, 6 frames ahead, by hand."""
     ramp = jnp.broadcast_to(jnp.arange(64.0)[None, None, :, None], (1, 8, 64, 3))
     ahead, path = jnp.full((1, 1, 1, 1), 6.0), jnp.zeros((1, 8, 64, 2)).at[..., 1].set(12.0)
-    found = guesses.guess(ramp, -ramp, [path, 2 * path, 3 * path, 0.5 * path], ahead)
-    assert len(found) == guesses.NUM_GUESSES
+    found = candidates.guess(ramp, -ramp, [path, 2 * path, 3 * path, 0.5 * path], ahead)
+    assert len(found) == candidates.NUM_GUESSES
     at = lambda i: float(found[i][0, 4, 10, 0])
     assert [at(i) for i in LASTING] == [22, 34, 46, 16]
     # 24 pixels at a speed that falls by 1 / e in 12 frames, or in 4.
@@ -41,16 +41,16 @@ def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
     assert at(DYING[2]) == pytest.approx(10 + 12 * (1 - np.exp(-1.5)) / 1.5, abs=1e-3)
     assert (at(NEWEST), at(MEAN)) == (10, -10)
     # Motion is continued over 63 frames at most; by then it has died out.
-    far = guesses.guess(ramp, ramp, [path / 6 * 63] * 4, jnp.full((1, 1, 1, 1), 100.0))
+    far = candidates.guess(ramp, ramp, [path / 6 * 63] * 4, jnp.full((1, 1, 1, 1), 100.0))
     assert float(far[DYING[1]][0, 4, 10, 0]) == pytest.approx(10 + 2 * 4, abs=1e-3)
-    blurred = guesses.guess(jnp.ones_like(ramp), ramp * 0, [path] * 4, ahead)
+    blurred = candidates.guess(jnp.ones_like(ramp), ramp * 0, [path] * 4, ahead)
     chex.assert_trees_all_close(blurred[:MEAN], [jnp.ones_like(ramp)] * MEAN, atol=1e-5)
 
 
 def test_blurs_go_with_the_size_of_the_picture():
     """An edge half as sharp in a picture twice as large: the same place of the same picture."""
     edge = lambda n: jnp.broadcast_to((jnp.arange(n) >= n // 2)[:, None], (1, n, n, 3)) * 1.0
-    still = lambda x: guesses.guess(
+    still = lambda x: candidates.guess(
         x, x, [jnp.zeros((*x.shape[:3], 2))] * 4, jnp.ones((1, 1, 1, 1))
     )
     small, large = still(edge(64)), still(edge(128))
@@ -74,7 +74,7 @@ def test_blurs_go_with_the_size_of_the_picture():
 def test_what_was_right_before_is_ahead(panned, best):
     seen = observe(window(panned), 3)
     later = np.asarray(seen.errors["frame"])[0, 0, 0, 1:]  # Further ahead than a frame.
-    assert later.min() == 0 and later.shape == (2, guesses.NUM_GUESSES)
+    assert later.min() == 0 and later.shape == (2, candidates.NUM_GUESSES)
     others = np.delete(later, best, 1)
     assert later[:, best].min(1).max() == 0 < others.min()
 
@@ -99,10 +99,10 @@ def test_errors_equal_a_plain_loop():
     mean = [np.square(clip[0, : i + 1].mean(0) - clip[0, j]).sum(-1) for i, j in pairs[2]]
     for name, sigma in (("place", 16 / 10), ("near", 16 / 25)):
         about = seen.errors[name]
-        assert about.shape == (1, 24, 16, guesses.NUM_LAGS, guesses.NUM_GUESSES)
+        assert about.shape == (1, 24, 16, candidates.NUM_LAGS, candidates.NUM_GUESSES)
         assert np.all(np.asarray(about).min(-1) == 0)
         level = lambda x, sigma=sigma: jnp.log(
-            guesses.blur(jnp.asarray(x / 3)[None, ..., None], sigma) + 1e-4
+            candidates.blur(jnp.asarray(x / 3)[None, ..., None], sigma) + 1e-4
         )
         ahead = level(sum(one) + two) - level(sum(mean))
         found = about[..., 2, NEWEST] - about[..., 2, MEAN]
@@ -126,22 +126,22 @@ def test_a_change_is_taken_where_its_pixel_was(monkeypatch):
         dx = jnp.where(earlier, jnp.where(x >= 3, -1.0, -2.0), -2.0)
         return jnp.concatenate([jnp.zeros_like(dx), dx], -1)
 
-    monkeypatch.setattr(guesses, "track", track)
+    monkeypatch.setattr(candidates, "track", track)
     seen = jnp.zeros((1, 16, 4, 32, 3)).at[:, 14].set(1.0)
-    found = guesses._find_flows(seen, 1)[0][3][0, 0, :, 1]
+    found = candidates._find_flows(seen, 1)[0][3][0, 0, :, 1]
     expected = [-2.0] * 5 + [-2.5] * 27  # The pixel at 5 was at 3.
     assert found.tolist() == expected
 
 
 def test_a_backtest_sees_the_flows_there_were():
     seen = jax.random.uniform(jax.random.key(0), (1, 16, 16, 32, 3), minval=-1.0)
-    now, before = guesses._find_flows(seen[:, :15], 2)[0], guesses._find_flows(seen, 2)[1]
+    now, before = candidates._find_flows(seen[:, :15], 2)[0], candidates._find_flows(seen, 2)[1]
     chex.assert_trees_all_close(now, before, atol=1e-5)
 
 
 def test_no_gradient_reaches_what_was_wrong():
     def total(seen):
-        found = guesses.observe(seen, 2)
+        found = candidates.observe(seen, 2)
         return sum(errors.sum() for errors in found.errors.values())
 
     chex.assert_trees_all_equal(
@@ -149,18 +149,18 @@ def test_no_gradient_reaches_what_was_wrong():
     )
 
 
-@pytest.mark.parametrize("n", [guesses.LEAST_FRAMES, 16])
-@pytest.mark.parametrize("ago", guesses._BACKTESTS)
+@pytest.mark.parametrize("n", [candidates.LEAST_FRAMES, 16])
+@pytest.mark.parametrize("ago", candidates._BACKTESTS)
 def test_a_backtest_knows_nothing_later_than_its_newest_frame(ago, n, monkeypatch):
     """What it guesses stays, whatever comes after; what it is held against does not."""
     made = []
-    real, clip = guesses.guess, window(float)[:, :n]
-    monkeypatch.setattr(guesses, "guess", lambda *args: made.append(real(*args)) or made[-1])
-    lags, last = guesses._BACKTESTS[ago], n - 1 - ago
+    real, clip = candidates.guess, window(float)[:, :n]
+    monkeypatch.setattr(candidates, "guess", lambda *args: made.append(real(*args)) or made[-1])
+    lags, last = candidates._BACKTESTS[ago], n - 1 - ago
     wrong = []
     for seen in (clip, clip.at[:, last + 1 :].set(0.3)):
-        place = 1 + [*guesses._BACKTESTS].index(ago)
-        flows = guesses._find_flows(seen, 2)[place]
-        wrong.append(guesses._backtest(seen, flows, ago, lags)[0])
+        place = 1 + [*candidates._BACKTESTS].index(ago)
+        flows = candidates._find_flows(seen, 2)[place]
+        wrong.append(candidates._backtest(seen, flows, ago, lags)[0])
     chex.assert_trees_all_equal(*made)
     assert all(jnp.abs(a - b).max() > 0.1 for a, b in zip(*wrong, strict=True))

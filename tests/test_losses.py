@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import losses
+from vidpred_jax.metrics import similarity
+from vidpred_jax.training import losses
 
 
 def pictures(seed, dtype=np.uint8):
@@ -61,4 +62,4 @@ def test_ssim_loss_is_zero_for_equal_pictures_and_falls_with_descent():
 def test_ssim_needs_its_window():
     small = jnp.zeros((1, 8, 32, 3))
     with pytest.raises(ValueError, match="SSIM needs pictures of 11 x 11 or more, not 8 x 32"):
-        losses.ssim(small, small, 1.0)
+        similarity.ssim(small, small, 1.0)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from vidpred_jax import fusion, metrics, pipeline, sharpening, video_io
+from vidpred_jax import metrics
+from vidpred_jax.data import fusion, pipeline, video_io
+from vidpred_jax.evaluation import sharpening
 
 
 def noisy(target, seed=0, sigma=30):

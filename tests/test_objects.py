@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import fusion
-from vidpred_jax.models import objects, scene
+from vidpred_jax.data import fusion
+from vidpred_jax.models.scene import renderer, tracking
 from vidpred_jax.models.unet3d import UNet3d
 
 COLORS = [fusion.to_float(fusion.PALETTE[i].astype(np.float32)) for i in range(4)]
@@ -31,9 +31,9 @@ def draw(*boxes, size=32):
 
 def carry(clip, outputs=4, labels=3, since=0):
     """The pictures after a clip, or those `since` frames further on."""
-    seen = scene.observe(clip, labels)
+    seen = renderer.observe(clip, labels)
     ahead = since + jnp.arange(1.0, outputs + 1)[None]
-    apply = jax.jit(scene.Carried().apply, static_argnums=3)
+    apply = jax.jit(renderer.Carried().apply, static_argnums=3)
     return np.asarray(apply({"params": STEADY}, seen, ahead, clip.shape[2:4]))[0]
 
 
@@ -85,7 +85,7 @@ def test_what_left_or_is_wholly_hidden_while_observed():
     pictures = jnp.asarray(np.stack(pictures))[None]
     assert not (np.asarray(pictures[0, -1]) == COLORS[1]).all(-1).any()
     assert not (np.asarray(pictures[0, -1]) == COLORS[2]).all(-1).any()
-    seen = objects.observe(pictures, 4)
+    seen = tracking.observe(pictures, 4)
     assert seen.size[0].tolist() == [0, 36, 36]
     found = carry(pictures, labels=4, outputs=8)
     assert not (np.abs(found - COLORS[1]) < 1e-3).all(-1).any()
@@ -93,9 +93,9 @@ def test_what_left_or_is_wholly_hidden_while_observed():
     assert shown.any() and np.argwhere(shown).min(0).tolist()[0] == 20
     # One that comes in at the end does not move, and one never seen has no say in an error.
     came = jnp.asarray(np.stack([draw()] * 14 + [draw((2, 9, 9))] * 2))[None]
-    seen = objects.observe(came, 3)
+    seen = tracking.observe(came, 3)
     np.testing.assert_allclose(seen.velocities, 0, atol=1e-3)
-    error = objects.path_error(
+    error = tracking.path_error(
         jnp.zeros((1, 2, 1, 2)), seen, jnp.asarray(draw((1, 20, 20)))[None, None]
     )
     assert float(error[0]) == 0
@@ -117,21 +117,21 @@ def test_what_turns_at_the_border_keeps_its_usual_speed():
     """Left at two pixels a picture until the twelfth, then right."""
     places = np.abs(22 - 2 * np.arange(24))
     clip = jnp.asarray(np.stack([draw((1, 10, x)) for x in places]))[None]
-    seen = objects.observe(clip[:, :16], 2)
+    seen = tracking.observe(clip[:, :16], 2)
     np.testing.assert_allclose(seen.velocities[0, 0, 0], [0, 2], atol=1e-3)
     np.testing.assert_allclose(carry(clip[:, :16], 8, 2), clip[0, 16:], atol=1e-3)
 
 
 def test_error_of_paths():
     clip, coming = clip_of((2, 3, 0, 1), (22, 24, 0, -1))
-    seen = objects.observe(clip, 3)
+    seen = tracking.observe(clip, 3)
     exact = jnp.array([[[[0.0, t] for t in range(1, 5)], [[0.0, -t] for t in range(1, 5)]]])
-    error = lambda path: float(objects.path_error(path, seen, jnp.asarray(coming)[None])[0])
+    error = lambda path: float(tracking.path_error(path, seen, jnp.asarray(coming)[None])[0])
     assert error(exact) == pytest.approx(1e-3, abs=1e-4)  # The root of 1e-6: smooth at 0.
     assert error(exact + jnp.array([3.2, 0])) == pytest.approx(0.1, abs=1e-3)
     # An object of which little is in sight counts little.
     gone = jnp.asarray(coming).at[:, :, 5:].set(-1.0)[None]
-    assert float(objects.path_error(exact * 0 + 9, seen, gone)[0]) < 0.01
+    assert float(tracking.path_error(exact * 0 + 9, seen, gone)[0]) < 0.01
 
 
 def test_every_number_is_learned_from_paths():

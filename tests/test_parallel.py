@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 
-from vidpred_jax import parallel
+from vidpred_jax import processes
 from vidpred_jax.types import InputError
 
 
@@ -17,15 +17,15 @@ def test_an_accelerator_needs_a_device_and_its_plugin(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: name == "jax_cuda13_plugin" or None
     )
-    assert parallel.has_accelerator()
+    assert processes.has_accelerator()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not parallel.has_accelerator()
+    assert not processes.has_accelerator()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert not parallel.has_accelerator()
+    assert not processes.has_accelerator()
     monkeypatch.delenv("JAX_PLATFORMS")
     present.clear()
-    assert not parallel.has_accelerator()
+    assert not processes.has_accelerator()
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_processes_that_cannot_be_joined(monkeypatch, fields, message):
     for name, value in fields.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
-        parallel.initialize()
+        processes.initialize()
 
 
 def test_one_process_joins_nobody(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")  # A batch script that runs once.
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "")
-    parallel.initialize()
+    processes.initialize()

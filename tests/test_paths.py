@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.models import paths
+from vidpred_jax.models.scene import trajectories
 
 # The usual velocity alone, which lasts; walls far outside.
 STEADY = {
@@ -24,7 +24,7 @@ def test_paths_by_hand():
 
     def path(**numbers):
         params = {"params": {**STEADY, **numbers}}
-        found = paths.Paths().apply(params, *start, jnp.full((1, 2), 3.5), ahead, (32, 32))
+        found = trajectories.Paths().apply(params, *start, jnp.full((1, 2), 3.5), ahead, (32, 32))
         return np.asarray(found)[0, :, :, 1]
 
     np.testing.assert_allclose(path()[0], [0, 2, 40], atol=0.1)
@@ -42,7 +42,7 @@ def test_velocities_by_hand():
     """Across: steady. Down: two pixels a frame until the tenth of twelve, then back."""
     down = np.minimum(2.0 * np.arange(12), 36 - 2.0 * np.arange(12))
     places = jnp.asarray(np.stack([down, 0.5 * np.arange(12)], -1)[None, :, None], jnp.float32)
-    usual, late = np.asarray(paths.velocities(places))[0, 0]
+    usual, late = np.asarray(trajectories.velocities(places))[0, 0]
     np.testing.assert_allclose(usual, [-2, 0.5], atol=1e-3)
     np.testing.assert_allclose(late[1], 0.5, atol=1e-3)
     assert late[0] == pytest.approx(np.polyfit(range(5), down[-5:], 1)[0], abs=1e-3)
@@ -51,6 +51,6 @@ def test_velocities_by_hand():
 def test_reflection_by_hand():
     center = jnp.array([[[2.0, 8.0]]])
     path = jnp.array([[[[-1.0, 1.0], [-3.0, 30.0]]]])
-    found = paths._reflect(path, center, jnp.array([[1.0]]), jnp.array([9.0, 9.0]))
+    found = trajectories._reflect(path, center, jnp.array([[1.0]]), jnp.array([9.0, 9.0]))
     # Between 1 and 8: -1 becomes 3; 9 becomes 7; 38 becomes -22, 24, -8, 10 and then 6.
     np.testing.assert_allclose(found[0, 0], [[-1, -1], [1, -2]], atol=1e-4)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vidpred_jax import fusion, metrics, video_io
+from vidpred_jax import metrics
+from vidpred_jax.data import fusion, video_io
 from vidpred_jax.metrics import perceptual
 from vidpred_jax.types import UserError
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vidpred_jax import fusion, pipeline
-from vidpred_jax.augmentation import Augmentation
-from vidpred_jax.datasets import clips, registry
+from vidpred_jax.data import fusion, pipeline
+from vidpred_jax.data.augmentation import Augmentation
+from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.types import InputError
 
 
@@ -41,7 +41,7 @@ def test_what_is_not_asked_for_is_not_decoded(source, field, other):
     damaged = [
         {**x, other: [b""] * int(x["num_frames"])} for x in map(source.__getitem__, range(12))
     ]
-    options = dict(augmentation=Augmentation(flip=True, reverse=True, crop=0.5, camera=0.5))
+    options = dict(augmentation=Augmentation(flip=True, reverse=True, crop=0.5))
     whole, alone = batches(source, **options), batches(damaged, fields=(field,), **options)
     for _ in range(4):
         expected, found = next(whole), next(alone)

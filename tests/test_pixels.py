@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import fusion
-from vidpred_jax.models import background, objects, pixels
+from vidpred_jax.data import fusion
+from vidpred_jax.models.scene import background, matting, tracking
 
 SIZE = 40
 COLORS = fusion.to_float(fusion.PALETTE[:3].astype(np.float32))
@@ -36,9 +36,9 @@ def clip_of(*clip):
 
 @jax.jit
 def observe(frames, pictures):
-    seen = objects.observe(pictures, 3)
+    seen = tracking.observe(pictures, 3)
     behind = background.observe_frames(frames, pictures, 3)
-    return seen, behind, pixels.cut_out(frames, pictures, seen, behind)
+    return seen, behind, matting.cut_out(frames, pictures, seen, behind)
 
 
 @jax.jit
@@ -48,7 +48,7 @@ def draw(observed, path, pictures, angle=0.0):
     wall = behind.frames(jnp.zeros((1, t, 2)))
     path = jnp.broadcast_to(path, (1, 2, t, 2))
     flat = jnp.full_like(wall, 0.25)
-    return pixels.draw(cut, seen, path, jnp.full((1, 2, t), angle), pictures, wall, flat)
+    return matting.draw(cut, seen, path, jnp.full((1, 2, t), angle), pictures, wall, flat)
 
 
 def moving(t):
@@ -121,12 +121,12 @@ def test_clips_have_no_say_in_each_other():
 
     @jax.jit
     def both(frames, pictures, path):
-        seen = objects.observe(pictures, 3)
+        seen = tracking.observe(pictures, 3)
         behind = background.observe_frames(frames, pictures, 3)
-        cut = pixels.cut_out(frames, pictures, seen, behind)
+        cut = matting.cut_out(frames, pictures, seen, behind)
         wall = behind.frames(jnp.zeros((len(frames), 1, 2)))
         angle = jnp.full(path.shape[:3], 0.2)
-        return pixels.draw(cut, seen, path, angle, pictures[:, -1:], wall, 0.0 * wall)
+        return matting.draw(cut, seen, path, angle, pictures[:, -1:], wall, 0.0 * wall)
 
     together = both(*(jnp.concatenate(parts) for parts in zip(*clips, strict=True)), path)
     for i, clip in enumerate(clips):

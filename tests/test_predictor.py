@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 
 import vidpred_jax
-from vidpred_jax import checkpoint, experiment, experiment_accompanying, fusion, metrics, routes
-from vidpred_jax.loading import bundled
+from vidpred_jax import metrics
+from vidpred_jax.checkpoints import restore
+from vidpred_jax.data import fusion
+from vidpred_jax.inference import networks
+from vidpred_jax.inference.loading import bundled
+from vidpred_jax.models import schedule
 from vidpred_jax.types import InputError
 
 
@@ -43,11 +47,13 @@ def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip,
     )
     plain, sharpened = predict(), predict(accompanying=str(run))
     np.testing.assert_array_equal(sharpened.fusion, plain.fusion)
-    stack, params, read = experiment_accompanying.load(str(run))
+    stack, params, read = networks.load_stack(str(run))
     assert [list(share) for share in read] == route
     videos = [fusion.to_float(x[None]) for x in (plain.frames, plain.fusion)]
     ahead = np.arange(1.0, 7, dtype=np.float32)[None]
-    expected = np.asarray(routes.sharpen(stack, params, route, *map(jnp.asarray, (*videos, ahead))))
+    expected = np.asarray(
+        schedule.sharpen(stack, params, route, *map(jnp.asarray, (*videos, ahead)))
+    )
     difference = sharpened.frames - fusion.to_uint8(expected)[0].astype(int)
     assert np.abs(difference).max() <= 2  # The plain frames were rounded to 8 bits in between.
     assert np.abs(sharpened.frames - plain.frames.astype(int)).max() > 2
@@ -75,7 +81,7 @@ def test_predictions_from_several_threads_compile_once_each(trained, clip):
 def test_an_exported_run_predicts_the_same_and_names_no_folder(trained, tmp_path, clip):
     names = ("fusion", "translator")
     for stage in names:
-        checkpoint.export(trained / stage, tmp_path / stage)
+        restore.export(trained / stage, tmp_path / stage)
     assert {f.name for f in tmp_path.iterdir()} == set(names)
     files = [f for f in tmp_path.rglob("*") if f.is_file()]
     assert not any(str(trained).encode() in f.read_bytes() for f in files)
@@ -86,7 +92,7 @@ def test_an_exported_run_predicts_the_same_and_names_no_folder(trained, tmp_path
     )
     np.testing.assert_array_equal(found.frames, expected.frames)
     with pytest.raises(InputError, match="holds no checkpoint of step 9"):
-        checkpoint.export(trained / "fusion", tmp_path / "other", 9)
+        restore.export(trained / "fusion", tmp_path / "other", 9)
     assert {f.name for f in tmp_path.iterdir()} == set(names)
 
 
@@ -117,7 +123,7 @@ def test_frames_of_any_size_where_stage_2_looks_at_frames_alone():
     found = predictor.predict(frames, labels, 2)
     assert found.frames.shape == (2, 64, 96, 3) and found.fusion.shape == (2, 128, 128, 3)
     np.testing.assert_array_equal(found.fusion, plain.predict(frames, labels, 2).fusion)
-    network, variables = experiment.load_generator(plain.translator_run, size=(64, 96))
+    network, variables = networks.load_generator(plain.translator_run, size=(64, 96))
     assert network.match == plain._translator.match - 1
     seen = fusion.to_float(jnp.asarray(frames[None]))
     seen = jnp.concatenate([seen, jnp.zeros_like(seen)], -1)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from vidpred_jax import steps
-from vidpred_jax.progress import GanWatch, MetricsWriter, Progress
-from vidpred_jax.state import TrainState
+from vidpred_jax.training import steps
+from vidpred_jax.training.progress import GanWatch, MetricsWriter, Progress
+from vidpred_jax.training.state import TrainState
 from vidpred_jax.types import UserError
 
 

@@ -10,7 +10,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from vidpred_jax import baselines, evaluate, pipeline, report, video_io
+from vidpred_jax.data import pipeline, video_io
+from vidpred_jax.evaluation import compare, report
+from vidpred_jax.metrics import named
+from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
 CHROMIUM = next(
@@ -26,11 +29,11 @@ def written(tmp_path_factory, clip):
     windows = [(name, 0, {k: v[:24] for k, v in whole.items()}) for name in ("a <b>", "c")]
     future = {field: whole[field][16:24] for field in ("frames", "fusion")}
     ours = lambda seen: {k: np.stack([255 - x] * len(seen)) for k, x in future.items()}
-    table = evaluate.compare(
+    table = compare.compare(
         windows,
-        {"ours": ours, **baselines.predictors(8, NAIVE)},
+        {"ours": ours, **naive.predictors(8, NAIVE)},
         context=16,
-        metrics={m: evaluate.METRICS[m] for m in ("psnr", "ssim", "ssim_paper", "edge_f1")},
+        metrics={m: named.METRICS[m] for m in ("psnr", "ssim", "ssim_paper", "edge_f1")},
         show=2,
     )
     folder = tmp_path_factory.mktemp("report")
@@ -63,8 +66,8 @@ def test_strips_show_the_newest_frame_then_truth_ours_and_the_best_naive(written
     frames = pipeline.to_batch_element(clip, 64, 64)["frames"]
     summary = json.loads((written / "summary.json").read_text())["predictors"]
     best = max(NAIVE, key=lambda name: summary[name]["psnr"]["mean"])
-    naive = baselines.BASELINES[best](frames[:16], 8)
-    rows = [frames[16:24], 255 - frames[16:24], np.asarray(naive)]
+    found = naive.BASELINES[best](frames[:16], 8)
+    rows = [frames[16:24], 255 - frames[16:24], np.asarray(found)]
     side, top, steps = 128, 18, (0, 1, 4, 8)
     left = picture.shape[1] - len(steps) * side
     assert picture.shape[0] == top + len(rows) * side
@@ -80,7 +83,7 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
     shown = {"clip": "a", "start": 0, "context": frames[:16], "truth": frames[16:]}
     predictions = {"ours": frames[16:], "mean": np.full((8, 64, 64, 3), 99.6, np.float32)}
     rows = {"edge_f1": np.full((1, 8), 0.5, np.float32)}
-    table = evaluate.Table(["a"], {"ours": rows}, [{**shown, "predictions": predictions}])
+    table = compare.Table(["a"], {"ours": rows}, [{**shown, "predictions": predictions}])
     report.write(tmp_path / "b", table, {"data": "x"}, naive=("mean",))
     (tmp_path / "b" / "strips" / "stale.png").write_bytes(b"")
     report.write(tmp_path / "b", table, {"data": "x"}, naive=("mean",))
@@ -90,7 +93,7 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
 
 def test_metrics_that_no_stage_shares_make_no_figure_of_blame(tmp_path):
     rows = {"ssim": np.full((1, 8), 0.5, np.float32)}
-    table = evaluate.Table(["a"], {"ours": rows, "truth": {"warp_error": rows["ssim"]}}, [])
+    table = compare.Table(["a"], {"ours": rows, "truth": {"warp_error": rows["ssim"]}}, [])
     report.write(tmp_path, table, {"data": "x"}, blame=("ours",))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"per_step.csv", "summary.json", "index.html", "ssim.png", "warp_error.png"}

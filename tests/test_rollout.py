@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vidpred_jax import fusion, rollout
+from vidpred_jax.data import fusion
+from vidpred_jax.inference import rollout
 from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 

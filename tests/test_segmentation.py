@@ -9,8 +9,8 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from vidpred_jax import fusion, segmentation, video_io
-from vidpred_jax.datasets import folders
+from vidpred_jax.data import fusion, segmentation, video_io
+from vidpred_jax.data.datasets import folders
 from vidpred_jax.types import InputError
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from vidpred_jax import fusion, losses, parallel, state, steps
+from vidpred_jax.data import fusion
+from vidpred_jax.inference import rollout
 from vidpred_jax.models.translator import Generator, PatchDiscriminator
 from vidpred_jax.models.unet3d import UNet3d
+from vidpred_jax.training import losses, parallel, state, steps
 
 GAN = steps.LossWeights(l1=1.0, ssim=0.5, adversarial=0.5)
 UNET = UNet3d(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, flows=1, outputs=4)
@@ -284,9 +286,9 @@ def test_references_are_the_last_observed():
         jnp.arange(4.0).reshape(1, 4, 1, 1, 1),
         jnp.arange(4.0).reshape(1, 4, 1, 1, 1) + 10,
     )
-    found = steps.references(frames, pictures, 2)
+    found = rollout.references(frames, pictures, 2)
     assert found.reshape(2, 2).tolist() == [[2, 12], [3, 13]]
-    assert steps.references(frames, pictures, 0).shape == (1, 0, 1, 1, 2)
+    assert rollout.references(frames, pictures, 0).shape == (1, 0, 1, 1, 2)
 
 
 def test_optimizer_schedule_and_refusals():

@@ -17,15 +17,11 @@ import pytest
 from smoke import get_config, restored
 
 import vidpred_jax
-from vidpred_jax import (
-    checkpoint,
-    direct,
-    experiment,
-    pipeline,
-    runs,
-    train,
-    validation,
-)
+from vidpred_jax import train
+from vidpred_jax.checkpoints import restore
+from vidpred_jax.data import pipeline
+from vidpred_jax.inference import direct
+from vidpred_jax.training import experiment, resume, validation
 from vidpred_jax.types import InputError, Interrupted, UserError
 
 
@@ -47,7 +43,7 @@ def test_a_run_leaves_what_it_promises(trained):
         beside = {"translator"} if stage == "accompanying" else set()
         assert set(lines[-1]["evaluation"]) == {"ours", "copy_last", *beside}
         assert len(lines[-1]["evaluation"]["ours"]["psnr"]["per_step"]) == 32
-        meta = checkpoint.read_meta(trained / stage)
+        meta = restore.read_meta(trained / stage)
         assert meta["config"] == json.loads((trained / stage / "config.json").read_text())
         assert {"fingerprint", "versions", "data_state", "stage"} <= set(meta)
 
@@ -128,7 +124,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(number, tmp_p
     handler = signal.getsignal(number)
     with pytest.raises(Interrupted, match=rf"{number.name} at step 3 of 5; saved in .*, the same"):
         train.train(config, tmp_path / "broken", log=log)
-    assert checkpoint.steps(tmp_path / "broken") == [3] and Interrupted.exit_code == 75
+    assert restore.steps(tmp_path / "broken") == [3] and Interrupted.exit_code == 75
     assert signal.getsignal(number) is handler
     train.train(config, tmp_path / "broken", log=lambda line: None)
     (first, one), (second, other) = (restored(config, tmp_path / x) for x in ("whole", "broken"))
@@ -169,7 +165,7 @@ def test_nothing_is_compiled_in_steady_state(tmp_path, data_dir):
 def test_a_finished_run_is_left_alone(trained, tmp_path):
     run = shutil.copytree(trained / "fusion", tmp_path / "fusion")
     config = json.loads((run / "config.json").read_text())  # Its data may be another process's.
-    before = checkpoint.steps(run)
+    before = restore.steps(run)
     metrics = run / "metrics.jsonl"
     whole = metrics.read_text()
     metrics.write_text(whole + '{"step": 4, "lo')  # Torn by a full disk, say.
@@ -181,7 +177,7 @@ def test_a_finished_run_is_left_alone(trained, tmp_path):
     lines = []
     train.train(config, run, log=lines.append)
     assert metrics.read_text() == whole
-    assert checkpoint.steps(run) == before and "resuming" in lines[0]
+    assert restore.steps(run) == before and "resuming" in lines[0]
     assert lines[1].startswith("warning: saved on 2 devices, goes on on 4")
 
 
@@ -221,14 +217,14 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, data_dir):
     config.update(num_steps=1, save_every=1)
     with pytest.raises(UserError, match="param_norm is not finite at step 1"):
         train.train(config, tmp_path, log=lambda line: None)
-    assert checkpoint.steps(tmp_path) == []
+    assert restore.steps(tmp_path) == []
 
 
 def test_a_second_training_in_the_same_folder_is_refused(trained, tmp_path):
     run = shutil.copytree(trained / "fusion", tmp_path / "fusion")
     config = json.loads((run / "config.json").read_text())
     with (
-        runs.locked(run),
+        resume.locked(run),
         pytest.raises(UserError, match="another training is running in .*/fusion"),
     ):
         train.train(config, run, log=lambda line: None)

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import fusion
-from vidpred_jax.models import objects, paths, scene, turning, warping
+from vidpred_jax.data import fusion
+from vidpred_jax.models import ops
+from vidpred_jax.models.scene import renderer, rotation, tracking, trajectories
 from vidpred_jax.models.translator import Generator
 
 RED = np.asarray(fusion.to_float(fusion.PALETTE[1].astype(np.float32)))
@@ -33,7 +34,7 @@ def pictures(masks):
 @pytest.mark.parametrize("speed", [-0.06, 0.0, 0.025])
 def test_speed_of_turning(corners, speed):
     masks = turned(corners, speed)
-    found = lambda clip: float(objects.observe(clip, 2).turns[0, 0])
+    found = lambda clip: float(tracking.observe(clip, 2).turns[0, 0])
     assert found(pictures(masks)) == pytest.approx(speed, abs=0.002)
     masks[8:12, :, 26:] = False  # Half hidden, which has no say.
     assert found(pictures(masks)) == pytest.approx(speed, abs=0.004)
@@ -44,7 +45,7 @@ def test_what_is_round_or_absent_or_seen_once_does_not_turn():
     once[:9], once[10:] = False, False
     masks = turned(DISC, 0.05), turned(DISC, 0.05) & False, once
     clip = np.concatenate([pictures(each) for each in masks])
-    np.testing.assert_array_equal(objects.observe(jnp.asarray(clip), 2).turns, 0)
+    np.testing.assert_array_equal(tracking.observe(jnp.asarray(clip), 2).turns, 0)
 
 
 def test_turning_by_hand():
@@ -52,23 +53,23 @@ def test_turning_by_hand():
     rng = np.random.default_rng(0)
     planes = jnp.asarray(rng.uniform(size=(1, 1, 2, 8, 8)), jnp.float32)
     center, still = jnp.full((1, 1, 2), 3.5), jnp.zeros((1, 1, 1, 2))
-    quarter = turning.turn(planes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
+    quarter = rotation.turn(planes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
     np.testing.assert_allclose(quarter, np.rot90(planes[0, 0], -1, axes=(1, 2)), atol=1e-5)
     offsets = jnp.array([[[[1.25, -2.0], [0, 0.5], [-9, 0]]]])
-    moved = turning.turn(planes, center, offsets, jnp.zeros((1, 1, 3)))
-    np.testing.assert_allclose(moved, warping.shift(planes, offsets, nearest=False), atol=1e-5)
+    moved = rotation.turn(planes, center, offsets, jnp.zeros((1, 1, 3)))
+    np.testing.assert_allclose(moved, ops.shift(planes, offsets, nearest=False), atol=1e-5)
     codes = jnp.asarray(rng.integers(0, 3, (1, 1, 8, 8)), jnp.uint8)
-    quarter = turning.turn_codes(codes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
+    quarter = rotation.turn_codes(codes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
     np.testing.assert_array_equal(quarter, np.rot90(codes[0, 0], -1))
-    moved = turning.turn_codes(codes, center, offsets, jnp.zeros((1, 1, 3)))
-    expected = warping.shift(codes[:, :, None], offsets)[:, :, :, 0]
+    moved = rotation.turn_codes(codes, center, offsets, jnp.zeros((1, 1, 3)))
+    expected = ops.shift(codes[:, :, None], offsets)[:, :, :, 0]
     np.testing.assert_array_equal(moved, expected)
 
 
 def test_angles_by_hand():
     speeds, ahead = jnp.array([[0.02, -0.01]]), jnp.array([[1.0, 10]])
     lasting = {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])}
-    angle = lambda numbers: paths.Turns().apply(
+    angle = lambda numbers: trajectories.Turns().apply(
         {"params": {**lasting, **numbers}}, speeds, jnp.array([[0.0, 5]]), ahead
     )
     np.testing.assert_allclose(angle({})[0], [[0.02, 0.2], [-0.06, -0.15]], atol=1e-3)
@@ -87,11 +88,11 @@ def test_objects_turn():
         "background": lasting,
         "turns": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
     }
-    seen = scene.observe(clip[:, :16], 2)
+    seen = renderer.observe(clip[:, :16], 2)
     ahead = jnp.arange(1.0, 9)[None]
 
     def overlap(numbers):
-        drawn = scene.Carried().apply({"params": numbers}, seen, ahead, (48, 48))
+        drawn = renderer.Carried().apply({"params": numbers}, seen, ahead, (48, 48))
         found = (np.abs(np.asarray(drawn)[0] - RED) < 1e-3).all(-1)[-1]
         return (found & masks[-1]).sum() / (found | masks[-1]).sum()
 
@@ -104,12 +105,12 @@ def test_objects_turn():
 def test_error_of_turns():
     masks = turned(TRIANGLE, 0.05, frames=24)
     clip = pictures(masks)
-    seen = objects.observe(clip[:, :16], 2)
-    error = lambda angle: float(objects.turn_error(jnp.full((1, 1), angle), seen, clip[:, 16:])[0])
+    seen = tracking.observe(clip[:, :16], 2)
+    error = lambda angle: float(tracking.turn_error(jnp.full((1, 1), angle), seen, clip[:, 16:])[0])
     most = float(seen.radius[0, 0]) / 48  # By so much an angle moves what is outermost.
     right, wrong, worse = (error(0.05 * 7 + more) for more in (0.0, 0.4, 0.8))
     assert right < 0.015 and 0.4 * most > worse - wrong > 0.25 * most
-    hidden = objects.turn_error(jnp.ones((1, 1)), seen, clip[:, 16:].at[:, :, 22:].set(-1.0))
+    hidden = tracking.turn_error(jnp.ones((1, 1)), seen, clip[:, 16:].at[:, :, 22:].set(-1.0))
     assert float(hidden[0]) < 0.01
 
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from vidpred_jax import video_io
+from vidpred_jax.data import video_io
 from vidpred_jax.types import InputError, Limits, UserError
 
 

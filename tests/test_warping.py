@@ -7,24 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.models import warping
+from vidpred_jax.models import ops
 
 
 def test_blur_equals_opencv_inside():
     picture = np.random.default_rng(0).uniform(-1, 1, (48, 48, 3)).astype(np.float32)
     expected = cv2.GaussianBlur(picture, (31, 31), 2.0)
-    found = np.asarray(warping.blur(jnp.asarray(picture)[None], 2.0)[0])
+    found = np.asarray(ops.blur(jnp.asarray(picture)[None], 2.0)[0])
     chex.assert_trees_all_close(found[16:-16, 16:-16], expected[16:-16, 16:-16], atol=1e-5)
-    chex.assert_trees_all_close(warping.blur(jnp.ones((1, 9, 7, 2)), 4.0), jnp.ones((1, 9, 7, 2)))
+    chex.assert_trees_all_close(ops.blur(jnp.ones((1, 9, 7, 2)), 4.0), jnp.ones((1, 9, 7, 2)))
 
 
 def test_warp_by_hand():
     picture = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    still = warping.warp(picture, jnp.zeros((1, 4, 4, 2)))
+    still = ops.warp(picture, jnp.zeros((1, 4, 4, 2)))
     chex.assert_trees_all_close(still, picture)
-    half = warping.warp(picture, jnp.full((1, 4, 4, 2), 0.5))
+    half = ops.warp(picture, jnp.full((1, 4, 4, 2), 0.5))
     assert float(half[0, 0, 0, 0]) == 2.5  # Mean of 0, 1, 4, 5.
-    far = warping.warp(picture, jnp.full((1, 4, 4, 2), -9.0))
+    far = ops.warp(picture, jnp.full((1, 4, 4, 2), -9.0))
     chex.assert_trees_all_close(far, jnp.zeros_like(picture))
 
 
@@ -32,15 +32,13 @@ def test_composite_blends_by_softmax():
     source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
     gates, flow = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))
     chex.assert_trees_all_close(
-        warping.composite(source, [picture], gates, flow), jnp.zeros((1, 4, 4, 3))
+        ops.composite(source, [picture], gates, flow), jnp.zeros((1, 4, 4, 3))
     )
 
 
 def test_gates_are_cut_off_where_their_powers_would_be_too_great():
     layers = [jnp.full((1, 1, 1, 1), value) for value in (0.0, 1.0)]
-    at = lambda *gates: float(
-        warping.blend(jnp.array(gates).reshape(1, 1, 1, 2), layers)[0, 0, 0, 0]
-    )
+    at = lambda *gates: float(ops.blend(jnp.array(gates).reshape(1, 1, 1, 2), layers)[0, 0, 0, 0])
     assert at(-1000.0, 1000.0) == 1.0 and at(1000.0, -1000.0) < 1e-20
     assert at(90.0, 1000.0) == 0.5  # Both count as 30.
     assert abs(at(0.0, 2.0) - 1 / (1 + np.exp(-2))) < 1e-6
@@ -50,7 +48,7 @@ def test_gates_are_cut_off_where_their_powers_would_be_too_great():
 def test_resize_equals_jax(size):
     flow = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
     expected = jax.image.resize(flow, (2, *size, 3), "linear")
-    chex.assert_trees_all_close(warping.resize(flow, *size), expected, atol=1e-5)
+    chex.assert_trees_all_close(ops.resize(flow, *size), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("height, width", [(9, 7), (1, 7), (9, 1)])
@@ -82,8 +80,8 @@ def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
         return jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*args))
 
     for fast, plain, args in (
-        (warping.blend, plain_blend, (gates[..., :3], layers[:3])),
-        (warping.warp, by_jax, (layers[1], flow + 0.25 * (flow != 0))),
+        (ops.blend, plain_blend, (gates[..., :3], layers[:3])),
+        (ops.warp, by_jax, (layers[1], flow + 0.25 * (flow != 0))),
     ):
         for a, b in zip(gradients(fast, args), gradients(plain, args), strict=True):
             if (
@@ -102,7 +100,7 @@ def test_shift_by_hand():
 
     def shifted(right, down=0.0, plane=row, nearest=False):
         offset = jnp.array([down, right], jnp.float32).reshape(1, 1, 1, 2)
-        return warping.shift(plane, offset, nearest)[0, 0, 0, 0].tolist()
+        return ops.shift(plane, offset, nearest)[0, 0, 0, 0].tolist()
 
     for nearest in (True, False):
         assert shifted(1, nearest=nearest) == [[0, 0, 1, 0]]
@@ -123,9 +121,9 @@ def test_few_numbers_get_the_gradient_that_they_have_without_it():
 
     def along(path, pictures):
         flow = jnp.broadcast_to(path.reshape(6, 1, 1, 2), (6, 6, 9, 2))
-        return warping.plain_warp(jnp.repeat(pictures, 3, 0), flow).reshape(2, 3, 6, 9, 3)
+        return ops.plain_warp(jnp.repeat(pictures, 3, 0), flow).reshape(2, 3, 6, 9, 3)
 
     loss = lambda move: lambda path: (weights * move(path, pictures)).sum()
     expected = jax.value_and_grad(loss(along))(path)
-    found = jax.jit(jax.value_and_grad(loss(lambda *x: warping.move_by(along, *x))))(path)
+    found = jax.jit(jax.value_and_grad(loss(lambda *x: ops.move_by(along, *x))))(path)
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)

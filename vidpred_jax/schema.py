@@ -148,7 +148,6 @@ _KNOWN_TYPES: dict[str, Any] = {
     "optimizer.accumulate": _whole(1, 2**20),
     "optimizer.schedule": _TEXT,
     "data.augmentation.crop": _real(0, 1),
-    "data.augmentation.camera": _real(0, 1),
     "data.augmentation.speeds": _Numbers(1),
     **{
         f"data.augmentation.{name}": _SWITCH

@@ -13,22 +13,22 @@ from absl import flags
 from ml_collections import config_flags
 
 import vidpred_jax
-from vidpred_jax import (
-    checkpointer,
-    cli,
+from vidpred_jax import interruption, processes
+from vidpred_jax.checkpoints import save
+from vidpred_jax.cli import common
+from vidpred_jax.data import pipeline, video_io
+from vidpred_jax.evaluation import strip
+from vidpred_jax.models import build
+from vidpred_jax.training import (
     experiment,
     experiment_accompanying,
-    interruption,
     parallel,
-    pipeline,
     progress,
-    runs,
+    resume,
     steps,
-    strip,
     validation,
-    video_io,
 )
-from vidpred_jax.models import build
+from vidpred_jax.training.state import from_items, to_items
 from vidpred_jax.types import CONTEXT, InputError, Interrupted
 
 
@@ -43,14 +43,14 @@ def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
     is_main = jax.process_index() == 0
     # A signal that comes before the first step is over stops after it.
     with interruption.Interruption() as interrupted:
-        config = runs.fill_in(config, workdir)
-        runs.check_resumable(config, workdir)
+        config = resume.fill_in(config, workdir)
+        resume.check_resumable(config, workdir)
         stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
         made = stages.make(config, axis_name=parallel.AXIS, log=log)
         with (
             build.numerics(config),
-            runs.locked(workdir),
-            checkpointer.Checkpointer(workdir) as saver,
+            resume.locked(workdir),
+            save.Checkpointer(workdir) as saver,
         ):
             state = _resume(made, saver, workdir, log)
             if is_main:
@@ -65,7 +65,8 @@ def _resume(made, saver, workdir, log):
     """The state to begin with; the batches stand where it stood."""
     if saver.latest_step() is None:
         return made.state
-    state, meta = saver.restore(made.state)
+    items, meta = saver.restore(to_items(made.state))
+    state = from_items(items)
     pipeline.set_position(made.batches, meta.get("data_state"))
     config = meta["config"]
     if meta.get("fingerprint") != made.fingerprint:
@@ -134,8 +135,10 @@ def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dic
             quality = None
             if evaluate_now:
                 psnr = summary["ours"]["psnr"]["mean"] if summary else 0.0
-                quality = {"psnr": parallel.from_main_process(psnr)}
-            saver.save(state, {**meta, **found, "data_state": made.batches.get_state()}, quality)
+                quality = {"psnr": processes.from_main_process(psnr)}
+            saver.save(
+                to_items(state), {**meta, **found, "data_state": made.batches.get_state()}, quality
+            )
             pace.pause()
         if stop and not last:
             saver.wait()
@@ -174,7 +177,7 @@ def main(_):
         raise InputError(f"--config: {str(error).splitlines()[-1].strip()}") from error
     workdir = _WORKDIR.value or pathlib.Path("runs", config.get("network") or config["stage"])
     is_main = jax.process_index() == 0
-    with parallel.watched():
+    with processes.watched():
         train(config, workdir, log=functools.partial(print, flush=True) if is_main else _no_log)
 
 
@@ -188,4 +191,4 @@ if __name__ == "__main__":
         "workdir", None, "Folder of this run; default runs/STAGE or runs/NETWORK."
     )
     flags.mark_flag_as_required("config")
-    cli.run(main, before=parallel.initialize)
+    common.run(main, before=processes.initialize)

@@ -1,4 +1,4 @@
-"""What scripts/benchmark.py prints, and that its peer computes the same."""
+"""What benchmarks/benchmark.py prints, and that its peer computes the same."""
 
 import importlib.util
 import json
@@ -12,7 +12,7 @@ from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import UserError
 
-SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
+SCRIPTS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_torch_computes_the_same(stage, scripts):
 def test_report(benchmark, tmp_path, data_dir):
     from commands import run_many
 
-    script = ("scripts/benchmark.py", f"--output={tmp_path}", f"--data_dir={data_dir}")
+    script = ("benchmarks/benchmark.py", f"--output={tmp_path}", f"--data_dir={data_dir}")
     small = ("--sizes=16", "--batch_size=1", "--repeats=1", "--horizon=2", "--widths=4,4")
     small = (*small, "--generator_widths=4,4", "--preset=smoke")
     both = (

@@ -9,7 +9,7 @@ import pytest
 from commands import TRAIN, run_many
 from smoke import get_config, restored
 
-from vidpred_jax import checkpoint
+from vidpred_jax.checkpoints import restore
 
 
 def test_killed_at_random_moments(tmp_path, data_dir):
@@ -52,12 +52,12 @@ def test_a_full_or_read_only_disk(tmp_path, data_dir):
         assert full.stderr.startswith("error: cannot write "), full.stderr
         assert full.stderr.endswith("No space left on device\n"), full.stderr
         assert full.stderr.count("\n") == 1, full.stderr
-        saved = checkpoint.steps(workdir)
+        saved = restore.steps(workdir)
         assert saved
         remount("size=64m,ro")
         locked, *_ = run_many(tmp_path, [again])
         assert locked.returncode == 1 and locked.stderr.count("\n") == 1, locked.stderr
-        assert "Read-only file system" in locked.stderr and checkpoint.steps(workdir) == saved
+        assert "Read-only file system" in locked.stderr and restore.steps(workdir) == saved
         remount("size=64m,rw")
         done, *_ = run_many(tmp_path, [again])
         assert done.returncode == 0 and not done.stderr, done.stderr

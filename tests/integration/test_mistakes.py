@@ -4,7 +4,7 @@ import numpy as np
 from commands import TRAIN, named, run, run_many, succeed
 from PIL import Image
 
-from vidpred_jax import video_io
+from vidpred_jax.data import video_io
 
 
 def test_own_data_from_folder_to_training(video, tmp_path):
@@ -109,7 +109,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             2,
             "holds a fusion run; an accompanying run is needed",
         ),
-        (("scripts/ablate.py", "--variants=best"), 2, "--variants: 'best' is not one of accomp"),
+        (("benchmarks/ablate.py", "--variants=best"), 2, "--variants: 'best' is not one of accomp"),
         ((*evaluate, "--runs=none", "--metrics=magic"), 2, "--metrics: 'magic' is not one of psnr"),
         (
             (*evaluate, "--runs=none", "--metrics=ms_ssim_running", "--resolution=64"),
@@ -120,11 +120,6 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             (*evaluate, "--runs=none", "--baselines=best"),
             2,
             "--baselines: 'best' is not one of copy_last",
-        ),
-        (
-            (*evaluate, "--runs=none", "--bounds=best"),
-            2,
-            "--bounds: 'best' is not one of bound_naive",
         ),
         ((*evaluate, "--runs=none", "--fvd=best"), 2, "--fvd: 'best' is not one of copy_last"),
         (

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Num
 
-from vidpred_jax import losses
+from vidpred_jax.metrics import similarity
 
 MAX_PSNR = 100.0  # Of equal frames, whose PSNR is infinite: a mean stays finite.
 _UNIFORM = (1 / 7,) * 7
@@ -31,8 +31,8 @@ def psnr(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Ar
 
 @jax.jit
 def ssim(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Array, "*b"]:
-    """Gaussian 11 x 11 SSIM, data range 255, valid region, mean over channels (`losses.ssim`)."""
-    return losses.ssim(_unit(pred), _unit(target), data_range=1.0)
+    """Gaussian 11 x 11 SSIM, data range 255, valid region, mean over channels (`similarity.ssim`)."""
+    return similarity.ssim(_unit(pred), _unit(target), data_range=1.0)
 
 
 def ssim_paper(pred: Num[Any, "*b h w c"], target: Num[Any, "*b h w c"]) -> np.ndarray:
@@ -47,7 +47,7 @@ def ssim_paper(pred: Num[Any, "*b h w c"], target: Num[Any, "*b h w c"]) -> np.n
 
 @jax.jit
 def _ssim_unit_range(pred, target):
-    return losses.ssim(pred, target, data_range=1.0)
+    return similarity.ssim(pred, target, data_range=1.0)
 
 
 @jax.jit
@@ -56,7 +56,7 @@ def ssim_openstl(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -
 
     Only to stand beside OpenSTL's tables.
     """
-    luminance, structure = losses.ssim_terms(
+    luminance, structure = similarity.ssim_terms(
         _unit(pred), _unit(target), 2.0, window=_UNIFORM, sample_covariance=True
     )
     return (luminance * structure).mean(axis=(-3, -2, -1))
@@ -83,7 +83,7 @@ def ms_ssim_running(
     Five scales, data range 1, negative factors cut to 0. Raises ValueError under 176 x 176 pixels,
     where the window no longer fits the coarsest scale.
     """
-    smallest = 16 * len(losses.GAUSSIAN)
+    smallest = 16 * len(similarity.GAUSSIAN)
     height, width = pred.shape[-3:-1]
     if min(height, width) < smallest:
         raise ValueError(
@@ -92,7 +92,7 @@ def ms_ssim_running(
     pred, target = _unit(pred), _unit(target)
     product = 1.0
     for scale, weight in enumerate(_MS_WEIGHTS):
-        luminance, factor = losses.ssim_terms(pred, target, 1.0)
+        luminance, factor = similarity.ssim_terms(pred, target, 1.0)
         if scale == len(_MS_WEIGHTS) - 1:
             factor = luminance * factor
         product *= jnp.maximum(factor.mean(axis=(-3, -2)), 0) ** weight

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from vidpred_jax import fusion
+from vidpred_jax.data import fusion
 
 
 @jax.jit

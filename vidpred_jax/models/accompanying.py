@@ -16,17 +16,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from vidpred_jax.models import convolution
 from vidpred_jax.models.layers import Conv
-from vidpred_jax.models.warping import resize
+from vidpred_jax.models.ops import resize
 
 STACKS = ("a", "b", "p")
-TRANSMISSIONS = ("hard", "soft", "none")
 OPTIMISATIONS = ("masked", "weighted", "all")
-_SOFTNESS = 1.0  # dB of PSNR by which one candidate's share falls to 1/e of another's.
 _LEAD_WEIGHT = 0.25  # What `weighted` leaves to frames on which the pair already leads.
+
+
+@struct.dataclass
+class Translated:
+    """Frames to mend: frame, fusion, target (n, h, w, 3) in [-1, 1], ahead (n,)."""
+
+    frame: Any
+    fusion: Any
+    ahead: Any
+    target: Any
 
 
 class Stage(nn.Module):
@@ -131,62 +140,42 @@ def stage_psnr(
 def choose(quality: Float[Array, "3 ..."]) -> Int[Array, "..."]:
     """Selective transmission: of the qualities of a, b and p, the number of the one passed on.
 
-    The better of the pair (a in a tie) where it is not behind p, else p. -inf: there is none.
+    The better of the pair (a in a tie) where it is not behind p, else p.
     """
     best = jnp.maximum(quality[0], quality[1])
     pair = jnp.where(quality[0] >= quality[1], 0, 1)
     return jnp.where(best >= quality[2], pair, 2)
 
 
-def shares(quality: Float[Array, "3 ..."], soft: bool) -> Float[Array, "3 ..."]:
-    """How much of a, b and p is passed on: all of the chosen one, or by a softmax of quality."""
-    if soft:
-        return jax.nn.softmax(quality / _SOFTNESS, axis=0)
+def transmit(quality: Float[Array, "3 ..."]) -> Float[Array, "3 ..."]:
+    """How much of a, b and p is passed on: all of the chosen one."""
     return jax.nn.one_hot(choose(quality), len(STACKS), axis=0)
 
 
 def behind(quality: Float[Array, "3 ..."]) -> Bool[Array, "..."]:
-    """Selective optimisation: where neither of the pair reaches the reference.
-
-    Without a reference (-inf) there is nothing to reach: everywhere.
-    """
-    return (jnp.maximum(quality[0], quality[1]) < quality[2]) | jnp.isneginf(quality[2])
+    """Selective optimisation: where neither of the pair reaches the reference."""
+    return jnp.maximum(quality[0], quality[1]) < quality[2]
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The switches of the algorithm.
+    """The two choices that the thesis leaves open.
 
-    reference: compare with p. pair: train b beside a; without it, a student and its reference.
-    transmission: `hard` passes the winner on, `soft` a mean by quality, with `none` each of the pair
-    is fed its own. optimisation: `masked` trains only frames and stages that are behind, `weighted`
-    gives the others a smaller weight, `all` does not select. from_reference: the pair starts from the
-    trained reference (b with a tenth of its random start added, for two equal nets stay equal), not
-    from random weights; not with `masked`: nothing would be behind, and nothing trained. end_to_end:
-    gradients of a stage also reach the stages whose frames were passed on to it. deep_supervision:
-    every stage has a loss at its own scale; without it the last alone, which needs end_to_end.
+    optimisation: `masked` trains only frames and stages that are behind, `weighted` gives the others a
+    smaller weight, `all` does not select. from_reference: the pair starts from the trained reference (b
+    with a tenth of its random start added, for two equal nets stay equal), not from random weights; not
+    with `masked`: nothing would be behind, and nothing trained.
     """
 
-    reference: bool = True
-    pair: bool = True
-    transmission: str = "hard"
     optimisation: str = "weighted"
     from_reference: bool = True
-    end_to_end: bool = False
-    deep_supervision: bool = True
 
     def __post_init__(self):
-        for field, known in (("transmission", TRANSMISSIONS), ("optimisation", OPTIMISATIONS)):
-            if getattr(self, field) not in known:
-                raise ValueError(
-                    f"selection.{field} ({getattr(self, field)!r}) must be one of {', '.join(known)}"
-                )
-        if not (self.deep_supervision or self.end_to_end):
+        if self.optimisation not in OPTIMISATIONS:
             raise ValueError(
-                "selection.deep_supervision (False) needs selection.end_to_end: else only the last stage "
-                "is trained"
+                f"selection.optimisation ({self.optimisation!r}) must be one of {', '.join(OPTIMISATIONS)}"
             )
-        if self.optimisation == "masked" and self.reference and self.from_reference:
+        if self.optimisation == "masked" and self.from_reference:
             raise ValueError(
                 "selection.optimisation ('masked') trains nothing with selection.from_reference: a pair "
                 "that starts from the reference is not behind it; set that to False"
@@ -194,21 +183,10 @@ class Selection:
 
     def start_pair(self, params: dict) -> dict:
         """Parameters as the pair's training begins."""
-        if not (self.reference and self.from_reference):
+        if not self.from_reference:
             return params
-        started = {"a": params["p"]}
-        if self.pair:
-            started["b"] = jax.tree.map(lambda p, b: p + 0.1 * b, params["p"], params["b"])
-        return {**params, **started}
-
-    def supervised(self, stages) -> list:
-        """Of a list of one entry a stage, those of the stages that have a loss."""
-        return list(stages)[0 if self.deep_supervision else -1 :]
-
-    @property
-    def stacks(self) -> tuple[str, ...]:
-        """The stacks that exist."""
-        return ("a", *("b",) * self.pair, *("p",) * self.reference)
+        b = jax.tree.map(lambda p, b: p + 0.1 * b, params["p"], params["b"])
+        return {**params, "a": params["p"], "b": b}
 
     def weights(self, quality: Float[Array, "3 n"]) -> Float[Array, " n"]:
         """What each frame counts in the training of a stage."""
@@ -216,23 +194,9 @@ class Selection:
         return jnp.where(behind(quality), 1.0, least)
 
 
-def candidates(stack: Stack, selection: Selection, params: dict, number: int, feeds: dict, rest):
-    """{name: the frame after stage `number`} of every stack that exists.
-
-    feeds: {name: the frame that stack is fed}. rest: (fusion, ahead).
-    """
-    return {
-        name: stack.apply({"params": params[name]}, number, feeds[name], *rest, method="stage")
-        for name in selection.stacks
-    }
-
-
 def qualities(found: dict, target, scale: int) -> Float[Array, "3 n"]:
-    """PSNR at the scale, of a, b and p; -inf of one that does not exist."""
-    none = jnp.full(len(target), -jnp.inf)
-    return jnp.stack(
-        [stage_psnr(found[name], target, scale) if name in found else none for name in STACKS]
-    )
+    """PSNR at the scale, of a, b and p."""
+    return jnp.stack([stage_psnr(found[name], target, scale) for name in STACKS])
 
 
 def blend(found: dict, share: Float[Array, "3 #n"]):
@@ -241,24 +205,25 @@ def blend(found: dict, share: Float[Array, "3 #n"]):
     return sum(parts)
 
 
-def run_pair(stack: Stack, selection: Selection, params: dict, frame, fusion, ahead, target):
+def run_pair(stack: Stack, params: dict, frame, fusion, ahead, target):
     """One pass of the algorithm with the true frame at hand: a list of one dict a stage.
 
-    Each holds `found` (frames by stack), `quality` (3, n) and `passed`. Gradients reach the pair's
-    stages alone, and without `end_to_end` each stage's own: then what it is fed is a constant, as the
-    reference and the choice always are.
+    Each holds `found` (frames by stack), `quality` (3, n) and `passed`. Gradients reach each of the
+    pair's stages by its own loss alone: what it is fed is a constant, as are reference and choice.
     """
-    feeds, passes = dict.fromkeys(selection.stacks, frame), []
+    feeds, passes = dict.fromkeys(STACKS, frame), []
     for number, scale in enumerate(stack.scales):
-        found = candidates(stack, selection, params, number, feeds, (fusion, ahead))
-        if "p" in found:
-            found["p"] = jax.lax.stop_gradient(found["p"])
-        quality = jax.lax.stop_gradient(qualities(found, target, scale))
-        fed = found if selection.end_to_end else jax.lax.stop_gradient(found)
-        passed = blend(fed, shares(quality, selection.transmission == "soft"))
+        found = {
+            name: stack.apply(
+                {"params": params[name]}, number, feeds[name], fusion, ahead, method="stage"
+            )
+            for name in STACKS
+        }
+        fed = jax.lax.stop_gradient(found)
+        found["p"] = fed["p"]
+        quality = qualities(fed, target, scale)
+        passed = blend(fed, transmit(quality))
         passes.append({"found": found, "quality": quality, "passed": passed})
         # The reference's chain is its own from the first stage to the last.
-        feeds = dict(fed)
-        if selection.transmission != "none":
-            feeds |= {name: passed for name in selection.stacks if name != "p"}
+        feeds = {"a": passed, "b": passed, "p": fed["p"]}
     return passes

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.models.guesses import (
+from vidpred_jax.models.candidates import (
     LEAST_FRAMES,
     NUM_GUESSES,
     NUM_LAGS,
@@ -16,8 +16,8 @@ from vidpred_jax.models.guesses import (
     observe,
 )
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
-from vidpred_jax.models.motion import check_levels, extrapolate
-from vidpred_jax.models.warping import blend, resize, warp
+from vidpred_jax.models.ops import blend, resize, warp
+from vidpred_jax.models.optical_flow import check_levels, extrapolate
 from vidpred_jax.types import CONTEXT, HORIZON
 
 _NEAR = 2.0  # What the gate of the guess moved along the first flow starts ahead at the first step.

@@ -7,16 +7,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.fusion import PALETTE, decode
-from vidpred_jax.models import background, objects, pixels
-from vidpred_jax.models.accompanying import Stack
+from vidpred_jax.data.fusion import PALETTE, decode
 from vidpred_jax.models.layers import NORMS, Conv, Norm
-from vidpred_jax.models.motion import check_levels, match
-from vidpred_jax.models.paths import Pan, Paths, Turns
-from vidpred_jax.models.warping import add_to_first, composite, resize, warp
+from vidpred_jax.models.ops import add_to_first, composite, resize, warp
+from vidpred_jax.models.optical_flow import check_levels, match
+from vidpred_jax.models.scene import background, matting, tracking
+from vidpred_jax.models.scene.trajectories import Pan, Paths, Turns
 from vidpred_jax.types import CONTEXT
-
-_STACK_WIDTH = 24  # Features of each stage of an accompanying stack.
 
 
 class Generator(nn.Module):
@@ -37,13 +34,10 @@ class Generator(nn.Module):
         flat in the mean colour they have in the references, as a layer of the blend (ours,
         after the instance-wise averages of Wang et al. 2018); 0 for none. Without scene that is all.
     scene: with label_colors and four references or more, whether they are also painted with the pixels
-        that they have in these, cut out and moved (see `pixels.py`), over what is behind them: put together
+        that they have in these, cut out and moved (see `matting.py`), over what is behind them: put together
         from all, it is moved as the camera pans (see `background.py`; ours).
     detail: features that the last layer sees at full resolution, beside the input itself, so that
         it can follow outlines to the pixel (ours); 0 is the paper.
-    accompanying: scales of an accompanying stack behind the picture, trained with the rest from the
-        first step; () for none. What "for improving the convergence speed" (the author's thesis) may
-        mean: inferred.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -56,7 +50,6 @@ class Generator(nn.Module):
     label_colors: int = 0
     scene: bool = False
     detail: int = 0
-    accompanying: tuple[int, ...] = ()
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -101,15 +94,9 @@ class Generator(nn.Module):
                 "model.flows of 1 or more"
             )
         check_levels(self.match, height, width, "model.match")
-        if self.accompanying:
-            self._stack(parent=None).check(height, width)  # Not a part of this module.
         space = 2 ** len(self.widths)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
-
-    def _stack(self, **fields):
-        widths = (_STACK_WIDTH,) * len(self.accompanying)
-        return Stack(self.accompanying, widths, dtype=self.dtype, **fields)
 
     @nn.compact
     def __call__(
@@ -121,8 +108,7 @@ class Generator(nn.Module):
     ) -> Float[Array, "b t h w 3"]:
         """references: the last observed RGB frames, oldest first, and their fusion pictures.
 
-        ahead: frames from the newest reference to each fusion picture; seen with references or an
-        accompanying stack.
+        ahead: frames from the newest reference to each fusion picture; seen with references.
         """
         b, t, h, w, _ = fusion.shape
         self.check(h, w)
@@ -190,9 +176,6 @@ class Generator(nn.Module):
             picture = over + composite(newest, beside, gates, motion * ahead)
             if not train:  # Beyond, training would get no gradient.
                 picture = jnp.clip(picture, -1, 1)
-        if self.accompanying:
-            stack = self._stack(name="accompanying_stack")
-            picture = stack(picture, fusion.reshape(picture.shape), ahead.reshape(-1))[-1]
         return picture.reshape(b, t, h, w, 3)
 
     def _known(self, fusion, references, ahead):
@@ -204,14 +187,14 @@ class Generator(nn.Module):
         if not self.scene:
             return [flat]
         frames, pictures = jnp.split(references, 2, -1)
-        seen = objects.observe(pictures, labels)
+        seen = tracking.observe(pictures, labels)
         behind = background.observe_frames(frames, pictures, labels)
-        cut = pixels.cut_out(frames, pictures, seen, behind)
+        cut = matting.cut_out(frames, pictures, seen, behind)
         # Fusion pictures tell where motion does not go on: until then it is believed.
         path = Paths((3.0, 0.0, -3.0), -6.0, name="paths")(*seen.start, ahead, fusion.shape[2:4])
         angle = Turns(name="turns")(seen.turns, seen.age, ahead)
         behind = behind.frames(Pan(name="pan")(behind.pans, ahead))
-        return [flat, pixels.draw(cut, seen, path, angle, fusion, behind, flat)]
+        return [flat, matting.draw(cut, seen, path, angle, fusion, behind, flat)]
 
 
 def label_colors(

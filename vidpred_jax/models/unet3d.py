@@ -9,12 +9,12 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from vidpred_jax.fusion import PALETTE
-from vidpred_jax.models import convolution, scene
+from vidpred_jax.data.fusion import PALETTE
+from vidpred_jax.models import convolution
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
-from vidpred_jax.models.motion import check_levels, match
-from vidpred_jax.models.scene import Scene
-from vidpred_jax.models.warping import add_to_first, composite, resize, warp
+from vidpred_jax.models.ops import composite, resize
+from vidpred_jax.models.scene import renderer
+from vidpred_jax.models.scene.renderer import Scene
 
 
 class UNet3d(nn.Module):
@@ -25,11 +25,9 @@ class UNet3d(nn.Module):
     patch, time_patch: a stem that folds blocks of the input into channels (1: none).
     flows: 0 paints the output (the paper); k also moves the input picture nearest in time along k
         predicted coarse flows and blends them in (ours: thin edges survive self-feeding).
-    match: with flows, the levels of the optical flow between input pictures (see `motion.match`),
-        from which the first predicted flow starts; the net also sees it and what it moves (ours).
     labels: with flows and outputs equal to shift, how many labels (background included) are told
         apart, whose objects are also carried whole, and the background's edges with them (see
-        `scene.py`; ours); 0 for none.
+        `renderer.py`; ours); 0 for none.
     remat: whether blocks are computed again in the backward pass instead of kept: less memory.
     outputs: how many of the 16 output frames are computed, counted from the last (16: all, the
         paper; `shift`: only those not seen in the input, the cheapest).
@@ -42,7 +40,6 @@ class UNet3d(nn.Module):
     time_strides: tuple[int, ...] = (2, 2)
     shift: int = 1
     flows: int = 0
-    match: int = 0
     labels: int = 0
     outputs: int = 16
     norm: str = "group"
@@ -72,8 +69,6 @@ class UNet3d(nn.Module):
         for field, (value, holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"model.{field} ({value!r}) {rule}")
-        if self.match and not self.flows:
-            raise ValueError(f"model.match ({self.match}) needs model.flows of 1 or more")
         if self.labels and (self.context < 4 or self.labels > len(PALETTE)):
             raise ValueError(
                 f"model.labels ({self.labels}) must be at most {len(PALETTE)}, and model.context "
@@ -84,7 +79,6 @@ class UNet3d(nn.Module):
                 f"model.labels ({self.labels}) must be 0, or 2 or more with model.flows of 1 or more "
                 "and model.outputs equal to model.shift"
             )
-        check_levels(self.match, height, width, "model.match")
         space = self.patch * 2 ** (len(self.widths) - 1)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
@@ -97,13 +91,13 @@ class UNet3d(nn.Module):
     def observe(self, clip: Float[Array, "b t h w c"]) -> Scene | None:
         """What of an observed clip is remembered however often pictures are fed back, if the network
         carries anything."""
-        return scene.observe(clip, self.labels) if self.labels else None
+        return renderer.observe(clip, self.labels) if self.labels else None
 
     def path_error(
         self, params: dict, observed: Scene, coming: Float[Array, "b n h w c"]
     ) -> Float[Array, " b"]:
         """How far from what of it the pictures that followed show its paths lead (`Carried.error`)."""
-        carried = scene.Carried(parent=None)
+        carried = renderer.Carried(parent=None)
         return carried.apply({"params": params["scene"]}, observed, coming, method="error")
 
     @nn.compact
@@ -120,13 +114,6 @@ class UNet3d(nn.Module):
         observed = self.observe(x) if observed is None else observed
         x = convolution.space_to_depth(x.astype(self.dtype), self.patch, self.time_patch)
         x = self._conv(self.widths[0], 1, "stem")(x)
-        flow = self._match(clip) if self.match else None
-        if self.match:
-            hint = self._hint(clip, flow)
-            hint = convolution.space_to_depth(hint.astype(self.dtype), self.patch, self.time_patch)
-            hint = self._conv(self.widths[0], 1, "hint")(hint)
-            older = x.shape[1] - hint.shape[1]
-            x = x + jnp.pad(hint, ((0, 0), (older, 0), (0, 0), (0, 0), (0, 0)))
         # Convolutions alone see the time index only through their padding.
         when = self.param("when", nn.initializers.normal(0.1), (x.shape[1], 1, 1, x.shape[-1]))
         x = x + when.astype(self.dtype)[None]
@@ -146,9 +133,9 @@ class UNet3d(nn.Module):
             )
             for i in range(self.blocks):
                 x = self._block(self.widths[level], f"up_{level}_{i}")(x)
-        return self._head(x, clip, flow, observed, since)
+        return self._head(x, clip, observed, since)
 
-    def _head(self, x, clip, flow, observed, since):
+    def _head(self, x, clip, observed, since):
         channels = clip.shape[-1]
         slots = math.ceil(self.outputs / self.time_patch)
         x = x[:, -slots:]
@@ -165,21 +152,19 @@ class UNet3d(nn.Module):
         if self.labels:
             since = jnp.broadcast_to(since, len(clip))[:, None]
             ahead = since + jnp.arange(1.0, self.outputs + 1)
-            layers.append(scene.Carried(name="scene")(observed, ahead, clip.shape[2:4]))
+            layers.append(renderer.Carried(name="scene")(observed, ahead, clip.shape[2:4]))
         # Training starts by moving: what is moved does not fade as what is painted anew does.
         first = num_layers - 1 if self.labels else 0
         gates += 3.0 * jax.nn.one_hot(first, num_layers)
-        return self._move(clip, layers, gates, motion, flow)
+        return self._move(clip, layers, gates, motion)
 
-    def _move(self, clip, layers, gates, motion, flow):
+    def _move(self, clip, layers, gates, motion):
         """Blends `layers` with the input picture nearest in time, moved along each flow."""
         source, ahead = self._sources()
         flat = lambda x: x.reshape(-1, *x.shape[2:]).astype(jnp.float32)
         # Flow per frame: steady motion is constant.
         ahead = jnp.tile(ahead, len(clip))[:, None, None, None]
         motion = resize(ahead * flat(motion), *clip.shape[2:4])
-        if flow is not None:
-            motion = add_to_first(motion, ahead * flat(flow))
         picture = composite(flat(_frames(clip, source)), [*map(flat, layers)], flat(gates), motion)
         return picture.reshape(layers[0].shape)
 
@@ -188,23 +173,6 @@ class UNet3d(nn.Module):
         output = np.arange(self.context - self.outputs, self.context) + self.shift
         source = np.minimum(output - 1, self.context - 1)
         return source, (output - source).astype(np.float32)
-
-    def _match(self, clip):
-        """For each output frame, the flow between its source and the frame before."""
-        used, place = np.unique(self._sources()[0], return_inverse=True)
-        pairs = (clip[:, i].reshape(-1, *clip.shape[2:]) for i in (np.maximum(used - 1, 0), used))
-        flow = match(*(x.astype(jnp.float32) for x in pairs), self.match)
-        return flow.reshape(len(clip), len(used), *flow.shape[1:])[:, place]
-
-    def _hint(self, clip, flow):
-        """What the flow says of each output frame: itself and its source moved along it."""
-        source, ahead = self._sources()
-        flat = lambda x: x.reshape(-1, *x.shape[2:])
-        far = flow * ahead[:, None, None, None]
-        moved = warp(flat(clip[:, source]).astype(jnp.float32), flat(far))
-        hint = jnp.concatenate([flow / 2**self.match, moved.reshape(*flow.shape[:4], -1)], -1)
-        missing = -self.outputs % self.time_patch
-        return jnp.pad(hint, ((0, 0), (missing, 0), (0, 0), (0, 0), (0, 0)))
 
     def _newest(self, x):
         return x[:, -self.outputs :].astype(jnp.float32)

@@ -1,0 +1,181 @@
+"""The paper's two networks in PyTorch, as `benchmarks/benchmark.py --peer=torch` times beside ours.
+
+The same layers, names and parameters as models/unet3d.py and models/translator.py without references
+and flows; `copy` takes our weights over. channels_last throughout.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class UNet3d(nn.Module):
+    """(b, 3, t, h, w) -> the same, in [-1, 1]."""
+
+    def __init__(self, widths, time_strides, context=16):
+        super().__init__()
+        self.widths, self.time_strides = widths, time_strides
+        self.layers = nn.ModuleDict({"stem": nn.Conv3d(3, widths[0], 1)})
+        self.when = nn.Parameter(torch.zeros(1, widths[0], context, 1, 1))
+        for level, features in enumerate(widths):
+            self.layers[f"down_{level}_0"] = _Block(features)
+            if level < len(widths) - 1:
+                folded = 4 * time_strides[level] * features
+                self.layers[f"halve_{level}"] = nn.Conv3d(folded, widths[level + 1], 1)
+                self.layers[f"double_{level}"] = nn.Conv3d(widths[level + 1], features, 1)
+                self.layers[f"join_{level}"] = nn.Conv3d(2 * features, features, 1)
+                self.layers[f"up_{level}_0"] = _Block(features)
+        self.layers["paint"] = nn.Conv3d(widths[0], 3, 1)
+
+    def forward(self, x):
+        layers, skips = self.layers, []
+        x = layers["stem"](x) + self.when
+        for level in range(len(self.widths)):
+            x = layers[f"down_{level}_0"](x)
+            if level < len(self.widths) - 1:
+                skips.append(x)
+                x = layers[f"halve_{level}"](_fold(x, self.time_strides[level]))
+        for level in reversed(range(len(self.widths) - 1)):
+            x = layers[f"double_{level}"](x)
+            x = functional.interpolate(x, scale_factor=(self.time_strides[level], 2, 2))
+            x = layers[f"join_{level}"](torch.cat([x, skips[level]], 1))
+            x = layers[f"up_{level}_0"](x)
+        return torch.tanh(layers["paint"](x))
+
+
+class _Block(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.conv = nn.Conv3d(features, features, 3, padding=1, bias=False)
+        groups = next(n for n in range(min(8, features), 0, -1) if features % n == 0)
+        self.norm = nn.GroupNorm(groups, features, eps=1e-6)
+
+    def forward(self, x):
+        return functional.silu(self.norm(self.conv(x)))
+
+
+def _fold(x, time):
+    """Blocks of time x 2 x 2 into channels."""
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t // time, time, h // 2, 2, w // 2, 2).permute(0, 3, 5, 7, 1, 2, 4, 6)
+    x = x.reshape(b, -1, t // time, h // 2, w // 2)
+    return x.contiguous(memory_format=torch.channels_last_3d)
+
+
+class Generator(nn.Module):
+    """(n, 3, h, w) -> the same, in [-1, 1]; batch normalisation."""
+
+    def __init__(self, widths):
+        super().__init__()
+        self.widths, self.layers = widths, nn.ModuleDict()
+        for level, features in enumerate(widths):
+            before = widths[level - 1] if level else 3
+            self.layers[f"down_{level}"] = nn.Conv2d(before, features, 3, stride=2)
+            if level:
+                self.layers[f"down_norm_{level}"] = nn.BatchNorm2d(features, eps=1e-5)
+        for level in reversed(range(len(widths) - 1)):
+            before = widths[-1] if level == len(widths) - 2 else 2 * widths[level + 1]
+            self.layers[f"up_{level}"] = nn.Conv2d(before, widths[level], 3, padding=1)
+            self.layers[f"up_norm_{level}"] = nn.BatchNorm2d(widths[level], eps=1e-5)
+        self.layers["paint"] = nn.Conv2d(2 * widths[0], 3, 3, padding=1)
+
+    def forward(self, x):
+        layers, skips = self.layers, []
+        for level in range(len(self.widths)):
+            x = layers[f"down_{level}"](functional.pad(x, (0, 1, 0, 1)))
+            if level:
+                x = layers[f"down_norm_{level}"](x)
+            x = functional.leaky_relu(x, 0.2)
+            skips.append(x)
+        for level in reversed(range(len(self.widths) - 1)):
+            x = layers[f"up_{level}"](functional.interpolate(x, scale_factor=2))
+            x = functional.relu(layers[f"up_norm_{level}"](x))
+            x = torch.cat([x, skips[level]], 1)
+        return torch.tanh(layers["paint"](functional.interpolate(x, scale_factor=2)))
+
+
+def build(stage: str, fields: dict, params: dict, device: str) -> nn.Module:
+    """The network with our weights, in channels_last. Raises AssertionError if they do not fit."""
+    if stage == "fusion":
+        module = UNet3d(fields["widths"], fields["time_strides"])
+        with torch.no_grad():
+            when = np.array(params["when"]).transpose(3, 0, 1, 2)[None]
+            module.when.copy_(torch.from_numpy(when.copy()))
+    else:
+        module = Generator(fields["widths"])
+    count = sum(x.numel() for x in module.parameters())
+    ours = sum(np.size(x) for x in _leaves(params))
+    assert count == ours, f"{count} parameters in PyTorch, {ours} in ours"
+    with torch.no_grad():
+        for name, layer in module.layers.items():
+            _copy(layer, params[name])
+    layout = torch.channels_last_3d if stage == "fusion" else torch.channels_last
+    return module.to(device=device, memory_format=layout)
+
+
+def _copy(layer, params):
+    if isinstance(layer, _Block):
+        _copy(layer.conv, params["Conv_0"])
+        _copy(layer.norm, params["Norm_0"])
+        return
+    if "kernel" in params:
+        kernel = np.array(params["kernel"])
+        kernel = np.moveaxis(kernel, (-1, -2), (0, 1))
+        layer.weight.copy_(torch.from_numpy(kernel.copy()))
+    else:
+        (params,) = params.values() if "scale" not in params else (params,)
+        layer.weight.copy_(torch.from_numpy(np.array(params["scale"])))
+    if layer.bias is not None:
+        layer.bias.copy_(torch.from_numpy(np.array(params["bias"])))
+
+
+def _leaves(tree):
+    for value in tree.values():
+        yield from _leaves(value) if isinstance(value, dict) else (value,)
+
+
+def to_tensor(x: np.ndarray, device: str) -> torch.Tensor:
+    """(b, [t], h, w, c) -> (b, c, [t], h, w), in channels_last memory as it comes."""
+    return torch.from_numpy(np.array(x)).to(device).movedim(-1, 1)
+
+
+def numerics(device: str, precision: str):
+    """A context to compute in: `float32`, `tf32` or `bfloat16` (autocast), as ours of that name."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True  # XLA tries the algorithms of a convolution too.
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def to_array(x: torch.Tensor) -> np.ndarray:
+    return x.detach().movedim(1, -1).float().cpu().numpy()
+
+
+def train_step(module, learning_rate: float):
+    """`step(x, target) -> loss`: L1, backward, Adam."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True)
+
+    def step(x, target):
+        optimizer.zero_grad(set_to_none=True)
+        loss = functional.l1_loss(module(x).float(), target.float())
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+@torch.no_grad()
+def rollout(predictor, translator, context, horizon: int):
+    """The stage-1 network fed with its last output, each picture translated: frames (b, t, 3, h, w)."""
+    window, frames = context, []
+    for _ in range(horizon):
+        new = predictor(window)[:, :, -1:]
+        window = torch.cat([window[:, :, 1:], new], 2)
+        frames.append(translator(new[:, :, 0].contiguous(memory_format=torch.channels_last)))
+    return torch.stack(frames, 1)

@@ -1,0 +1,1 @@
+"""Checkpoints through Orbax: arrays and JSON only, no code and no pickle."""

@@ -1,0 +1,127 @@
+"""What the commands share: one clear line for a user's mistake, and the right exit code."""
+
+import asyncio
+import json
+import os
+import runpy
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+
+from vidpred_jax import processes, startup
+from vidpred_jax.types import DamagedWarning, InputError, UserError
+
+_DEBUG = flags.DEFINE_bool("debug", False, "Show a traceback and check every operation for NaN.")
+
+_CACHE = flags.DEFINE_string(
+    "compilation_cache", None, "Folder that keeps compiled programs, or off; ~/.cache/vidpred_jax."
+)
+
+
+def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = None) -> None:
+    """Runs `main` as a program: exit code 2 for bad input, 1 for a failure, 130 for Ctrl-C.
+
+    75 stands for a training that was asked to stop, and is saved.
+    """
+    keep_errors_to_a_line()
+    startup.collect_rarely()
+    startup.compile_quickly()
+    if not processes.has_accelerator():
+        startup.keep_memory()
+
+    def guarded(argv):
+        # Orbax reports every file it moves, and logs each error before it raises it.
+        logging.set_verbosity(logging.ERROR if _DEBUG.value else logging.FATAL)
+        jax.config.update("jax_debug_nans", _DEBUG.value)
+        startup.keep_programs(_CACHE.value)
+        try:
+            if argv[1:]:
+                raise InputError(f"argument {argv[1]!r} is not a flag; flags begin with --")
+            _traced(main, argv)
+        except UserError as error:
+            _stop(str(error), error.exit_code, error.label)
+        except KeyboardInterrupt:
+            _stop("interrupted", 130)
+        except OSError as error:
+            _stop(f"{error.filename or 'a file'}: {error.strerror or error}", UserError.exit_code)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0]
+            _stop(f"{type(error).__name__}: {reason} (--debug shows where)", UserError.exit_code)
+
+    if before:
+        try:
+            before()
+        except InputError as error:
+            _stop(str(error), error.exit_code)
+    app.run(guarded, flags_parser=_parse)
+
+
+def load_config(path: str | os.PathLike, preset: str) -> dict:
+    """What a config file gives for a preset, as plain dicts and lists."""
+    return json.loads(runpy.run_path(os.fspath(path))["get_config"](preset).to_json())
+
+
+def keep_errors_to_a_line() -> None:
+    """Warnings of ours in a line, and nothing beside it from threads that Orbax leaves behind."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.simplefilter("always", DamagedWarning)
+    warnings.showwarning = _show_warning
+    sys.unraisablehook = lambda unraisable: None
+    asyncio.new_event_loop = _Loop
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Deaf once closed: a read or write that fails ends Orbax's loop, and TensorStore's others, which
+    report to it, would each print a traceback.
+    """
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+
+    def call_exception_handler(self, context):
+        """What no task waited for: the first error is raised and told."""
+
+
+def _traced(main, argv):
+    try:
+        main(argv)
+    except Exception:
+        if _DEBUG.value:
+            traceback.print_exc()
+        raise
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError) as error:
+        # config_flags lets through what a config raised, or wraps a whole traceback around it,
+        # whose last line tells.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if isinstance(error, (AttributeError, KeyError)):
+            name = str(error).strip("\"'")
+            lines = [f"--config has no field {name!r}"]
+        _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if issubclass(category, DamagedWarning):
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+    else:
+        _show_plain(message, category, filename, lineno, file, line)
+
+
+_show_plain = warnings.showwarning
+
+
+def _stop(message: str, code: int, label: str = "error"):
+    print(f"{label}: " + " ".join(message.split()), file=sys.stderr)
+    processes.end(code)

@@ -1,0 +1,308 @@
+"""Measures trained runs, naive baselines and predictions of other systems on the same windows.
+
+python scripts/evaluate.py --data=sprites --split=test --output=evaluation
+python scripts/evaluate.py --data=davis --runs=none --resolution=128 --stride=8
+python scripts/evaluate.py --data=mine --export=windows           # what another system must predict
+python scripts/evaluate.py --data=mine --predictions=theirs=DIR   # and how it fares
+"""
+
+import functools
+import os
+import pathlib
+import resource
+import sys
+import time
+
+import jax
+import numpy as np
+from absl import flags
+
+import vidpred_jax
+from vidpred_jax import metrics
+from vidpred_jax.data import pipeline, sizes, video_io
+from vidpred_jax.data.datasets import registry
+from vidpred_jax.evaluation import compare, external, predictors, report, sharpening
+from vidpred_jax.inference import loading
+from vidpred_jax.metrics import named, summary
+from vidpred_jax.proposals import naive
+from vidpred_jax.types import CONTEXT, HORIZON, InputError
+
+_DATA = flags.DEFINE_string("data", "sprites", "Prepared data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
+_CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; its first.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
+_RUNS = flags.DEFINE_multi_string(
+    "runs",
+    "newest",
+    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN][@SIZE] or NAME=DIRECT_RUN; again for "
+    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, for a stage 2 that looks at frames alone. "
+    "`newest`: the newest runs under runs/, called ours, if there are any; `none`: no run.",
+)
+_ACCOMPANYING = flags.DEFINE_string(
+    "accompanying", None, "Stage 3 of the newest runs: a run folder, or newest; default none."
+)
+_SHARPEN = flags.DEFINE_list(
+    "sharpen", [], f"Also each run sharpened by: {', '.join(sharpening.SHARPENERS)}."
+)
+_PREDICTIONS = flags.DEFINE_multi_string(
+    "predictions", [], "Another system's predictions, NAME=FOLDER; again for another."
+)
+_BASELINES = flags.DEFINE_list(
+    "baselines",
+    list(naive.BASELINES),
+    "Naive predictors; NAME@SIZE for one that sees frames of another size.",
+)
+_METRICS = flags.DEFINE_list(
+    "metrics", [], f"Of {', '.join(named.METRICS)}; `all`; default those of a report."
+)
+_FVD = flags.DEFINE_list(
+    "fvd", [], "Predictors whose Fréchet video distance is measured too, or `all`: slow on a CPU."
+)
+_BLAME = flags.DEFINE_bool(
+    "blame", True, "Also the translator alone, on true fusion pictures, and stage 1 alone."
+)
+_SNAP = flags.DEFINE_integer(
+    "snap_labels", None, "Also each run with its pictures snapped to so many labels.", 1
+)
+_LABELS = flags.DEFINE_integer(
+    "labels", 4, "Labels, background included, that miou tells apart.", 2
+)
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol",
+    "block",
+    ["block", "paper"],
+    "block: windows side by side; paper: a window at every frame. Only unseen frames count.",
+)
+_HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames to predict.", 1)
+_CONTEXT = flags.DEFINE_integer(
+    "context", CONTEXT, "Observed frames; to runs, which need 16, 9 to 15 are mirrored in time.", 2
+)
+_RESOLUTION = flags.DEFINE_string(
+    "resolution", None, "HEIGHTxWIDTH or SIDE at which frames are measured; the runs', else 128."
+)
+_STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the protocol's.", 1)
+_START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
+_CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
+_BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once.", 1)
+_SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page and to draw as strips.", 0)
+_REFERENCE = flags.DEFINE_string("reference", None, "CSV of published curves to draw beside ours.")
+_SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this sequence.")
+_EXPORT = flags.DEFINE_string("export", None, "Only write each window's frames as npz, here.")
+_OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
+
+
+def main(_):
+    start = time.perf_counter()
+    output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
+    video_io.check_writable(output)
+    reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
+    loaded = predictors.load(_RUNS.value, _ACCOMPANYING.value, _log)
+    if loaded and not predictors.LEAST_CONTEXT <= _CONTEXT.value <= CONTEXT:
+        raise InputError(
+            f"--context={_CONTEXT.value}: runs need {predictors.LEAST_CONTEXT} to {CONTEXT}; "
+            "add --runs=none"
+        )
+    pictures, (height, width) = predictors.common_sizes(loaded, _RESOLUTION.value)
+    seen = predictors.sizes_seen(loaded) | naive.sizes_seen(_BASELINES.value)
+    frames = sizes.fields((height, width), seen)
+    chosen = _metrics(height, width)
+    source = registry.open_split(
+        _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
+    )
+    length = _CONTEXT.value + _HORIZON.value
+    stride = _STRIDE.value or (1 if _PROTOCOL.value == "paper" else length)
+    places = pipeline.window_places(source, length, stride, _START.value)
+    kept = set(list(dict.fromkeys(clip for clip, _ in places))[: _CLIPS.value or None])
+    places = [(clip, begin) for clip, begin in places if clip in kept]
+    if not places:
+        later = f" from frame {_START.value} on" * bool(_START.value)
+        raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {length} frames{later}")
+    _log(f"{len(places)} windows of {len(kept)} clips at {width} x {height}, stride {stride}")
+    windows = pipeline.evaluation_windows(
+        source,
+        num_frames=length,
+        height=pictures[0],
+        width=pictures[1],
+        stride=stride,
+        first=_START.value,
+        only=kept,
+        frames=frames,
+    )
+    if _EXPORT.value:
+        return _export(windows, output)
+    compared, sees, blame = _predictors(loaded, chosen, places, height, width)
+    fvd = _fvd(compared, len(places))
+    began = time.perf_counter()
+    table = compare.compare(
+        windows,
+        compared,
+        context=_CONTEXT.value,
+        metrics=chosen,
+        sees=sees,
+        batch_size=_BATCH.value,
+        show=_SHOW.value,
+        observe=fvd.observe,
+        log=_log,
+    )
+    seconds = time.perf_counter() - began
+    about = {
+        "data": f"{_DATA.value} {_SPLIT.value}",
+        "table": predictors.table_kind(loaded, _DATA.value, _SPLIT.value),
+        "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen"
+        f"{' (mirrored in time to 16 for runs)' * (_CONTEXT.value < CONTEXT and bool(loaded))}, "
+        f"{_HORIZON.value} predicted, "
+        f"windows every {stride} frames from {_START.value} on; means over a clip's windows, then over "
+        "clips",
+        "height": height,
+        "width": width,
+        "predicted_at": {
+            name: list(run.frame_size)
+            for name, run in loaded.items()
+            if run.frame_size != (height, width)
+        },
+        "steps": _HORIZON.value,
+        "runs": {name: run.runs for name, run in loaded.items()},
+        "seed": {name: run.config["seed"] for name, run in loaded.items()},
+        "command": " ".join(["python", *sys.argv]),
+        "machine": {
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "cpus": os.cpu_count(),
+            "jax": jax.__version__,
+            "vidpred_jax": vidpred_jax.__version__,
+        },
+        "seconds": round(time.perf_counter() - start, 1),
+        "windows_per_second": round(len(places) / seconds, 2),
+        "seconds_spent": {name: round(value, 1) for name, value in table.seconds.items()},
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    written = report.write(
+        output,
+        table,
+        about,
+        naive=tuple(_BASELINES.value),
+        blame=blame,
+        fvd=fvd.values(),
+        reference=reference,
+    )
+    print(summary.format_table(written["predictors"]))
+    for name, found in written.get("fvd", {}).items():
+        print(
+            f"FVD {name} {found['value']:.1f} ({found['num_real']} real, "
+            f"{found['num_predicted']} predicted videos of {found['num_frames']} frames, no context)"
+        )
+    print(f"wrote {output / 'index.html'}, per_step.csv, summary.json, curves and strips")
+
+
+def _log(line):
+    print(line, flush=True)
+
+
+def _metrics(height, width) -> dict:
+    names = _METRICS.value
+    if not names or names == ["all"]:
+        extra = ["ssim_paper"] * bool(_REFERENCE.value)
+        names = named.METRICS if names else [*named.REPORTED, *extra]
+        names = named.possible(names, height, width)
+    return named.choose(names, height, width, _LABELS.value)
+
+
+def _check(flag, names, known):
+    for name in names:
+        if name not in known:
+            raise InputError(f"--{flag}: {name!r} is not one of {', '.join(known)}")
+
+
+def _predictors(loaded, chosen, places, height, width):
+    """(predictors, the futures they may see, the names of the figure of blame)."""
+    _check("sharpen", _SHARPEN.value, sharpening.SHARPENERS)
+    found, sees, blame = {}, {}, []
+    for name, run in loaded.items():
+        found[name] = functools.partial(_predict, run)
+        if not predictors.is_staged(run):
+            for method in _SHARPEN.value:
+                found[f"{name}, {method}"] = functools.partial(_sharpened, run, method)
+            continue
+        if _SNAP.value:
+            snapped = loading.load(
+                run.fusion_run,
+                run.translator_run,
+                run.accompanying_run,
+                snap_labels=_SNAP.value,
+                size=run.frame_size,
+            )
+            found[f"{name}, snapped"] = functools.partial(_predict, snapped)
+        plain = run
+        if run.accompanying_run:
+            plain = loading.load(run.fusion_run, run.translator_run, size=run.frame_size)
+            found[f"{name}, without accompanying"] = functools.partial(_predict, plain)
+        for method in _SHARPEN.value:
+            found[f"{name}, {method}"] = functools.partial(_sharpened, plain, method)
+        if _BLAME.value:
+            truth = f"{name}, true fusion"
+            found[truth] = functools.partial(_translate, run)
+            sees[truth] = ("fusion",)
+            without = [f"{name}, without accompanying"] * bool(run.accompanying_run)
+            blame += [name, *without, *[f"{name}, snapped"] * bool(_SNAP.value), truth]
+    for text in _PREDICTIONS.value:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise InputError(f"--predictions={text} must be NAME=FOLDER")
+        if name in found or name == "truth":
+            raise InputError(f"--predictions={text}: a predictor called {name!r} is there already")
+        found[name] = external.Folder(folder, places, _HORIZON.value, height, width)
+    baselines = naive.predictors(_HORIZON.value, _BASELINES.value)
+    clash = set(baselines) & set(found)
+    if clash:
+        raise InputError(f"two predictors are called {clash.pop()!r}")
+    if (
+        any(map(predictors.is_staged, loaded.values())) and "copy_last" in baselines
+    ):  # In fusion pictures as well, beside stage 1.
+        still = naive.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
+        frames = baselines["copy_last"]
+        baselines["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
+    found |= baselines
+    if not found:
+        raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
+    if not any(map(predictors.is_staged, loaded.values())) and all(
+        metric.field == "fusion" for metric in chosen.values()
+    ):
+        raise InputError(f"--metrics: {', '.join(chosen)} of fusion pictures need a run")
+    return found, sees, tuple(blame + ["copy_last"] * bool(blame and "copy_last" in baselines))
+
+
+def _predict(run, seen):
+    return predictors.predict(run, seen, _HORIZON.value, _CONTEXT.value)
+
+
+def _translate(run, seen):
+    return predictors.translate(run, seen, _CONTEXT.value)
+
+
+def _sharpened(run, method, seen):
+    return {"frames": sharpening.sharpen(method, _predict(run, seen)["frames"])}
+
+
+def _fvd(predictors, num_windows) -> metrics.FvdMeter:
+    names = list(predictors) if _FVD.value == ["all"] else _FVD.value
+    if names and (num_windows < 2 or _HORIZON.value < metrics.MIN_I3D_FRAMES):
+        raise InputError(
+            f"--fvd needs 2 windows and a horizon of {metrics.MIN_I3D_FRAMES} or more, not "
+            f"{num_windows} and {_HORIZON.value}"
+        )
+    _check("fvd", names, predictors)
+    if names and not metrics.perceptual_available():
+        raise InputError("--fvd needs: pip install 'vidpred_jax[perceptual]'")
+    return metrics.FvdMeter(names)
+
+
+def _export(windows, output):
+    count = 0
+    for clip, begin, element in windows:
+        path = output / f"{external.window_name(clip, begin)}.npz"
+        with video_io.atomic(path) as temporary, open(temporary, "wb") as stream:
+            frames = element["frames"]
+            np.savez_compressed(
+                stream, context=frames[: _CONTEXT.value], truth=frames[_CONTEXT.value :]
+            )
+        count += 1
+    print(f"wrote {count} windows of `context` and `truth`, uint8 (t, h, w, 3), into {output}")

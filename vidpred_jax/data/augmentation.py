@@ -1,0 +1,59 @@
+"""What may be done to a training window: crops, flips, speeds, time's direction."""
+
+import dataclasses
+
+import numpy as np
+
+from vidpred_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What may be done to a training window; all off for evaluation.
+
+    crop: smallest side of a random crop, as a share of the clip's (1: no crop). Clips are kept at
+        the size at which the smallest crop is the model's.
+    speeds: every n-th frame, n drawn from these. reverse: time may run backwards.
+    transpose: h and w may swap, for square clips.
+    """
+
+    flip: bool = False
+    flip_vertical: bool = False
+    transpose: bool = False
+    reverse: bool = False
+    crop: float = 1.0
+    speeds: tuple[int, ...] = (1,)
+
+    def __post_init__(self):
+        if not 0 < self.crop <= 1:
+            raise InputError(f"data.augmentation.crop ({self.crop}) must be above 0 and at most 1")
+        if not self.speeds or min(self.speeds) < 1:
+            raise InputError(
+                f"data.augmentation.speeds ({self.speeds}) must be whole numbers from 1 on"
+            )
+
+
+def augment(window: dict, options: Augmentation, rng: np.random.Generator) -> dict:
+    """The same random crop and flips for every array (t, h, w, ...) of the window."""
+    height, width = next(iter(window.values())).shape[1:3]
+    cut = lambda x: x
+    if options.crop < 1:
+        share = rng.uniform(options.crop, 1)
+        sides = [max(int(size * share), 1) for size in (height, width)]
+        rooms = [size - side for size, side in zip((height, width), sides, strict=True)]
+        top, left = (int(rng.integers(room + 1)) for room in rooms)
+        cut = lambda x: x[:, top : top + sides[0], left : left + sides[1]]
+    flips = []
+    if options.flip and rng.random() < 0.5:
+        flips.append(lambda x: x[:, :, ::-1])
+    if options.flip_vertical and rng.random() < 0.5:
+        flips.append(lambda x: x[:, ::-1])
+    if options.transpose and height == width and rng.random() < 0.5:
+        flips.append(lambda x: x.swapaxes(1, 2))
+    found = {}
+    for name, array in window.items():
+        array = cut(array)
+        for flip in flips:
+            array = flip(array)
+        found[name] = np.ascontiguousarray(array)
+    return found

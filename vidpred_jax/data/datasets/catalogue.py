@@ -1,0 +1,134 @@
+"""Adapters of TFDS's own video sets: what TFDS prepared, read once and kept in our clip format.
+
+`moving_mnist` and `ucf101` use TFDS's Video feature, whose reader needs TensorFlow (extra `tf`);
+afterwards the converted set is read without it.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vidpred_jax.data import segmentation
+from vidpred_jax.data.datasets import clips, registry
+from vidpred_jax.types import Clip, InputError
+
+
+def _davis(example):
+    """video: a sequence of frames and segmentations (h, w, 1); ids of the objects."""
+    video = example["video"]
+    frames, labels = np.stack(video["frames"]), np.stack(video["segmentations"])[..., 0]
+    return _text(example["metadata"]["video_name"]), frames, labels
+
+
+def _moving_mnist(example):
+    """image_sequence: (20, 64, 64, 1); a digit's pixels are one label."""
+    frames = np.stack(example["image_sequence"])
+    return "", np.repeat(frames, 3, -1), (frames[..., 0] > 64).astype(np.uint8)
+
+
+def _ucf101(example):
+    """video: (t, 256, 256, 3)."""
+    return "", np.stack(example["video"]), None
+
+
+def _bair(example):
+    """A sequence of steps, each with image_main (64, 64, 3)."""
+    steps = (
+        example if isinstance(example, dict) else {"image_main": [s["image_main"] for s in example]}
+    )
+    return "", np.stack(steps["image_main"]), None
+
+
+ADAPTERS = {
+    "davis": _davis,
+    "moving_mnist": _moving_mnist,
+    "ucf101": _ucf101,
+    "bair_robot_pushing_small": _bair,
+}
+
+
+def to_clip(
+    set_name: str, example: dict | list, fallback_name: str, method: str = "motion"
+) -> Clip:
+    """One example of a catalogue set as a clip; labels by `method` where the set has none."""
+    name, frames, labels = ADAPTERS[set_name](example)
+    frames = np.asarray(frames, np.uint8)
+    if labels is None:
+        labels = segmentation.segment(frames, method)
+    return Clip(name or fallback_name, frames, np.asarray(labels, np.uint8))
+
+
+@dataclasses.dataclass
+class CatalogueConfig(tfds.core.BuilderConfig):
+    set_name: str = ""
+    set_dir: str = ""
+    segmentation: str = "motion"
+
+
+class Catalogue(clips.ClipBuilder, skip_registration=True):
+    """Clips converted from a set of the TFDS catalogue."""
+
+    JPEG_QUALITY = 95
+
+    def _clips(self):
+        clips_of = {}
+        for split, data in _open(self.builder_config).items():
+            names = [f"{split}_{i:06d}" for i in range(len(data))]
+            clips_of[split] = {
+                name: functools.partial(self._convert, data, i, name)
+                for i, name in enumerate(names)
+            }
+        return _three_splits(clips_of)
+
+    def _convert(self, data, i, name):
+        config = self.builder_config
+        return to_clip(config.set_name, data[i], name, config.segmentation)
+
+
+def _three_splits(found: dict) -> dict:
+    """train, validation and test of what a set brings; missing ones are cut from the end of another.
+
+    TFDS calls DAVIS's val split `validation`: without a `test` it is the test split. A set of one
+    split (moving_mnist) gives a tenth to test; validation is the last tenth of train.
+    """
+    found = dict(found)
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    if "train" not in found:
+        (name,) = found
+        found["train"] = found.pop(name)
+    for split in ("test", "validation"):
+        if split not in found:
+            names = list(found["train"])
+            cut = names[len(names) - max(len(names) // 10, 1) :]
+            found[split] = {name: found["train"].pop(name) for name in cut}
+    return found
+
+
+def _open(config: CatalogueConfig) -> dict:
+    """{split: random-access source} of the prepared set. Raises InputError."""
+    hint = f"prepare it by TFDS first: tfds build {config.set_name} --file_format=array_record"
+    try:
+        builder = tfds.builder(config.set_name, data_dir=config.set_dir or None, try_gcs=False)
+        return dict(builder.as_data_source())
+    except ImportError as error:
+        raise InputError(
+            f"data set {config.set_name!r} needs TensorFlow to be read: pip install 'vidpred_jax[tf]'"
+        ) from error
+    except Exception as error:  # TFDS raises its own and bare kinds; the remedy is one.
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"data set {config.set_name!r} cannot be opened ({reason}); {hint}"
+        ) from error
+
+
+def builder(name: str, data_dir, **fields):
+    """The builder that converts; fields are CatalogueConfig's."""
+    config = CatalogueConfig(name="default", **fields)
+    return registry.make_builder(Catalogue, name, config, data_dir)
+
+
+def _text(value) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,130 @@
+"""Names of data sets -> prepared data on disk: `data_dir/name/config/version`, TFDS's layout."""
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import pathlib
+
+import tensorflow_datasets as tfds
+from google.protobuf import json_format
+
+from vidpred_jax.data.datasets import clips, digits, folders, sprites
+from vidpred_jax.types import InputError
+
+EMBEDDED = {"sprites": sprites.Sprites, "digits": digits.Digits}
+_HASHED_BYTES = 1 << 30
+
+os.environ.setdefault("NO_GCE_CHECK", "true")
+
+
+def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=print):
+    """The random-access source of a prepared split; `sprites` and `digits` are made if missing.
+
+    split: one, or several joined by `+`. config: which of the data set's configurations, empty for
+    its first. Raises InputError.
+    """
+    builder = open_builder(name, data_dir=data_dir, config=config, log=log)
+    for part in split.split("+"):
+        if part not in builder.info.splits:
+            raise InputError(
+                f"data set {name!r} has no split {part!r}, but {', '.join(sorted(builder.info.splits))}"
+            )
+    return clips.Source(builder, split)
+
+
+def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
+    """The builder of a prepared or embedded data set. Raises InputError."""
+    try:
+        return _open_builder(name, data_dir, config, log)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise InputError(
+            f"data set {name[:80]!r} in {str(data_dir)[:80]!r}: {error.strerror}"
+        ) from error
+
+
+def _open_builder(name, data_dir, config, log):
+    if name in EMBEDDED:
+        known = EMBEDDED[name].builder_configs
+        config = config or next(iter(known))
+        if config not in known:
+            raise InputError(
+                f"data.config ({config!r}) of {name!r} must be one of {', '.join(known)}"
+            )
+        builder = EMBEDDED[name](data_dir=data_dir, config=config)
+        if not builder.is_prepared():
+            log(f"making data set {name}/{config} in {data_dir}")
+            prepare(builder)
+        return builder
+    plain = all(part == "" or clips.is_name(part) for part in (name, config))
+    found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/*/dataset_info.json")
+    found = sorted(found) if plain and name else []  # Within data_dir alone.
+    if not found:
+        prepared = sorted(
+            {f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")}
+        )
+        raise InputError(
+            f"data set {name!r} is not in {str(data_dir)!r}: embedded are {', '.join(EMBEDDED)}, "
+            f"prepared are {', '.join(prepared) or 'none'}; scripts/prepare.py makes one"
+        )
+    return _open_prepared(found[-1].parent)
+
+
+def _open_prepared(folder: pathlib.Path):
+    """A builder that reads what a file says is there; the file may be a stranger's."""
+    try:
+        # Checked first: TFDS imports the modules that features.json names.
+        expected = json_format.MessageToDict(clips.features().to_proto())
+        if json.loads((folder / "features.json").read_text()) != expected:
+            raise ValueError("features.json is not that of a data set made by scripts/prepare.py")
+        builder = tfds.builder_from_directory(folder)
+        files = [file for split in builder.info.splits.values() for file in split.filepaths]
+        if any(pathlib.Path(file).resolve().parent != folder.resolve() for file in files):
+            raise ValueError("its shards lie elsewhere")
+        return builder
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"data set {folder} is damaged or of another program: {reason}") from error
+
+
+def prepare(builder) -> None:
+    """Writes every split as array_record; an interrupted run leaves nothing under the final name."""
+    tfds.disable_progress_bar()
+    builder.download_and_prepare(file_format=clips.FILE_FORMAT)
+
+
+def make_builder(base: type[clips.ClipBuilder], name: str, config, data_dir):
+    """A builder of a user's own data set called `name`."""
+    if not name.isidentifier() or name in EMBEDDED:
+        raise InputError(
+            f"--name ({name!r}) must be letters, digits and _, and not one of {', '.join(EMBEDDED)}"
+        )
+    builder = type(
+        name,
+        (base,),
+        {"name": name, "__doc__": base.__doc__, "__module__": __name__},
+        skip_registration=True,
+    )
+    return builder(data_dir=data_dir, config=config)
+
+
+def video_folder(name: str, data_dir, **fields):
+    """The builder of a folder of clips; fields are `folders.FolderConfig`'s."""
+    config = folders.FolderConfig(name="default", **fields)
+    return make_builder(folders.VideoFolder, name, config, data_dir)
+
+
+def fingerprint(builder) -> str:
+    """Changes when the data does: a hash of the shards (of their sizes, beyond 1 GiB)."""
+    digest = hashlib.sha256()
+    files = sorted(pathlib.Path(builder.data_path).glob("*.array_record*"))
+    whole = sum(f.stat().st_size for f in files) <= _HASHED_BYTES
+    for file in files:
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        if whole:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,220 @@
+"""Labels for clips: given masks, or found by motion, colour or a user's network.
+
+Every function returns uint8 (t, h, w); 0 is background and ids are stable over the clip.
+"""
+
+import os
+import pathlib
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from vidpred_jax.data import video_io
+from vidpred_jax.types import CONTEXT, InputError
+
+METHODS = ("motion", "kmeans", "onnx:MODEL")
+MAX_MODEL_BYTES = 2 << 30
+
+
+def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
+    """Labels for uint8 (t, h, w, 3) frames by a method of METHODS. Raises InputError."""
+    if method == "motion":
+        return motion(frames)
+    if method == "kmeans":
+        return kmeans(frames)
+    if method.startswith("onnx:"):
+        return onnx(frames, method.removeprefix("onnx:"))
+    raise InputError(f"segmentation {method!r} is not one of {', '.join(METHODS)}")
+
+
+def read_masks(
+    folder: str | os.PathLike,
+    num_frames: int,
+    size: tuple[int, int],
+    start: int = 0,
+    stop: int | None = None,
+) -> np.ndarray:
+    """Mask images `start` to `stop` of a folder with one per frame, in DAVIS's convention.
+
+    Palette PNGs hold ids; grey ones hold ids too, or 0 and 255 for one object. Beside ids, 255 is
+    void and read as background. Raises InputError when the count or a size differs from the
+    video's.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder of masks")
+    files = video_io.list_images(folder)
+    if len(files) != num_frames:
+        raise InputError(f"{folder} holds {len(files)} masks; the video has {num_frames} frames")
+    if stop is not None and len(files) < stop:
+        raise InputError(f"{folder} holds {len(files)} masks; frame {stop - 1} needs one too")
+    masks = []
+    for file in files[start:stop]:
+        found = video_io.image_size(file)
+        if found != size:
+            raise InputError(
+                f"{file} is {found[1]} x {found[0]}; masks must be {size[1]} x {size[0]}, as the frames"
+            )
+        masks.append(_read_mask(file))
+    masks = np.stack(masks)
+    binary = set(np.unique(masks)) <= {0, 255}
+    return np.where(masks == 255, np.uint8(binary), masks).astype(np.uint8)
+
+
+def _read_mask(file) -> np.ndarray:
+    try:
+        with Image.open(file, formats=video_io.IMAGE_FORMATS) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise InputError(f"{file} has mode {image.mode}; a mask is a palette or grey PNG")
+            mask = np.asarray(image.convert("L") if image.mode == "1" else image)
+    except InputError:
+        raise
+    except Exception as error:  # Of many kinds, for damaged files.
+        raise InputError(f"{file} cannot be decoded as a mask; it is damaged") from error
+    if mask.dtype != np.uint8:
+        raise InputError(f"{file} has {mask.dtype} pixels; a mask has 8 bits")
+    return mask
+
+
+def motion(
+    frames: np.ndarray, threshold: float = 1.0, min_area: float = 0.004, max_objects: int = 3
+) -> np.ndarray:
+    """What moves against the camera.
+
+    Camera motion is a partial affine map fitted to tracked corners (RANSAC); what the dense flow
+    (Farneback) leaves over it beyond `threshold` pixels, at a width of 320, is an object. Blobs
+    under `min_area` of the frame are dropped; ids follow the blob they overlap most.
+    """
+    num_frames, height, width, _ = frames.shape
+    if num_frames < 2:
+        return np.zeros(frames.shape[:3], np.uint8)
+    scale = min(1.0, 320 / width)
+    size = max(int(width * scale), 16), max(int(height * scale), 16)
+    grey = [
+        cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
+        for f in frames
+    ]
+    residual = np.stack([_residual(grey[t], grey[t + 1]) for t in range(num_frames - 1)])
+    # A frame's label looks back: the future of a context must not show in it.
+    residual = np.concatenate([residual[:1], residual])
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    labels, previous = [], np.zeros(size[::-1], np.uint8)
+    for magnitude in residual:
+        moving = (cv2.GaussianBlur(magnitude, (0, 0), 1.5) > threshold).astype(np.uint8)
+        moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, kernel)
+        moving = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, kernel, iterations=2)
+        previous = _track(moving, previous, min_area * moving.size, max_objects)
+        labels.append(cv2.resize(previous, (width, height), interpolation=cv2.INTER_NEAREST))
+    return np.stack(labels)
+
+
+def _residual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Length of the flow from first to second less the camera's, in pixels."""
+    flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 4, 15, 3, 5, 1.2, 0)
+    height, width = first.shape
+    camera = np.zeros_like(flow)
+    corners = cv2.goodFeaturesToTrack(first, 400, 0.01, 5)
+    if corners is not None and len(corners) >= 12:
+        tracked, found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, None)
+        kept = found.ravel() == 1
+        if kept.sum() >= 12:
+            affine, _ = cv2.estimateAffinePartial2D(
+                corners[kept], tracked[kept], ransacReprojThreshold=1.0
+            )
+            if affine is not None:
+                y, x = np.mgrid[:height, :width].astype(np.float32)
+                camera[..., 0] = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] - x
+                camera[..., 1] = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] - y
+    return np.linalg.norm(flow - camera, axis=-1).astype(np.float32)
+
+
+def _track(moving, previous, min_area, max_objects) -> np.ndarray:
+    """Connected blobs of `moving` with the ids of `previous` where they overlap, largest first."""
+    count, blobs, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
+    order = sorted(range(1, count), key=lambda i: -stats[i, cv2.CC_STAT_AREA])
+    order = [i for i in order if stats[i, cv2.CC_STAT_AREA] >= min_area][:max_objects]
+    labels, free = np.zeros_like(previous), set(range(1, max_objects + 1))
+    unmatched = []
+    for blob in order:
+        overlap = np.bincount(previous[blobs == blob], minlength=max_objects + 1)
+        candidates = [i for i in free if overlap[i]]
+        if candidates:
+            label = max(candidates, key=lambda i: overlap[i])
+            free.remove(label)
+            labels[blobs == blob] = label
+        else:
+            unmatched.append(blob)
+    for blob in unmatched:
+        label = min(free)
+        free.remove(label)
+        labels[blobs == blob] = label
+    return labels
+
+
+def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
+    """Colour and position clusters; 0 is the one that covers most of the border.
+
+    The clusters are fitted to the first 16 frames: what is predicted later must not show in them.
+    """
+    num_frames, height, width, _ = frames.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    place = 40 * np.stack([y / height, x / width], -1)
+
+    def features(frame):
+        lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB).astype(np.float32)
+        return np.concatenate([lab, place], -1).reshape(-1, 5)
+
+    rng = np.random.default_rng(seed)
+    chosen = np.linspace(0, min(num_frames, CONTEXT) - 1, min(num_frames, 8)).astype(int)
+    sample = np.concatenate([features(frames[t]) for t in chosen])
+    sample = sample[rng.permutation(len(sample))[:20_000]]
+    cv2.setRNGSeed(seed)
+    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 30, 0.1)
+    clusters = min(clusters, len(sample))
+    centers = cv2.kmeans(sample, clusters, None, criteria, 3, cv2.KMEANS_PP_CENTERS)[2]
+    labels = np.stack(
+        [_nearest(features(frame), centers).reshape(height, width) for frame in frames]
+    )
+    observed = labels[:CONTEXT]
+    border = np.concatenate(
+        [observed[:, 0], observed[:, -1], observed[:, :, 0], observed[:, :, -1]], 1
+    ).ravel()
+    order = np.argsort(-np.bincount(border, minlength=clusters), kind="stable")
+    return np.argsort(order).astype(np.uint8)[labels]
+
+
+def _nearest(points, centers):
+    distance = np.square(centers).sum(1) - 2 * points @ centers.T
+    return distance.argmin(1)
+
+
+def onnx(frames: np.ndarray, model: str) -> np.ndarray:
+    """Labels of a segmentation network: input (1, 3, h, w), RGB in [0, 1] at the frame's size;
+    output (1, k, h', w') scores (k > 1: argmax; k = 1: logit above 0), resized to the frame.
+    """
+    path = pathlib.Path(model)
+    if not path.is_file():
+        raise InputError(f"ONNX model {model!r} does not exist")
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise InputError(
+            f"ONNX model {model!r} has {path.stat().st_size} bytes; at most {MAX_MODEL_BYTES}"
+        )
+    height, width = frames.shape[1:3]
+    labels = []
+    try:
+        network = cv2.dnn.readNetFromONNX(os.fspath(path))
+        for frame in frames:
+            network.setInput(cv2.dnn.blobFromImage(frame, 1 / 255))
+            scores = network.forward()
+            if scores.ndim != 4 or scores.shape[0] != 1:
+                raise InputError(
+                    f"ONNX model {model!r} gives shape {scores.shape}; (1, k, h, w) is needed"
+                )
+            label = scores[0].argmax(0) if scores.shape[1] > 1 else scores[0, 0] > 0
+            label = label.astype(np.uint8)
+            labels.append(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST))
+    except cv2.error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"ONNX model {model!r} cannot be run: {reason}") from error
+    return np.stack(labels)

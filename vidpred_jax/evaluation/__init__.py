@@ -1,0 +1,1 @@
+"""Predictors compared on the same windows, and the report of it."""

@@ -1,0 +1,132 @@
+"""Predictions of another system, read from files: they are scored as ours are.
+
+A folder holds one entry a window, named `CLIP_START` (start: the window's first context frame, five
+digits) or, where a clip has one window, `CLIP`: a `.npz` with one array `frames`, a video file, or
+a sub-folder of images. Each holds the `horizon` frames after the context and nothing else.
+"""
+
+import collections
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from vidpred_jax.data import video_io
+from vidpred_jax.types import InputError, Limits
+
+
+class Folder:
+    """A predictor over files. Raises InputError at once if a window's file is missing."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        windows: list[tuple[str, int]],
+        horizon: int,
+        height: int,
+        width: int,
+    ):
+        """windows: (clip, start) of all that will be asked for."""
+        self._shape = horizon, height, width, 3
+        folder = pathlib.Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"predictions {str(folder)!r} is not a folder")
+        entries = {}
+        for path in folder.iterdir():
+            name = path.name if path.is_dir() else path.stem
+            if path.is_dir() or path.suffix.lower() in (".npz", *video_io.VIDEO_SUFFIXES):
+                if name in entries:
+                    raise InputError(f"{folder} holds both {entries[name].name} and {path.name}")
+                entries[name] = path
+        counts = collections.Counter(clip for clip, _ in windows)
+        self._paths = {}
+        for clip, start in windows:
+            names = [window_name(clip, start)] + [clip] * (counts[clip] == 1)
+            found = [entries[name] for name in names if name in entries]
+            if not found:
+                raise InputError(
+                    f"{folder} has no prediction of clip {clip!r} from frame {start}: "
+                    f"{' or '.join(names)} (.npz, a video file or a folder of images) is needed"
+                )
+            self._paths[clip, start] = found[0]
+
+    def __call__(self, seen: list[dict]) -> dict:
+        frames = np.stack([self._read(self._paths[e["clip"], e["start"]]) for e in seen])
+        if frames.dtype == np.uint8:
+            return {"frames": frames}
+        return {"frames": frames.round().clip(0, 255).astype(np.uint8), "unclipped": frames}
+
+    def _read(self, path):
+        frames = (
+            _read_npz(path, self._shape)
+            if path.suffix.lower() == ".npz"
+            else _read_video(path, self._shape[0])
+        )
+        if frames.shape != self._shape:
+            raise InputError(
+                f"{path} holds frames of shape {frames.shape}; {self._shape} is needed "
+                "(horizon, height, width, 3)"
+            )
+        return frames
+
+
+def window_name(clip: str, start: int) -> str:
+    return f"{clip}_{start:05d}"
+
+
+def _read_video(path, horizon):
+    return video_io.read(path, limits=Limits(max_frames=4 * horizon + 16))
+
+
+def _header(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array."""
+    with archive.open("frames.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in read:
+            raise ValueError(f"version {version} of the .npy format is not read")
+        shape, _, dtype = read[version](stream)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are not loaded")
+        return shape, dtype
+
+
+def _read_npz(path, shape):
+    """Integers are 0..255, floats 0..1 and may leave that range a little: they are not clipped.
+
+    An array of another shape is refused by its header, before memory is taken for it.
+    """
+    try:
+        # A file that is no archive is one array, which np.load would read whole.
+        archive = zipfile.ZipFile(path)
+        with archive, np.load(path, allow_pickle=False) as arrays:
+            if "frames.npy" not in archive.namelist():
+                raise InputError(f"{path} has no array 'frames', but {', '.join(arrays.files)}")
+            found, dtype = _header(archive)
+            if found != shape:
+                raise InputError(
+                    f"{path} holds frames of shape {found}; {shape} is needed (horizon, height, width, 3)"
+                )
+            if dtype.kind not in "iuf":
+                raise InputError(f"{path} holds {dtype}; integers or floats are needed")
+            frames = arrays["frames"]
+    except InputError:
+        raise
+    except Exception as error:  # Of many kinds: zipfile's, zlib's, NumPy's, the tokenizer's.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read: {reason}") from error
+    if dtype.kind in "iu":
+        if frames.size and not 0 <= frames.min() <= frames.max() <= 255:
+            raise InputError(f"{path} holds integers outside 0 to 255")
+        return frames.astype(np.uint8)
+    low, high = (frames.min(), frames.max()) if frames.size else (0, 0)
+    if not -0.5 <= low <= high <= 2:  # A little outside is left as it is; another range is refused.
+        raise InputError(
+            f"{path} holds floats from {low:g} to {high:g}; floats must be in [0, 1], not [-1, 1] or "
+            "0 to 255"
+        )
+    return np.float32(frames) * 255

@@ -1,0 +1,183 @@
+"""An evaluation as files: `per_step.csv`, `summary.json`, curves, strips and a page (`page.py`)."""
+
+import csv
+import io
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from vidpred_jax import metrics
+from vidpred_jax.data import video_io
+from vidpred_jax.evaluation import compare, external, page, strip
+from vidpred_jax.metrics import named
+from vidpred_jax.metrics.summary import SHOWN_STEPS, summarize
+from vidpred_jax.types import InputError
+
+CSV_COLUMNS = ("predictor", "metric", "step", "mean", "low", "high", "n_clips", "n_windows")
+_NAIVE_STYLES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+_PAPER_METRICS = {"PSNR": "psnr", "SSIM": "ssim_paper"}
+
+
+def write(
+    folder: str | os.PathLike,
+    table: compare.Table,
+    about: dict,
+    *,
+    naive: tuple[str, ...] = (),
+    blame: tuple[str, ...] = (),
+    fvd: dict | None = None,
+    reference: list[dict] | None = None,
+) -> dict:
+    """Writes everything into `folder`; the summary that summary.json holds.
+
+    about: what was done (data, protocol, command, machine ...), told as it is. naive: predictors
+    drawn thin and grey. blame: predictors of the figure that shows where quality is lost. fvd:
+    {predictor: perceptual.Fvd as a dict}. reference: curves of `read_reference`.
+    """
+    folder = pathlib.Path(folder)
+    found = summarize(table.clips, table.values)
+    counts = {"clips": len(set(table.clips)), "windows": len(table.clips)}
+    summary = {**about, **counts, "predictors": found}
+    if fvd:
+        summary["fvd"] = fvd
+    figures = _draw_all(found, naive, blame, reference or [])
+    video_io.write_text(folder / "per_step.csv", _csv(found, counts))
+    video_io.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    for name, png in figures.items():
+        with video_io.atomic(folder / f"{name}.png") as path:
+            pathlib.Path(path).write_bytes(png)
+    video_io.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
+    for stale in (folder / "strips").glob("*.png"):
+        stale.unlink()
+    for entry in table.shown:
+        name = external.window_name(entry["clip"], entry["start"])
+        video_io.write_image(folder / "strips" / f"{name}.png", _strip(entry, naive))
+    return summary
+
+
+def _strip(entry, naive) -> np.ndarray:
+    """A shown window: the newest frame, then truth, the predictors and the naive one with the best
+    PSNR here, at a few steps.
+    """
+    videos = {name: strip.to_pixels(frames) for name, frames in entry["predictions"].items()}
+    worth = {
+        name: float(metrics.psnr(frames[None], entry["truth"][None]).mean())
+        for name, frames in videos.items()
+        if name in naive
+    }
+    best = max(worth, key=worth.get, default=None)
+    rows = [(name, frames) for name, frames in videos.items() if name not in worth or name == best]
+    return strip.draw([("truth", entry["truth"]), *rows], SHOWN_STEPS, entry["context"][-1])
+
+
+def _csv(found, counts) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for predictor, by_metric in found.items():
+        for metric, entry in by_metric.items():
+            lows, highs = entry["per_step_low"], entry["per_step_high"]
+            for i, mean in enumerate(entry["per_step"]):
+                interval = (lows[i], highs[i]) if lows else ("", "")
+                row = (predictor, metric, i + 1, mean, *interval)
+                writer.writerow((*row, counts["clips"], counts["windows"]))
+    return text.getvalue()
+
+
+def read_reference(path: str | os.PathLike, sequence: str = "") -> list[dict]:
+    """Published curves: [{"metric", "label", "steps", "values"}]. Raises InputError.
+
+    Columns: metric (PSNR or SSIM, which is drawn beside `ssim_paper`), curve, value, and either
+    step (from 1) or time_step (the paper's, 16 is the first unseen frame). sequence: only the rows
+    of that name in a column `sequence`.
+    """
+    try:
+        with open(path, newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--reference ({str(path)!r}) cannot be read: {error}") from error
+    curves = {}
+    for number, row in enumerate(rows, start=2):
+        if sequence and row.get("sequence") != sequence:
+            continue
+        try:
+            metric = _PAPER_METRICS[row["metric"]]
+            step = int(row["step"]) if "step" in row else int(row["time_step"]) - 15
+            value = float(row["value"])
+            name = " ".join(x for x in (row.get("sequence"), row["curve"]) if x)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"--reference ({str(path)!r}) line {number}: columns metric (PSNR or SSIM), curve, "
+                f"value and step or time_step are needed ({type(error).__name__}: {error})"
+            ) from error
+        curve = curves.setdefault((metric, name), {"steps": [], "values": []})
+        curve["steps"].append(step)
+        curve["values"].append(value)
+    if not curves:
+        raise InputError(f"--reference ({str(path)!r}) holds no curve of sequence {sequence!r}")
+    return [
+        {"metric": metric, "label": f"{name} (published, in-sample)", **curve}
+        for (metric, name), curve in curves.items()
+    ]
+
+
+def _draw_all(found, naive, blame, reference) -> dict[str, bytes]:
+    metrics = list(dict.fromkeys(m for entry in found.values() for m in entry))
+    figures = {}
+    for metric in metrics:
+        lines = {name: entry[metric] for name, entry in found.items() if metric in entry}
+        drawn = [curve for curve in reference if curve["metric"] == metric]
+        figures[metric] = _draw([(metric, lines)], naive, drawn)
+    parts = [("psnr", {n: found[n]["psnr"] for n in blame if "psnr" in found.get(n, {})})]
+    parts += [
+        (m, {n: e[m] for n, e in found.items() if m in e})
+        for m in ("fusion_psnr", "edge_f1", "miou")
+    ]
+    parts = [part for part in parts if part[1]]
+    if blame and parts:
+        figures["blame"] = _draw(parts, naive, [])
+    return figures
+
+
+def _draw(panels, naive, reference) -> bytes:
+    """A PNG of panels side by side: (metric, {predictor: entry})."""
+    from matplotlib.figure import Figure  # Slow to import, and not needed by most commands.
+
+    figure = Figure(
+        figsize=(7 if len(panels) == 1 else 4.6 * len(panels), 4.2), layout="constrained"
+    )
+    for axes, (metric, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        grey = 0
+        for name, entry in lines.items():
+            steps = np.arange(1, len(entry["per_step"]) + 1)
+            style = {"linewidth": 2.0}
+            if name in naive:
+                style = {
+                    "linewidth": 1.2,
+                    "color": f"{0.25 + 0.09 * grey:.2f}",
+                    "linestyle": _NAIVE_STYLES[grey % len(_NAIVE_STYLES)],
+                }
+                grey += 1
+            (line,) = axes.plot(steps, entry["per_step"], label=name, **style)
+            if entry["per_step_low"] and name not in naive:
+                band = entry["per_step_low"], entry["per_step_high"]
+                axes.fill_between(steps, *band, color=line.get_color(), alpha=0.15, linewidth=0)
+        for curve in reference:
+            axes.plot(curve["steps"], curve["values"], "x-", linewidth=1, label=curve["label"])
+        unit = named.METRICS[metric].unit
+        better = {
+            True: "higher is better",
+            False: "lower is better",
+            None: "like the truth's is best",
+        }
+        better = better[named.METRICS[metric].higher_is_better]
+        axes.set(xlabel="step", title=f"{metric}{f' ({unit})' if unit else ''}: {better}")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=7)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110)
+    return png.getvalue()

@@ -1,0 +1,1 @@
+"""Trained runs as predictors: loading, rollout of any horizon, prediction of clips."""

@@ -1,0 +1,1 @@
+"""Networks of others, beside which ours are measured."""

@@ -1,0 +1,1 @@
+"""What is remembered of a clip's objects and background, and how it goes on."""

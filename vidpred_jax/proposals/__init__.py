@@ -1,0 +1,1 @@
+"""Forecasts without networks: the naive baselines."""

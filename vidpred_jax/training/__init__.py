@@ -1,0 +1,1 @@
+"""Training of any stage: experiments, steps, losses, parallelism, validation."""

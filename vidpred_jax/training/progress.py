@@ -1,0 +1,198 @@
+"""How training goes: its rate and means, its events as files, and warnings about what goes wrong."""
+
+import collections
+import contextlib
+import json
+import math
+import os
+import pathlib
+import time
+
+import jax
+import numpy as np
+from tensorboardX import event_file_writer
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+from vidpred_jax.data import video_io
+from vidpred_jax.types import UserError
+
+
+class Progress:
+    """Rate, time left and means of the metrics; the device is asked for them only when needed."""
+
+    def __init__(self, start: int, num_steps: int, describe_batch, skippable: int = 0, log=print):
+        """describe_batch: what `add` was given -> its words in an error. skippable: steps whose
+        metrics may be not finite, for they changed nothing (`steps.skip_nonfinite`).
+        """
+        self._num_steps, self._describe_batch, self._log = num_steps, describe_batch, log
+        self._on_device, self._batches, self._values = [], [], []
+        self._clock, self._timed, self._seconds = None, 0, 0.0
+        self._checked, self._skippable, self._skipped = start, skippable, 0
+
+    def add(self, metrics: dict, batch) -> None:
+        self._on_device.append(metrics)
+        self._batches.append(batch)
+        if self._clock is None:
+            # The first step compiles: it is waited for and not timed.
+            jax.block_until_ready(metrics)
+            self._clock = time.perf_counter()
+        else:
+            self._timed += 1
+
+    def check(self, step: int) -> None:
+        """Raises UserError where a value since the last check is not finite and not skippable."""
+        found = jax.device_get(self._on_device)
+        for number, (values, batch) in enumerate(
+            zip(found, self._batches, strict=True), start=self._checked + 1
+        ):
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
+            if not bad:
+                self._values.append(values)
+                continue
+            where = f"{bad[0]} is not finite at step {number} ({self._describe_batch(batch)})"
+            self._skipped += 1
+            if self._skipped > self._skippable:
+                skipped = f"; skip_nonfinite ({self._skippable})" * bool(self._skippable)
+                raise UserError(
+                    f"{where}{skipped}; nothing was saved since, run again to resume from the last "
+                    "checkpoint with a lower optimizer.learning_rate"
+                )
+            self._log(f"warning: {where}: skipped, {self._skipped} of at most {self._skippable}")
+        self._on_device, self._batches, self._checked = [], [], step
+        self._seconds += time.perf_counter() - self._clock
+        self._clock = time.perf_counter()
+
+    def pause(self) -> None:
+        """Leaves what was done since the last check (evaluating, saving) out of the rate."""
+        self._clock = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of training since this start, without compiling, evaluating and saving."""
+        return self._seconds
+
+    def means(self, step: int) -> dict[str, float]:
+        """Metrics averaged since the last call."""
+        self.check(step)
+        values, self._values = self._values, []
+        names = values[0] if values else {}
+        means = {name: float(np.mean([v[name] for v in values])) for name in names}
+        return {**means, "steps_per_second": self._timed / self._seconds if self._timed else 0.0}
+
+    def describe(self, step: int, values: dict) -> str:
+        rate = values["steps_per_second"]
+        left = f"{(self._num_steps - step) / rate / 60:.1f} min left" if rate else "rate unknown"
+        losses = "  ".join(f"{k} {v:.4f}" for k, v in values.items() if k != "steps_per_second")
+        return f"step {step}/{self._num_steps}  {rate:.2f} steps/s  {left}  {losses}"
+
+
+class GanWatch:
+    """Warns, once each, of a discriminator that has stalled or has won."""
+
+    # d_loss where real and predicted look the same.
+    _CHANCE = {"bce": math.log(2), "hinge": 2.0, "lsgan": 0.25}
+    _PATIENCE = 5  # Logged means in a row.
+
+    def __init__(self, gan: str, log):
+        self._chance, self._log = self._CHANCE[gan], log
+        self._recent, self._told = collections.deque(maxlen=self._PATIENCE), set()
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """values: means of the metrics since the last call."""
+        if "d_loss" not in values:
+            return
+        self._recent.append(values["d_loss"] / self._chance)
+        if len(self._recent) < self._PATIENCE:
+            return
+        if all(abs(share - 1) < 0.01 for share in self._recent):
+            self._warn(step, "stalled", "it tells real from predicted no better than chance")
+        elif all(share < 0.05 for share in self._recent):
+            self._warn(step, "won", "the generator learns little from it, or has collapsed")
+
+    def _warn(self, step, kind, meaning):
+        if kind not in self._told:
+            self._told.add(kind)
+            self._log(
+                f"warning: the discriminator has {kind} by step {step}: d_loss "
+                f"{self._recent[-1] * self._chance:.3f}, at chance {self._chance:.3f}; {meaning}"
+            )
+
+
+def _step_of(line: str) -> int | float:
+    """The step of a line of metrics.jsonl; a torn line belongs to none."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
+
+
+class MetricsWriter:
+    """metrics.jsonl, one line an event, and the same numbers for TensorBoard; nothing without a workdir.
+
+    Raises UserError where it cannot write.
+    """
+
+    def __init__(self, workdir: pathlib.Path | None, step: int):
+        self._path, self._file, self._board = None, None, None
+        if workdir is None:
+            return
+        self._path = workdir / "metrics.jsonl"
+        with self._clear_errors():
+            if self._path.exists():
+                _drop_lines_after(step, self._path)
+            self._file = self._path.open("a")
+            folder = workdir / "tensorboard"
+            folder.mkdir(exist_ok=True)
+            # The writer beneath SummaryWriter, whose thread would wait for ever on a full disk.
+            self._board = event_file_writer.EventsWriter(
+                os.fspath(folder / "events"), f".from_step_{step}"
+            )
+
+    def write(self, step, values):
+        self._write(step, values, {f"train/{name}": value for name, value in values.items()})
+
+    def write_evaluation(self, step, seconds, summary):
+        means = {
+            f"validation/{predictor}/{metric}": values["mean"]
+            for predictor, found in summary.items()
+            for metric, values in found.items()
+        }
+        self._write(step, {"seconds": round(seconds, 2), "evaluation": summary}, means)
+
+    def _write(self, step, line, scalars):
+        if self._file is None:
+            return
+        with self._clear_errors():
+            self._file.write(json.dumps({"step": step, **line}) + "\n")
+            self._file.flush()
+            for name, value in scalars.items():
+                found = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                self._board.write_event(found)
+            self._board.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # All that could be written is.
+                self._file.close()
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _clear_errors(self):
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
+
+
+def _drop_lines_after(step: int, path: pathlib.Path) -> None:
+    """Steps after the checkpoint that is resumed will be done, and told, again."""
+    lines = path.read_text(errors="replace").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept:
+        video_io.write_text(path, "".join(f"{line}\n" for line in kept))
+    else:  # Killed before the first was written.
+        path.unlink()

@@ -1,0 +1,104 @@
+"""The run folder of a training: locked, filled in with earlier runs, refused where it does not fit."""
+
+import contextlib
+import errno
+import fcntl
+import pathlib
+
+import jax
+
+from vidpred_jax.checkpoints import restore
+from vidpred_jax.checkpoints.runs import newest
+from vidpred_jax.types import InputError, UserError
+
+# What may change between two starts of one run; the rest would make another run of it.
+_FREE = (
+    "num_steps",
+    "log_every",
+    "save_every",
+    "skip_nonfinite",
+    "convolutions",
+    "evaluation",
+    "optimizer.learning_rate",
+    "data.data_dir",
+    "data.cache_bytes",
+    "fusion_run",  # Only where it is now: its weights are in the later stage's checkpoint.
+    "translator_run",
+)
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path):
+    """Within the block no other training writes to the workdir. Raises UserError if one does."""
+    if jax.process_index() != 0:
+        yield
+        return
+    path = workdir / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another training is running in {workdir}") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # No locks there.
+                raise UserError(f"cannot write {path}: {error.strerror}") from error
+        yield
+
+
+def fill_in(config: dict, workdir: pathlib.Path) -> dict:
+    """Names the runs of earlier stages that this one trains on where the config leaves them open.
+
+    A run that resumes keeps those it began with; a new one takes the newest beside it.
+    """
+    for field in ("fusion_run", "translator_run"):
+        needed = config["stage"] == "accompanying" or config.get("predicted_fraction")
+        if field not in config or config[field] or not needed:
+            continue
+        stage = field.removesuffix("_run")
+        if restore.steps(workdir):
+            run = restore.read_meta(workdir)["config"].get(field, "")
+        else:
+            run = newest(stage, workdir.parent)
+        if run is None:
+            why = f"predicted_fraction ({config['predicted_fraction']})"
+            why = why if config["stage"] == "translator" else "stage 3"
+            instead = ", or set predicted_fraction to 0" if config["stage"] == "translator" else ""
+            raise InputError(
+                f"{why} needs a {stage} run: none is under {str(workdir.parent)!r}; train one, or name "
+                f"it by {field}{instead}"
+            )
+        config = {**config, field: run}
+    return config
+
+
+def check_resumable(config: dict, workdir: pathlib.Path) -> None:
+    """Raises InputError, field by field, if the workdir holds a run of another config."""
+    if not restore.steps(workdir):
+        return
+    saved = restore.read_meta(workdir)["config"]
+    before, now = _flatten(saved), _flatten(config)
+    changed = [
+        f"{field} was {before.get(field)!r}, is {now.get(field)!r}"
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field) != now.get(field) and not _is_free(field)
+    ]
+    if changed:
+        raise InputError(
+            f"workdir {str(workdir)!r} holds a run of another config: {'; '.join(changed)}; "
+            "choose another --workdir or the same config"
+        )
+
+
+def _is_free(field: str) -> bool:
+    return any(field == free or field.startswith(f"{free}.") for free in _FREE)
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

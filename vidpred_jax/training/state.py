@@ -1,0 +1,119 @@
+"""What training carries from step to step, and what is saved."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+
+@struct.dataclass
+class TrainState:
+    """One pytree of arrays; `g` is the predictor or generator, `d` the discriminator (or empty).
+
+    step: int32, updates done. ema: the moving average of params["g"], used for prediction.
+    frozen: parameters used but not trained (the stage-1 network while stage 2 trains on its
+        output), or empty.
+    """
+
+    step: Any
+    params: dict
+    batch_stats: dict
+    opt_state: dict
+    ema: Any
+    frozen: Any
+
+
+def to_items(state: TrainState) -> dict[str, dict]:
+    """The state as the items of a checkpoint: what prediction needs, and the rest."""
+    return {
+        "inference": {"step": state.step, "ema": state.ema, "batch_stats": state.batch_stats["g"]},
+        "training": {
+            "params": state.params,
+            "d_batch_stats": state.batch_stats["d"],
+            "opt_state": state.opt_state,
+            "frozen": state.frozen,
+        },
+    }
+
+
+def from_items(items: dict[str, dict]) -> TrainState:
+    """The inverse of `to_items`."""
+    inference, training = items["inference"], items["training"]
+    return TrainState(
+        step=inference["step"],
+        params=training["params"],
+        batch_stats={"g": inference["batch_stats"], "d": training["d_batch_stats"]},
+        opt_state=training["opt_state"],
+        ema=inference["ema"],
+        frozen=training["frozen"],
+    )
+
+
+def make_optimizer(
+    *,
+    learning_rate=2e-4,
+    warmup_steps=0,
+    num_steps,
+    schedule="cosine",
+    b1=0.5,
+    b2=0.999,
+    clip=0.0,
+    accumulate=1,
+) -> optax.GradientTransformation:
+    """Adam (notebook: 2e-4, b1 .5) with linear warm-up; `schedule` is `cosine` (to 0) or `constant`.
+
+    clip: largest global norm of the gradient, 0 for none. accumulate: steps whose gradients are
+    averaged for one update, so that a large batch fits a small memory.
+    """
+    warmup_steps, num_steps = warmup_steps // accumulate, max(num_steps // accumulate, 1)
+    if schedule == "cosine":
+        rate = optax.cosine_decay_schedule(learning_rate, max(num_steps - warmup_steps, 1))
+    elif schedule == "constant":
+        rate = optax.constant_schedule(learning_rate)
+    else:
+        raise ValueError(f"optimizer.schedule ({schedule!r}) must be 'cosine' or 'constant'")
+    if warmup_steps:
+        warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+        rate = optax.join_schedules([warmup, rate], [warmup_steps])
+    adam = optax.adam(rate, b1=b1, b2=b2)
+    tx = optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+    return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
+
+
+def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -> TrainState:
+    """A fresh state; discriminator None leaves `d` empty. Inputs are example arrays for init."""
+    g_key, d_key = jax.random.split(key)
+    params, batch_stats, opt_state = {}, {}, {}
+    for name, module, inputs, module_key in (
+        ("g", generator, g_inputs, g_key),
+        ("d", discriminator, d_inputs, d_key),
+    ):
+        variables = _init(module, module_key, inputs) if module is not None else {}
+        params[name] = variables.get("params", {})
+        batch_stats[name] = variables.get("batch_stats", {})
+        opt_state[name] = tx.init(params[name])
+    # Copies: the step donates its state, and one buffer cannot be donated twice.
+    ema = jax.tree.map(jnp.copy, params["g"])
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=ema,
+        frozen=frozen if frozen is not None else {},
+    )
+
+
+def _init(module, key, inputs):
+    # Run once: LLVM's higher levels take seconds for all that is drawn. Only what is run has options.
+    runs_here = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
+    options = {"xla_backend_optimization_level": 1} if runs_here else None
+    return jax.jit(module.init, compiler_options=options)(key, *inputs)
+
+
+def ema_rate(step, decay: float):
+    """Decay that starts low, so that the average forgets the random start: min(decay, (1+t)/(10+t))."""
+    t = step.astype(jnp.float32)
+    return jnp.minimum(decay, (1 + t) / (10 + t))
