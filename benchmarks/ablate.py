@@ -4,7 +4,7 @@ python benchmarks/ablate.py --config.data.name=sprites --seeds=0,1,2 --output=ab
 
 Every variant of a seed sees the same clips and the same translated frames, as often as the others.
 Beside them: the translator alone, classical sharpening, and a plain residual network (`refiner`) of
-as many parameters as one route has, trained by the same loss for as many steps.
+as many parameters as one schedule has, trained by the same loss for as many steps.
 """
 
 import functools
@@ -27,7 +27,7 @@ from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import compare, sharpening
 from vidpred_jax.inference import translated
 from vidpred_jax.metrics import named, summary
-from vidpred_jax.models import accompanying, build, schedule
+from vidpred_jax.models import accompanying, build, schedules
 from vidpred_jax.training import steps_accompanying as stage3
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
@@ -96,7 +96,7 @@ def main(_):
         _train(variants, pool, config, seed)
         for variant in variants.values():
             variant.freeze(validation)
-            print(f"seed {seed}: {variant.name}: route {schedule.describe(variant.route)}")
+            print(f"seed {seed}: {variant.name}: schedule {schedules.describe(variant.schedule)}")
         predictors = _predictors(variants, frozen, seed == int(_SEEDS.value[0]))
         table = compare.compare(
             windows[_SPLIT.value], predictors, context=CONTEXT, metrics=chosen, batch_size=4
@@ -113,7 +113,7 @@ def main(_):
             if name in variants:
                 variant = variants[name]
                 entry["parameters"] = variant.num_parameters
-                entry.setdefault("route", {})[seed] = schedule.describe(variant.route)
+                entry.setdefault("schedule", {})[seed] = schedules.describe(variant.schedule)
     for entry in runs.values():
         values = list(entry["by_seed"].values())
         entry["mean"] = {m: float(np.mean([v[m] for v in values])) for m in values[0]}
@@ -169,7 +169,7 @@ class _Variant:
     """One configuration in training: its networks, state and update."""
 
     def __init__(self, name, config, size, seed):
-        self.name, self.route, self.sharpen = name, None, None
+        self.name, self.schedule, self.sharpen = name, None, None
         self.stack, self.selection = build.make_stack(config["model"], config["selection"], *size)
         steps = reference_steps = config["num_steps"]
         if name == "refiner":
@@ -194,19 +194,21 @@ class _Variant:
         self.update = jax.jit(update, donate_argnums=0)
 
     def freeze(self, validation):
-        """The route, held to the same rule for all: it may not cost PSNR on validation clips."""
+        """The schedule, held to the same rule for all: it may not cost PSNR on validation clips."""
         params = dict(self.state.ema)
         if self.reference_only:  # The pair was not trained.
-            reference = [schedule.alone("p", self.stack)]
-            self.route = schedule.keep_best(self.stack, params, reference, validation)
+            reference = [schedules.alone("p", self.stack)]
+            self.schedule = schedules.keep_best(self.stack, params, reference, validation)
         else:
-            self.route = schedule.freeze_route(self.stack, params, validation)
-        route = self.route
-        self.sharpen = jax.jit(lambda *args: schedule.apply_route(self.stack, params, route, *args))
+            self.schedule = schedules.freeze_schedule(self.stack, params, validation)
+        schedule = self.schedule
+        self.sharpen = jax.jit(
+            lambda *args: schedules.apply_schedule(self.stack, params, schedule, *args)
+        )
 
     @property
     def num_parameters(self):
-        """Of the one stack that each stage of the route runs."""
+        """Of the one stack that each stage of the schedule runs."""
         return sum(x.size for x in jax.tree.leaves(self.state.params["g"]["a"]))
 
 
@@ -255,7 +257,7 @@ def _draw(pool, rng, count):
 
 def _train(variants, pool, config, seed):
     rng, start = np.random.default_rng(seed), time.perf_counter()
-    count = config["batch_size"] * config["targets"]
+    count = config["batch_size"] * config["targets_per_clip"]
     for step in range(1, config["num_steps"] + 1):
         drawn, metrics = _draw(pool, rng, count), {}
         for variant in variants.values():

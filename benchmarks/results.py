@@ -131,7 +131,7 @@ def _seeds_table(report) -> str:
     machine = report["machine"]
     conditions = (
         f"{report['data']}: {report['windows']} windows at {report['width']} x {report['height']}; "
-        f"means of per-frame values; routes frozen on {report['validation_windows']} validation windows; "
+        f"means of per-frame values; schedules frozen on {report['validation_windows']} validation windows; "
         f"seeds {', '.join(map(str, report['seeds']))}; {machine['devices']}, {machine['cpus']} CPU cores, "
         f"JAX {machine['jax']}."
     )

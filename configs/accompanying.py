@@ -19,11 +19,11 @@ def get_config(preset: str = "") -> ConfigDict:
     config = ConfigDict()
     config.stage = "accompanying"
     config.seed = 0
-    config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
+    config.batch_size = 2  # Clips over all devices; each gives `targets_per_clip` frames.
     # The reference is trained first, then the pair. The whole of it alone was best on validation.
     config.reference_steps = 800
     config.num_steps = 800
-    config.targets = 8
+    config.targets_per_clip = 8
     # The share of clips whose fusion pictures are stage 1's own; "" are the newest such runs.
     config.predicted_fraction = 0.9
     config.fusion_run = ""
@@ -62,7 +62,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.evaluation = dict(every=400, clips=16, horizon=32)
     if preset == "smoke":
         config.update(batch_size=4, num_steps=4, reference_steps=2, log_every=2, save_every=2)
-        config.update(targets=2)
+        config.update(targets_per_clip=2)
         config.data.update(config="tiny", height=32, width=32)
         config.model.update(scales=(2, 1), widths=(8, 8))
         config.evaluation.update(every=4, clips=2)
@@ -77,7 +77,7 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "paper":
         config.precision = "tf32"
         config.update(batch_size=8, num_steps=40_000, reference_steps=20_000, log_every=100)
-        config.update(save_every=2000, targets=2)
+        config.update(save_every=2000, targets_per_clip=2)
         config.data.update(height=256, width=256)
         config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)
         config.optimizer.update(learning_rate=2e-4, b1=0.5, warmup_steps=0)

@@ -21,10 +21,10 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.network = "compositor"
     config.seed = 0
-    config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
+    config.batch_size = 2  # Clips over all devices; each gives `targets_per_clip` frames.
     config.num_steps = 900
-    config.targets = 3
-    config.nearness = 0.5  # How much more often near steps are drawn than far ones.
+    config.targets_per_clip = 3
+    config.step_sampling_power = 0.5  # How much more often near steps are drawn than far ones.
     # With model.fusion the share of clips that see the stage-1 run's own rollout; "" is the newest run.
     config.predicted_fraction = 0.0
     config.fusion_run = ""
@@ -57,8 +57,8 @@ def get_config(preset: str = "") -> ConfigDict:
         widths=(24, 48, 72, 96),
         norm="group",
         reference_frames=16,
-        match=4,
-        detail=16,
+        flow_levels=4,
+        head_features=16,
         fusion=False,  # Of the predicted picture; the observed ones are always seen.
         appearance=False,
     )
@@ -75,22 +75,22 @@ def get_config(preset: str = "") -> ConfigDict:
     )
     config.evaluation = dict(every=450, clips=16, horizon=32, stride=0)
     if preset == "smoke":
-        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, targets=2)
+        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, targets_per_clip=2)
         config.data.update(config="tiny", height=32, width=32)
-        config.model.update(widths=(8, 8), match=3, detail=4)
+        config.model.update(widths=(8, 8), flow_levels=3, head_features=4)
         config.evaluation.update(every=4, clips=2)
     elif preset == "davis":  # The package's weights: a quarter of an hour on 2 CPU cores.
-        config.update(targets=6, num_steps=1000, save_every=500)
+        config.update(targets_per_clip=6, num_steps=1000, save_every=500)
         config.data.update(name="davis", height=128, width=128, min_frames=28)
         config.data.augmentation.update(crop=0.67, speeds=(1, 1, 1, 2))
-        config.model.update(widths=(), match=5)
+        config.model.update(widths=(), flow_levels=5)
         config.evaluation.update(every=500, clips=7, stride=8)
     elif preset == "full":
         config.precision = "bfloat16"
         config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
         config.data.update(height=128, width=128, min_frames=28)
         config.data.augmentation.update(crop=0.67, speeds=(1, 1, 1, 2))
-        config.model.update(widths=(32, 64, 128, 256), match=5, detail=32)
+        config.model.update(widths=(32, 64, 128, 256), flow_levels=5, head_features=32)
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
         config.evaluation.update(every=5000, clips=64)
     elif preset != "cpu":

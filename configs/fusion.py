@@ -22,7 +22,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.num_steps = 900
     # Up to so many steps on its own output before each trained step. With objects carried whole
     # it has not paid (docs/experiments.md); nor has it been tried at the size of `full`, which has it.
-    config.self_fed = 0
+    config.max_unroll = 0
     config.ema_decay = 0.995
     config.skip_nonfinite = 0  # Up to so many steps whose loss is not finite change nothing.
     config.precision = "float32"  # Or tf32 (GPU), bfloat16 (parameters and losses stay float32).
@@ -49,8 +49,8 @@ def get_config(preset: str = "") -> ConfigDict:
         time_patch=4,
         time_strides=(2, 2),
         shift=8,
-        flows=1,
-        labels=4,
+        num_flows=1,
+        num_labels=4,
         outputs=8,
         norm="group",
         remat=False,  # True: less memory, a fifth more time.
@@ -66,22 +66,24 @@ def get_config(preset: str = "") -> ConfigDict:
         accumulate=1,
         clip=1.0,
     )
-    # snap_labels: 0, or the number of labels (background included) predictions are snapped to.
-    config.evaluation = dict(every=450, clips=16, horizon=32, snap_labels=0)
+    # quantize_labels: 0, or the number of labels (background included) predictions are snapped to.
+    config.evaluation = dict(every=450, clips=16, horizon=32, quantize_labels=0)
     if preset == "smoke":
-        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, self_fed=1)
+        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, max_unroll=1)
         config.data.update(config="tiny", height=32, width=32)
-        config.model.update(widths=(8, 8), time_strides=(2,), flows=1, labels=4)
+        config.model.update(widths=(8, 8), time_strides=(2,), num_flows=1, num_labels=4)
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
         config.precision = "bfloat16"
-        config.update(batch_size=64, num_steps=100_000, log_every=100, save_every=2000, self_fed=2)
+        config.update(
+            batch_size=64, num_steps=100_000, log_every=100, save_every=2000, max_unroll=2
+        )
         config.data.update(height=128, width=128, num_frames=40)
         config.model.update(
             widths=(64, 128, 256, 256),
             time_strides=(2, 2, 1),
             blocks=2,
-            flows=3,
+            num_flows=3,
         )
         config.loss.update(ssim=0.1)
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
@@ -97,8 +99,8 @@ def get_config(preset: str = "") -> ConfigDict:
             time_patch=1,
             time_strides=(2, 2, 2),
             shift=1,
-            flows=0,
-            labels=0,
+            num_flows=0,
+            num_labels=0,
             outputs=16,
         )
         config.loss.update(ssim=0.1)

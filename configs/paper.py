@@ -62,7 +62,7 @@ def get_config(preset: str = "fusion") -> ConfigDict:
     config.evaluation = dict(every=1_000_000, clips=0, horizon=16)
     if stage == "fusion":
         config.num_steps = 20_000 if large else 800
-        config.self_fed = 8
+        config.max_unroll = 8
         config.data.num_frames = 25
         config.model = dict(
             widths=(32, 64, 96),
@@ -71,8 +71,8 @@ def get_config(preset: str = "fusion") -> ConfigDict:
             time_patch=1,
             time_strides=(2, 2),
             shift=1,
-            flows=2,
-            labels=0,
+            num_flows=2,
+            num_labels=0,
             outputs=1,
             norm="group",
             remat=False,
@@ -81,16 +81,16 @@ def get_config(preset: str = "fusion") -> ConfigDict:
     else:
         config.network = "compositor"
         config.num_steps = 20_000 if large else 9000
-        config.targets = 3
-        config.nearness = 1.0
+        config.targets_per_clip = 3
+        config.step_sampling_power = 1.0
         config.predicted_fraction = 0.0
         config.fusion_run = ""
         config.model = dict(
             widths=(32, 64, 128, 256),
             norm="group",
             reference_frames=16,
-            match=5,
-            detail=32,
+            flow_levels=5,
+            head_features=32,
             fusion=False,  # True, with predicted_fraction=1.0: 16 calls of stage 1 in each step.
             appearance=True,
         )

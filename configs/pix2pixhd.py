@@ -20,10 +20,10 @@ def get_config(preset: str = "") -> ConfigDict:
     config.stage = "translator"
     config.network = "pix2pixhd"
     config.seed = 0
-    config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
+    config.batch_size = 2  # Clips over all devices; each gives `targets_per_clip` frames.
     config.num_steps = 900
-    config.targets = 3
-    config.nearness = 0.0
+    config.targets_per_clip = 3
+    config.step_sampling_power = 0.0
     config.predicted_fraction = 0.0  # Trained on true pairs, as by its authors.
     config.fusion_run = ""
     config.ema_decay = 0.995
@@ -61,7 +61,7 @@ def get_config(preset: str = "") -> ConfigDict:
     )
     config.evaluation = dict(every=450, clips=16, horizon=32, stride=0)
     if preset == "smoke":
-        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, targets=2)
+        config.update(batch_size=4, num_steps=4, log_every=2, save_every=2, targets_per_clip=2)
         config.data.update(config="tiny", height=32, width=32)
         config.model.update(width=8, levels=2, blocks=1)
         config.discriminator.update(widths=(8, 8), last_width=8)

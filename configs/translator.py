@@ -18,9 +18,9 @@ def get_config(preset: str = "") -> ConfigDict:
     config = ConfigDict()
     config.stage = "translator"
     config.seed = 0
-    config.batch_size = 2  # Clips over all devices; each gives `targets` frames.
+    config.batch_size = 2  # Clips over all devices; each gives `targets_per_clip` frames.
     config.num_steps = 600
-    config.targets = 6
+    config.targets_per_clip = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
     config.predicted_fraction = 0.9
     config.fusion_run = ""
@@ -49,11 +49,11 @@ def get_config(preset: str = "") -> ConfigDict:
         norm="group",
         reference_frames=16,
         seen_frames=2,
-        flows=3,
-        match=3,
+        num_flows=3,
+        flow_levels=3,
         label_colors=4,
         scene=True,
-        detail=16,
+        head_features=16,
     )
     config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
     config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group")
@@ -68,17 +68,19 @@ def get_config(preset: str = "") -> ConfigDict:
     )
     config.evaluation = dict(every=300, clips=16, horizon=32)
     if preset == "smoke":
-        config.update(num_steps=4, log_every=2, save_every=2, targets=2, predicted_fraction=0.0)
+        config.update(
+            num_steps=4, log_every=2, save_every=2, targets_per_clip=2, predicted_fraction=0.0
+        )
         config.update(batch_size=4)
         config.data.update(config="tiny", height=32, width=32)
-        config.model.update(widths=(8, 8), flows=1, match=2)
+        config.model.update(widths=(8, 8), num_flows=1, flow_levels=2)
         config.discriminator.update(widths=(8, 8), last_width=8)
         config.evaluation.update(every=4, clips=2)
     elif preset == "full":
         config.precision = "bfloat16"
         config.update(batch_size=32, num_steps=100_000, log_every=100, save_every=2000)
         config.data.update(height=128, width=128)
-        config.model.update(widths=(64, 128, 256, 512, 512), norm="batch", match=4)
+        config.model.update(widths=(64, 128, 256, 512, 512), norm="batch", flow_levels=4)
         config.loss.update(adversarial=1.0)
         config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")
         config.optimizer.update(learning_rate=2e-4)
@@ -86,7 +88,7 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "paper":
         config.precision = "tf32"
         config.update(batch_size=8, num_steps=200_000, log_every=100, save_every=2000)
-        config.update(predicted_fraction=0.0, targets=2)
+        config.update(predicted_fraction=0.0, targets_per_clip=2)
         config.data.update(height=256, width=256)
         config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)
         config.model.update(
@@ -95,9 +97,9 @@ def get_config(preset: str = "") -> ConfigDict:
             norm="batch",
             reference_frames=0,
             seen_frames=0,
-            flows=0,
-            match=0,
-            detail=0,
+            num_flows=0,
+            flow_levels=0,
+            head_features=0,
             label_colors=0,
             scene=False,
         )

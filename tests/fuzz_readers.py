@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["vidpred_jax"]):
     from vidpred_jax.data import segmentation, video_io
     from vidpred_jax.data.datasets import digits, folders, registry
     from vidpred_jax.evaluation import external
-    from vidpred_jax.models import build, schedule
+    from vidpred_jax.models import build, schedules
     from vidpred_jax.models.accompanying import Selection, Stack
     from vidpred_jax.types import InputError, Limits
 
@@ -72,9 +72,9 @@ def config(data):
     build.make_generator("fusion", found.get("model", {}), 32, 32)
 
 
-def route(data):
+def schedule(data):
     found = schedule.check_route(_json(data), STACK, Selection(), "run")
-    schedule.describe(found)
+    schedules.describe(found)
 
 
 def run_folder(data):
@@ -100,7 +100,7 @@ def _json(data):
         raise InputError("not JSON") from None
 
 
-READERS = (idx, idx_gz, npz, mask, image, image_sets, config, route, run_folder, prepared, names)
+READERS = (idx, idx_gz, npz, mask, image, image_sets, config, schedule, run_folder, prepared, names)
 
 
 def one_input(data):

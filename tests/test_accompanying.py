@@ -1,4 +1,4 @@
-"""The accompanying convolution: what is passed on, what is trained, the frozen route."""
+"""The accompanying convolution: what is passed on, what is trained, the frozen schedule."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from vidpred_jax.models import accompanying, build, schedule
+from vidpred_jax.models import accompanying, build, schedules
 from vidpred_jax.training import losses, parallel, steps_accompanying
 from vidpred_jax.types import InputError
 
@@ -71,8 +71,8 @@ def test_psnr_at_scale_and_sharpness_by_hand():
     checker = jnp.broadcast_to(checker[None, ..., None], (1, 32, 32, 3))
     grey = jnp.zeros_like(checker)
     # Errors of 1 in a range of 2 are 6.02 dB; at half the scale the pattern is gone.
-    assert float(accompanying.stage_psnr(grey, checker, 1)[0]) == pytest.approx(6.0206, abs=1e-3)
-    assert float(accompanying.stage_psnr(grey, checker, 2)[0]) == pytest.approx(100, abs=1e-3)
+    assert float(accompanying.level_psnr(grey, checker, 1)[0]) == pytest.approx(6.0206, abs=1e-3)
+    assert float(accompanying.level_psnr(grey, checker, 2)[0]) == pytest.approx(100, abs=1e-3)
     assert float(losses.sharpness(checker, checker)[0]) == 0
     # Every difference is 2 in both directions: energies of 8, and .5 at a quarter of the contrast.
     expected = np.log(8.001 / 0.501)
@@ -90,12 +90,12 @@ def test_a_pass_equals_a_plain_loop(frames):
         for number, scale in enumerate(STACK.scales):
             outputs = {
                 name: STACK.apply(
-                    {"params": params[name]}, number, fed, one.fusion, one.ahead, method="stage"
+                    {"params": params[name]}, number, fed, one.fusion, one.ahead, method="level"
                 )
                 for name, fed in {"a": feed, "b": feed, "p": reference}.items()
             }
             quality = {
-                name: float(accompanying.stage_psnr(x, one.target, scale)[0])
+                name: float(accompanying.level_psnr(x, one.target, scale)[0])
                 for name, x in outputs.items()
             }
             best = "a" if quality["a"] >= quality["b"] else "b"
@@ -154,12 +154,12 @@ def test_only_stages_that_are_behind_are_trained(frames, pair_update):
     assert float(metrics["behind"]) == 0 and all(x == 0 for x in jax.tree.leaves(moved))
     # A pair spoilt in its second stage alone: that stage is trained, in both of the pair.
     spoilt = jax.tree.map(jnp.copy, params["p"])
-    spoilt["stages_1"]["correction"]["bias"] += 0.5
+    spoilt["levels_1"]["correction"]["bias"] += 0.5
     moved, metrics = pair_update({"a": spoilt, "b": spoilt, "p": params["p"]}, frames)
     assert float(metrics["behind"]) == pytest.approx(0.5)
     for name in ("a", "b"):
-        assert all(x == 0 for x in jax.tree.leaves(moved[name]["stages_0"]))
-        assert all(x > 0 for x in jax.tree.leaves(moved[name]["stages_1"]))
+        assert all(x == 0 for x in jax.tree.leaves(moved[name]["levels_0"]))
+        assert all(x > 0 for x in jax.tree.leaves(moved[name]["levels_1"]))
 
 
 def test_gradients_do_not_cross_a_transmission(frames):
@@ -173,10 +173,10 @@ def test_gradients_do_not_cross_a_transmission(frames):
         return sum(jnp.square(passes[1]["found"][name]).sum() for name in ("a", "b", "p"))
 
     grads = jax.jit(jax.grad(loss))(params)
-    firsts = jax.tree.leaves([grads[name]["stages_0"] for name in ("a", "b")])
+    firsts = jax.tree.leaves([grads[name]["levels_0"] for name in ("a", "b")])
     assert all((x == 0).all() for x in firsts)
     assert all((x == 0).all() for x in jax.tree.leaves(grads["p"]))
-    assert all((x != 0).any() for x in jax.tree.leaves(grads["a"]["stages_1"]))
+    assert all((x != 0).any() for x in jax.tree.leaves(grads["a"]["levels_1"]))
 
 
 def test_the_reference_is_trained_first_then_the_pair(frames):
@@ -215,9 +215,11 @@ def test_every_variant_trains_and_sharpens(frames, fields):
     assert np.isfinite(values).all()
     params = state.params["g"]
     assert set(params) == set(accompanying.STACKS)
-    route = schedule.freeze_route(STACK, params, [frames])
-    assert schedule.check_route(route, STACK, "run")
-    found = schedule.apply_route(STACK, params, route, frames.frame, frames.fusion, frames.ahead)
+    schedule = schedules.freeze_schedule(STACK, params, [frames])
+    assert schedules.check_schedule(schedule, STACK, "run")
+    found = schedules.apply_schedule(
+        STACK, params, schedule, frames.frame, frames.fusion, frames.ahead
+    )
     chex.assert_shape(found, (4, 32, 32, 3))
 
 
@@ -225,7 +227,7 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     """Corrections by hand: a adds .1, b takes it away, p adds .3; the true frame is .1 brighter."""
     still = jax.tree.map(jnp.zeros_like, make_params(0))
     for name, shift in {"a": 0.1, "b": -0.1, "p": 0.3}.items():
-        for stage in ("stages_0", "stages_1"):
+        for stage in ("levels_0", "levels_1"):
             still[name][stage]["correction"]["bias"] += shift
     grey = jnp.zeros((3, 32, 32, 3))
 
@@ -233,11 +235,11 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
         return accompanying.Translated(grey, grey, jnp.ones(3), grey + brightness)
 
     def freeze(*brightness, params=still):
-        return schedule.freeze_route(STACK, params, [batch(x) for x in brightness])
+        return schedules.freeze_schedule(STACK, params, [batch(x) for x in brightness])
 
-    def apply(route, params=still):
+    def apply(schedule, params=still):
         return float(
-            schedule.apply_route(STACK, params, route, grey, grey, jnp.ones(3))[0, 0, 0, 0]
+            schedules.apply_schedule(STACK, params, schedule, grey, grey, jnp.ones(3))[0, 0, 0, 0]
         )
 
     assert apply([A, KEEP]) == pytest.approx(0.1) and apply([KEEP, KEEP]) == 0
@@ -247,7 +249,7 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     # Without b's second stage a's first is worse than nothing, or better than nothing but alone.
     spoilt = jax.tree.map(jnp.copy, still)
     for name in "abp":
-        spoilt[name]["stages_1"]["correction"]["bias"] += 1.0
+        spoilt[name]["levels_1"]["correction"]["bias"] += 1.0
     assert freeze(0.0, params=spoilt) == [KEEP, KEEP]
     assert freeze(0.1, params=spoilt) == [A, KEEP]
     # .6: the reference wins twice, on a chain of its own; then a takes over from it.
@@ -257,19 +259,19 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     half = [0.5, 0.5, 0.0, 0.0]
     assert apply([half, A]) == pytest.approx(0.1)
     # Of two stages that are well alone and not together, the better stack's are kept.
-    assert schedule.keep_best(STACK, still, [[B, B], [A, A], [A, KEEP]], [batch(0.2)]) == [A, A]
-    assert schedule.keep_best(STACK, still, [[B, B], [A, P]], [batch(0.1)]) == [A, KEEP]
-    assert schedule.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
+    assert schedules.keep_best(STACK, still, [[B, B], [A, A], [A, KEEP]], [batch(0.2)]) == [A, A]
+    assert schedules.keep_best(STACK, still, [[B, B], [A, P]], [batch(0.1)]) == [A, KEEP]
+    assert schedules.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
 
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
-    params, route = make_params(3), [B, A]
+    params, schedule = make_params(3), [B, A]
     videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.ahead)]
-    found = jax.jit(lambda *v: schedule.sharpen(STACK, params, route, *v))(*videos)
+    found = jax.jit(lambda *v: schedules.sharpen(STACK, params, schedule, *v))(*videos)
     for i, t in itertools.product(range(2), range(2)):
         frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
         for number, name in enumerate("ba"):
-            frame = STACK.apply({"params": params[name]}, number, frame, *rest, method="stage")
+            frame = STACK.apply({"params": params[name]}, number, frame, *rest, method="level")
         np.testing.assert_allclose(found[i, t], frame[0], atol=1e-5)
 
 
@@ -300,7 +302,7 @@ def test_one_batch_is_overfitted(frames):
         reference_steps=60,
         ema_decay=0.9,
     )
-    before = float(accompanying.stage_psnr(frames.frame, frames.target, 1).mean())
+    before = float(accompanying.level_psnr(frames.frame, frames.target, 1).mean())
     update = jax.jit(update)
     for step in range(120):
         state, metrics = update(state, frames)
@@ -333,7 +335,7 @@ def test_refused_fields(fields, selection, message):
 
 
 @pytest.mark.parametrize(
-    "route",
+    "schedule",
     [
         None,
         [A],
@@ -344,6 +346,6 @@ def test_refused_fields(fields, selection, message):
         [A, [10**400, 0, 0, 0]],
     ],
 )
-def test_a_route_that_does_not_fit_is_refused(route):
+def test_a_route_that_does_not_fit_is_refused(schedule):
     with pytest.raises(InputError, match="must give shares of a, b, p and keep for each of 2"):
-        schedule.check_route(route, STACK, "run")
+        schedules.check_schedule(schedule, STACK, "run")

@@ -96,10 +96,10 @@ def test_edges_of_the_background_pan():
     assert (white[:, :, 5:] == expected[:, :, 5:]).mean() > 0.995
     assert not white[0, 10:18, 2].any()
     away = lambda path: float(
-        background.path_error(jnp.asarray([path]), jnp.asarray(pictures)[None, 16:], 2)[0]
+        background.trajectory_error(jnp.asarray([path]), jnp.asarray(pictures)[None, 16:], 2)[0]
     )
     few = expected[0].sum() / (expected[0].sum() + 16)
     assert away([0.0, 3.0]) < 0.02
     assert away([SIZE / 10, 3.0]) == pytest.approx(0.1 * few, abs=0.02)
-    blank = background.path_error(jnp.ones((1, 2)), jnp.full((1, 4, SIZE, SIZE, 3), -1.0), 2)
+    blank = background.trajectory_error(jnp.ones((1, 2)), jnp.full((1, 4, SIZE, SIZE, 3), -1.0), 2)
     assert float(blank[0]) == 0  # Without edges nothing is told.

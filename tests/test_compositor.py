@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vidpred_jax.models.candidates import NUM_GUESSES, NUM_LAGS
+from vidpred_jax.models.candidates import NUM_CANDIDATES, NUM_LAGS
 from vidpred_jax.models.compositor import Compositor
 
 
@@ -19,11 +19,11 @@ def test_it_starts_as_the_moved_newest_frame():
     wide = (wide + jnp.roll(wide, 1, 2) + jnp.roll(wide, 2, 2)) / 3
     seen = jnp.stack([wide[0, :, t : t + 32] for t in range(16)])[None]
     seen = jnp.concatenate([seen, jnp.zeros_like(seen)], -1)
-    model, picture = Compositor(widths=(8,), match=3), jnp.zeros((1, 2, 32, 32, 3))
+    model, picture = Compositor(widths=(8,), flow_levels=3), jnp.zeros((1, 2, 32, 32, 3))
     ahead = jnp.array([[1.0, 3.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
     variables = jax.tree.map(jnp.zeros_like, variables)
-    variables["params"]["blend"]["bias"] = jnp.zeros(NUM_GUESSES).at[0].set(30.0)
+    variables["params"]["blend"]["bias"] = jnp.zeros(NUM_CANDIDATES).at[0].set(30.0)
     pred = jax.jit(model.apply)(variables, picture, seen, ahead)
     for number, k in enumerate((1, 3)):
         truth = wide[0, :, 15 + k : 47 + k]
@@ -35,7 +35,7 @@ def test_it_starts_as_the_moved_newest_frame():
 def test_it_blends_beyond_what_it_is_trained_on_as_there():
     """Of a clip in which nothing moves, by the step alone: 32 and 100 are alike, 1 is not."""
     still = jnp.repeat(uniform(0, 1, 1, 16, 16, 6), 16, 1)
-    model, picture = Compositor((), match=1, fusion=False), jnp.zeros((1, 3, 16, 16, 3))
+    model, picture = Compositor((), flow_levels=1, fusion=False), jnp.zeros((1, 3, 16, 16, 3))
     ahead = jnp.array([[1.0, 32.0, 100.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, still, ahead)
     params = jax.tree.map(lambda x: x + 0.3 * uniform(1, *x.shape), variables["params"])
@@ -52,7 +52,7 @@ def test_what_was_right_before_counts_more_from_the_start():
     y, x = jnp.meshgrid(jnp.arange(32.0), jnp.arange(32.0), indexing="ij")
     frame = lambda t: jnp.stack([jnp.sin((x + t % 2 * 3) / 2 + c + y / 9) for c in range(3)], -1)
     seen = jnp.stack([frame(t) for t in range(16)])[None]
-    model, picture = Compositor((), match=3, fusion=False), jnp.zeros((1, 1, 32, 32, 3))
+    model, picture = Compositor((), flow_levels=3, fusion=False), jnp.zeros((1, 1, 32, 32, 3))
     inputs = (picture, jnp.concatenate([seen, seen], -1), jnp.array([[16.0]]))
     trusting = jax.jit(model.init)(jax.random.key(0), *inputs)["params"]
     no_trust = {"kernel": jnp.zeros((4, NUM_LAGS)).at[0].set(-10.0)}
@@ -67,7 +67,7 @@ def test_what_was_right_before_counts_more_from_the_start():
 @pytest.mark.parametrize("widths", [(), (8,)])
 def test_a_frame_depends_on_its_clip_and_step_alone(widths):
     """Of two oblong clips with steps of their own, parameters at random."""
-    model = Compositor(widths, reference_frames=14, match=2, fusion=False, detail=4)
+    model = Compositor(widths, reference_frames=14, flow_levels=2, fusion=False, head_features=4)
     seen, picture = uniform(0, 2, 14, 16, 32, 6), jnp.zeros((2, 2, 16, 32, 3))
     ahead = jnp.array([[1.0, 9.0], [30.0, 2.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)

@@ -59,8 +59,8 @@ def test_decode_undoes_render(clip):
 def test_snap_mends_noise_and_keeps_clean_pictures(clip):
     clean = fusion.to_float(jnp.asarray(fusion.render(clip.edges, clip.labels)[:4]))
     noise = np.random.default_rng(0).uniform(-0.2, 0.2, clean.shape).astype(np.float32)
-    np.testing.assert_array_equal(fusion.snap(clean + noise), fusion.snap(clean))
-    np.testing.assert_allclose(fusion.snap(clean), clean, atol=1e-6)
+    np.testing.assert_array_equal(fusion.quantize(clean + noise), fusion.quantize(clean))
+    np.testing.assert_allclose(fusion.quantize(clean), clean, atol=1e-6)
 
 
 def test_resize_is_opencvs(clip):

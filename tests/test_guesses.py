@@ -32,7 +32,7 @@ def test_a_guess_is_the_newest_frame_moved_by_what_its_motion_lasts():
     ramp = jnp.broadcast_to(jnp.arange(64.0)[None, None, :, None], (1, 8, 64, 3))
     ahead, path = jnp.full((1, 1, 1, 1), 6.0), jnp.zeros((1, 8, 64, 2)).at[..., 1].set(12.0)
     found = candidates.guess(ramp, -ramp, [path, 2 * path, 3 * path, 0.5 * path], ahead)
-    assert len(found) == candidates.NUM_GUESSES
+    assert len(found) == candidates.NUM_CANDIDATES
     at = lambda i: float(found[i][0, 4, 10, 0])
     assert [at(i) for i in LASTING] == [22, 34, 46, 16]
     # 24 pixels at a speed that falls by 1 / e in 12 frames, or in 4.
@@ -74,7 +74,7 @@ def test_blurs_go_with_the_size_of_the_picture():
 def test_what_was_right_before_is_ahead(panned, best):
     seen = observe(window(panned), 3)
     later = np.asarray(seen.errors["frame"])[0, 0, 0, 1:]  # Further ahead than a frame.
-    assert later.min() == 0 and later.shape == (2, candidates.NUM_GUESSES)
+    assert later.min() == 0 and later.shape == (2, candidates.NUM_CANDIDATES)
     others = np.delete(later, best, 1)
     assert later[:, best].min(1).max() == 0 < others.min()
 
@@ -99,7 +99,7 @@ def test_errors_equal_a_plain_loop():
     mean = [np.square(clip[0, : i + 1].mean(0) - clip[0, j]).sum(-1) for i, j in pairs[2]]
     for name, sigma in (("place", 16 / 10), ("near", 16 / 25)):
         about = seen.errors[name]
-        assert about.shape == (1, 24, 16, candidates.NUM_LAGS, candidates.NUM_GUESSES)
+        assert about.shape == (1, 24, 16, candidates.NUM_LAGS, candidates.NUM_CANDIDATES)
         assert np.all(np.asarray(about).min(-1) == 0)
         level = lambda x, sigma=sigma: jnp.log(
             candidates.blur(jnp.asarray(x / 3)[None, ..., None], sigma) + 1e-4

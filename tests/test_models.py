@@ -21,9 +21,9 @@ SMALL = dict(widths=(8, 8), time_strides=(2,))
 UNETS = {
     "paper": UNet3d(**SMALL),
     "block": UNet3d(**SMALL, shift=16),
-    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, flows=2, labels=3, outputs=4),
-    "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, flows=1, norm="none"),
-    "bfloat16": UNet3d(**SMALL, flows=1, dtype=jnp.bfloat16),
+    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, num_flows=2, num_labels=3, outputs=4),
+    "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, num_flows=1, norm="none"),
+    "bfloat16": UNet3d(**SMALL, num_flows=1, dtype=jnp.bfloat16),
     "simvp": SimVP(width=4, strides=(2, 1), hidden=8, blocks=1),
 }
 GENERATORS = {
@@ -32,9 +32,9 @@ GENERATORS = {
         widths=(8, 8),
         norm="group",
         reference_frames=2,
-        flows=2,
-        match=2,
-        detail=4,
+        num_flows=2,
+        flow_levels=2,
+        head_features=4,
         label_colors=3,
     ),
     "scene": Generator(
@@ -42,23 +42,23 @@ GENERATORS = {
         norm="group",
         reference_frames=4,
         seen_frames=1,
-        flows=1,
+        num_flows=1,
         label_colors=3,
         scene=True,
     ),
     "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
     "pix2pixhd": Pix2PixHD(width=4, levels=2, blocks=1, reference_frames=1),
-    "compositor": Compositor(widths=(8, 8), match=3, detail=4),
+    "compositor": Compositor(widths=(8, 8), flow_levels=3, head_features=4),
     "learning compositor": Compositor(
         (8,),
         "none",
         reference_frames=14,
-        match=1,
+        flow_levels=1,
         fusion=False,
         appearance=True,
         dtype=jnp.bfloat16,
     ),
-    "compositor without a network": Compositor((), match=2, fusion=False),
+    "compositor without a network": Compositor((), flow_levels=2, fusion=False),
 }
 
 
@@ -138,7 +138,11 @@ def test_generator_and_discriminator(name):
         return jnp.square(pred - target).mean()
 
     grads = jax.jit(jax.grad(loss))(variables["params"])
-    for numbers in ("pan", "turns", "paths"):  # Noise does none of it: tests/test_turning.py.
+    for numbers in (
+        "pan",
+        "rotation",
+        "trajectories",
+    ):  # Noise does none of it: tests/test_turning.py.
         grads.pop(numbers, None)
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         # A bias before batch norm is cancelled by it.
@@ -179,7 +183,7 @@ def test_shift_one_moves_each_frame_and_block_moves_the_last():
     """With all flows at one pixel and gates shut on the painting, outputs are moved inputs."""
     x = uniform(0, 1, 16, 8, 8, 3)
     for shift, source in ((1, x), (16, jnp.repeat(x[:, -1:], 16, 1))):
-        model = UNet3d(widths=(4,), time_strides=(), shift=shift, flows=1)
+        model = UNet3d(widths=(4,), time_strides=(), shift=shift, num_flows=1)
         variables = jax.tree.map(jnp.zeros_like, jax.jit(model.init)(jax.random.key(0), x))
         variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
         variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
@@ -192,7 +196,7 @@ def test_shift_one_moves_each_frame_and_block_moves_the_last():
 
 def test_flow_of_the_translator_grows_with_the_distance():
     """A constant flow of one unit moves the newest reference by as many pixels as frames ahead."""
-    model = Generator(widths=(4, 4), norm="none", dropout=0.0, reference_frames=2, flows=1)
+    model = Generator(widths=(4, 4), norm="none", dropout=0.0, reference_frames=2, num_flows=1)
     picture, seen = uniform(0, 1, 2, 64, 64, 3), uniform(1, 1, 2, 64, 64, 6)
     ahead = jnp.array([[1.0, 5.0]])
     variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
@@ -231,27 +235,35 @@ def test_refused_discriminator():
     [
         ("fusion", dict(shift=0), r"model.shift \(0\) must be 1 to 16"),
         ("fusion", dict(shift=8, outputs=4), r"model.outputs \(4\) must be shift \(8\) to 16"),
-        ("fusion", dict(flows=-1), r"model.flows \(-1\) must be 0 or more"),
+        ("fusion", dict(num_flows=-1), r"model.num_flows \(-1\) must be 0 or more"),
         ("fusion", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("fusion", dict(time_strides=[2]), r"model.time_strides \(\(2,\)\) must hold 2 numbers"),
         ("fusion", dict(patch=5), r"picture size \(32 x 32\) must be a multiple of 20"),
         ("fusion", dict(time_patch=8), r"context \(16\) must be a multiple of 32"),
         ("fusion", dict(patch=0), r"model.patch \(0\) must be 1 or more"),
-        ("translator", dict(detail=-1), r"model.detail \(-1\) must be 0 or more"),
-        ("translator", dict(match=-1), r"model.match \(-1\) must be 0 or more"),
-        ("fusion", dict(labels=300, flows=1), r"model.labels \(300\) must be at most 256, and"),
-        ("fusion", dict(labels=3, flows=1), r"model.labels \(3\) must be 0, or 2 or more with"),
+        ("translator", dict(head_features=-1), r"model.head_features \(-1\) must be 0 or more"),
+        ("translator", dict(flow_levels=-1), r"model.flow_levels \(-1\) must be 0 or more"),
+        (
+            "fusion",
+            dict(num_labels=300, num_flows=1),
+            r"model.num_labels \(300\) must be at most 256, and",
+        ),
+        (
+            "fusion",
+            dict(num_labels=3, num_flows=1),
+            r"model.num_labels \(3\) must be 0, or 2 or more with",
+        ),
         ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be 0 to 1"),
-        ("translator", dict(flows=1), r"model.flows \(1\) needs model.reference_frames"),
-        ("translator", dict(label_colors=2), r"model.label_colors \(2\) needs model.flows"),
+        ("translator", dict(num_flows=1), r"model.num_flows \(1\) needs model.reference_frames"),
+        ("translator", dict(label_colors=2), r"model.label_colors \(2\) needs model.num_flows"),
         ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
         ("translator", dict(label_colors=1), r"model.label_colors \(1\) must be 0, or 2 to 256"),
         ("translator", dict(seen_frames=1), r"model.seen_frames \(1\) must be at most model.ref"),
         (
             "translator",
-            dict(scene=True, reference_frames=3, flows=1, label_colors=2),
+            dict(scene=True, reference_frames=3, num_flows=1, label_colors=2),
             r"model.scene \(True\) needs .*model.reference_frames of 4",
         ),
         ("direct", dict(strides=[3]), r"model.strides \(3,\) must be one or more of 1 and 2"),
@@ -272,7 +284,7 @@ def test_refused_fields(stage, fields, message):
         ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 14 to 16"),
         ("compositor", dict(widths=()), r"model.fusion needs model.widths of one number or more"),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
-        ("compositor", dict(match=7), r"model.match \(7\) must be 0 or more, .* of 64"),
+        ("compositor", dict(flow_levels=7), r"model.flow_levels \(7\) must be 0 or more, .* of 64"),
         ("compositor", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
         (
             "pix2pixhd",

@@ -15,7 +15,7 @@ COLORS = [fusion.to_float(fusion.PALETTE[i].astype(np.float32)) for i in range(4
 LASTS = {"trust": jnp.array([3.0, -3, -3]), "decay": jnp.array([-3.0, -3])}
 STEADY = {
     "objects": {**LASTS, "wall": jnp.array([-9.0])},
-    "turns": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
+    "rotation": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
     "background": LASTS,
 }
 
@@ -33,7 +33,7 @@ def carry(clip, outputs=4, labels=3, since=0):
     """The pictures after a clip, or those `since` frames further on."""
     seen = renderer.observe(clip, labels)
     ahead = since + jnp.arange(1.0, outputs + 1)[None]
-    apply = jax.jit(renderer.Carried().apply, static_argnums=3)
+    apply = jax.jit(renderer.SceneRenderer().apply, static_argnums=3)
     return np.asarray(apply({"params": STEADY}, seen, ahead, clip.shape[2:4]))[0]
 
 
@@ -95,7 +95,7 @@ def test_what_left_or_is_wholly_hidden_while_observed():
     came = jnp.asarray(np.stack([draw()] * 14 + [draw((2, 9, 9))] * 2))[None]
     seen = tracking.observe(came, 3)
     np.testing.assert_allclose(seen.velocities, 0, atol=1e-3)
-    error = tracking.path_error(
+    error = tracking.trajectory_error(
         jnp.zeros((1, 2, 1, 2)), seen, jnp.asarray(draw((1, 20, 20)))[None, None]
     )
     assert float(error[0]) == 0
@@ -126,20 +126,20 @@ def test_error_of_paths():
     clip, coming = clip_of((2, 3, 0, 1), (22, 24, 0, -1))
     seen = tracking.observe(clip, 3)
     exact = jnp.array([[[[0.0, t] for t in range(1, 5)], [[0.0, -t] for t in range(1, 5)]]])
-    error = lambda path: float(tracking.path_error(path, seen, jnp.asarray(coming)[None])[0])
+    error = lambda path: float(tracking.trajectory_error(path, seen, jnp.asarray(coming)[None])[0])
     assert error(exact) == pytest.approx(1e-3, abs=1e-4)  # The root of 1e-6: smooth at 0.
     assert error(exact + jnp.array([3.2, 0])) == pytest.approx(0.1, abs=1e-3)
     # An object of which little is in sight counts little.
     gone = jnp.asarray(coming).at[:, :, 5:].set(-1.0)[None]
-    assert float(tracking.path_error(exact * 0 + 9, seen, gone)[0]) < 0.01
+    assert float(tracking.trajectory_error(exact * 0 + 9, seen, gone)[0]) < 0.01
 
 
 def test_every_number_is_learned_from_paths():
     places = 6 + np.abs(22 - 2 * np.arange(24))  # At the end it meets the right border.
     clip = jnp.asarray(np.stack([draw((1, 10, x)) for x in places]))[None]
-    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, flows=1, labels=2)
+    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, num_flows=1, num_labels=2)
     params = jax.jit(model.init)(jax.random.key(0), clip[:, 4:20])["params"]
-    loss = lambda p: model.path_error(p, model.observe(clip[:, 4:20]), clip[:, 20:]).sum()
+    loss = lambda p: model.trajectory_error(p, model.observe(clip[:, 4:20]), clip[:, 20:]).sum()
     grads = jax.jit(jax.grad(loss))(params)["scene"]["objects"]
     for name, grad in grads.items():
         assert jnp.isfinite(grad).all() and jnp.abs(grad).min() > 0, name
@@ -147,7 +147,7 @@ def test_every_number_is_learned_from_paths():
 
 def test_pictures_fed_back_do_not_change_what_was_observed():
     """However the window looks by then, each clip's objects are where `since` its observation says."""
-    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, flows=1, labels=3)
+    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=4, outputs=4, num_flows=1, num_labels=3)
     clips = jnp.concatenate([clip_of((2, 3, 0, 1), (22, 24, 0, -1))[0]] * 2)
     params = jax.jit(model.init)(jax.random.key(0), clips)["params"]
     params["scene"] = STEADY

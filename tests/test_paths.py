@@ -1,4 +1,4 @@
-"""Paths of objects, by hand."""
+"""Trajectories of objects, by hand."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +24,9 @@ def test_paths_by_hand():
 
     def path(**numbers):
         params = {"params": {**STEADY, **numbers}}
-        found = trajectories.Paths().apply(params, *start, jnp.full((1, 2), 3.5), ahead, (32, 32))
+        found = trajectories.Trajectories().apply(
+            params, *start, jnp.full((1, 2), 3.5), ahead, (32, 32)
+        )
         return np.asarray(found)[0, :, :, 1]
 
     np.testing.assert_allclose(path()[0], [0, 2, 40], atol=0.1)

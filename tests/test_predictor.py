@@ -16,7 +16,7 @@ from vidpred_jax.checkpoints import restore
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.loading import bundled
-from vidpred_jax.models import schedule
+from vidpred_jax.models import schedules
 from vidpred_jax.types import InputError
 
 
@@ -29,7 +29,7 @@ def test_predictor(trained, clip):
     later = predictor.predict(clip.frames[:20], clip.labels[:20], horizon=6)
     np.testing.assert_array_equal(again.frames, later.frames)  # The last 16 count.
     assert predictor.predict(clip.frames[:16]).frames.shape == (32, 32, 32, 3)  # Labels by motion.
-    snapped = vidpred_jax.load(folder=trained, snap_labels=4).predict(
+    snapped = vidpred_jax.load(folder=trained, quantize_labels=4).predict(
         clip.frames[:16], clip.labels[:16]
     )
     assert set(np.unique(snapped.fusion)) <= {0, 128, 255}
@@ -40,19 +40,19 @@ def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip,
     shutil.copytree(trained / "accompanying", run)
     (meta,) = (run / "checkpoints" / "4" / "meta").glob("metadata*")
     found = json.loads(meta.read_text())
-    route = [[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]]  # Surely not what was frozen.
-    meta.write_text(json.dumps({**found, "route": route, "digests": {}}))
+    schedule = [[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]]  # Surely not what was frozen.
+    meta.write_text(json.dumps({**found, "schedule": schedule, "digests": {}}))
     predict = lambda **fields: vidpred_jax.load(folder=trained, **fields).predict(
         clip.frames[:16], clip.labels[:16], 6
     )
     plain, sharpened = predict(), predict(accompanying=str(run))
     np.testing.assert_array_equal(sharpened.fusion, plain.fusion)
     stack, params, read = networks.load_stack(str(run))
-    assert [list(share) for share in read] == route
+    assert [list(share) for share in read] == schedule
     videos = [fusion.to_float(x[None]) for x in (plain.frames, plain.fusion)]
     ahead = np.arange(1.0, 7, dtype=np.float32)[None]
     expected = np.asarray(
-        schedule.sharpen(stack, params, route, *map(jnp.asarray, (*videos, ahead)))
+        schedules.sharpen(stack, params, schedule, *map(jnp.asarray, (*videos, ahead)))
     )
     difference = sharpened.frames - fusion.to_uint8(expected)[0].astype(int)
     assert np.abs(difference).max() <= 2  # The plain frames were rounded to 8 bits in between.

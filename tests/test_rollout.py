@@ -14,44 +14,44 @@ from vidpred_jax.models.unet3d import UNet3d
 
 
 def make(shift, **fields):
-    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=shift, flows=1, **fields)
+    model = UNet3d(widths=(4, 4), time_strides=(2,), shift=shift, num_flows=1, **fields)
     context = jax.random.uniform(jax.random.key(1), (2, 16, 16, 16, 3), minval=-1.0)
     return model, jax.jit(model.init)(jax.random.key(0), context)["params"], context
 
 
-def plain_loop(model, params, context, horizon, snap_labels):
+def plain_loop(model, params, context, horizon, quantize_labels):
     window, out, observed = context, [], model.observe(context)
     while len(out) < horizon:
-        memory = {"observed": observed, "since": len(out)} if model.labels else {}
+        memory = {"observed": observed, "since": len(out)} if model.num_labels else {}
         pred = jax.jit(model.apply)({"params": params}, window, **memory)
         for t in range(-model.shift, 0):
             frame = pred[:, t]
-            if snap_labels:
-                frame = fusion.snap(frame, snap_labels)
+            if quantize_labels:
+                frame = fusion.quantize(frame, quantize_labels)
             out.append(frame)
         window = jnp.concatenate([window, jnp.stack(out[-model.shift :], 1)], 1)[:, -16:]
     return jnp.stack(out[:horizon], 1)
 
 
-@pytest.mark.parametrize("snap_labels", [0, 4])
+@pytest.mark.parametrize("quantize_labels", [0, 4])
 @pytest.mark.parametrize(
     ("shift", "horizon", "fields"),
-    [(1, 5, {}), (16, 32, {}), (4, 10, {}), (4, 10, dict(labels=3, outputs=4))],
+    [(1, 5, {}), (16, 32, {}), (4, 10, {}), (4, 10, dict(num_labels=3, outputs=4))],
 )
-def test_equals_a_plain_loop(shift, horizon, fields, snap_labels):
+def test_equals_a_plain_loop(shift, horizon, fields, quantize_labels):
     model, params, context = make(shift, **fields)
-    roll = jax.jit(rollout.make_rollout(model, horizon, snap_labels=snap_labels))
+    roll = jax.jit(rollout.make_rollout(model, horizon, quantize_labels=quantize_labels))
     pred = roll(params, context)
     chex.assert_shape(pred, (2, horizon, 16, 16, 3))
-    expected = plain_loop(model, params, context, horizon, snap_labels)
+    expected = plain_loop(model, params, context, horizon, quantize_labels)
     # Snapping turns the last bit of a float into another colour: equal but for a few pixels.
     close = jnp.isclose(pred, expected, atol=1e-4).mean()
-    assert close == 1 if not snap_labels else close > 0.99
+    assert close == 1 if not quantize_labels else close > 0.99
 
 
 def test_translated_inside_equals_translated_after():
     model, params, context = make(4)
-    generator = Generator((4, 4), 0.0, "group", reference_frames=2, flows=1, match=2)
+    generator = Generator((4, 4), 0.0, "group", reference_frames=2, num_flows=1, flow_levels=2)
     seen = jax.random.uniform(jax.random.key(2), (2, 2, 16, 16, 6), minval=-1.0)
     variables = jax.jit(generator.init)(jax.random.key(3), context[:, :1], seen, jnp.ones((2, 1)))
     pictures, frames = jax.jit(rollout.make_rollout(model, 6, translate=generator.apply))(
@@ -90,7 +90,7 @@ def test_kept_as_asked_but_fed_back_as_it_was():
 
 
 def test_known_pictures_translated_one_at_a_time():
-    generator = Generator((4, 4), 0.0, "group", reference_frames=2, flows=1, match=2)
+    generator = Generator((4, 4), 0.0, "group", reference_frames=2, num_flows=1, flow_levels=2)
     pictures = jax.random.randint(jax.random.key(1), (2, 5, 16, 16, 3), 0, 256).astype(jnp.uint8)
     seen = jax.random.uniform(jax.random.key(2), (2, 2, 16, 16, 6), minval=-1.0)
     floats, ahead = fusion.to_float(pictures), jnp.tile(jnp.arange(1.0, 6), (2, 1))

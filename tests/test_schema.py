@@ -25,7 +25,7 @@ _STAGES = ("fusion", "translator", "accompanying")
 def test_presets_hold_every_field(name, preset):
     config = get_config(name, "data", preset)
     schema.check(config)
-    optional = ("skip_nonfinite", "precision", "convolutions", "network", "nearness")
+    optional = ("skip_nonfinite", "precision", "convolutions", "network", "step_sampling_power")
     for field in config:
         rest = {k: v for k, v in config.items() if k != field}
         if field in optional:

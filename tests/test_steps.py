@@ -16,7 +16,9 @@ from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.training import losses, parallel, state, steps
 
 GAN = steps.LossWeights(l1=1.0, ssim=0.5, adversarial=0.5)
-UNET = UNet3d(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, flows=1, outputs=4)
+UNET = UNet3d(
+    widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, num_flows=1, outputs=4
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def batch():
     return {"frames": fine, "fusion": np.roll(fine, 1, 0), "length": lengths}
 
 
-def make_fusion(tx, weights=GAN, self_fed=2, axis_name=None, model=UNET):
+def make_fusion(tx, weights=GAN, max_unroll=2, axis_name=None, model=UNET):
     discriminator = PatchDiscriminator((4,), 4, norm="none") if weights.adversarial else None
     frame = jnp.zeros((1, 16, 16, 3))
     first = state.create(
@@ -39,12 +41,12 @@ def make_fusion(tx, weights=GAN, self_fed=2, axis_name=None, model=UNET):
         (frame, frame),
         tx,
     )
-    forward = steps.fusion_forward(model, self_fed)
+    forward = steps.fusion_forward(model, max_unroll)
     return first, steps.make_train_step(forward, discriminator, tx, weights)
 
 
 def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fraction=0.5):
-    model = Generator((8, 8), 0.0, norm, reference_frames=1, flows=1, axis_name=axis_name)
+    model = Generator((8, 8), 0.0, norm, reference_frames=1, num_flows=1, axis_name=axis_name)
     discriminator = PatchDiscriminator((4,), 4, norm=norm, axis_name=axis_name)
     frame = jnp.zeros((1, 16, 16, 3))
     frozen = jax.jit(UNET.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 16, 3)))["params"]
@@ -53,7 +55,7 @@ def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fra
         jax.random.key(0), model, discriminator, inputs, (frame, frame), tx, frozen
     )
     forward = steps.translator_forward(
-        model, targets=3, predictor=UNET, predicted_fraction=predicted_fraction
+        model, targets_per_clip=3, predictor=UNET, predicted_fraction=predicted_fraction
     )
     return first, steps.make_train_step(forward, discriminator, tx, weights)
 
@@ -61,10 +63,10 @@ def make_translator(tx, weights=GAN, axis_name=None, norm="batch", predicted_fra
 def test_accumulated_steps_are_one_of_the_whole_batch(batch):
     """Of two halves: parameters and averages move with the second, as by the whole at once."""
     weights, options = steps.LossWeights(), dict(num_steps=8, schedule="constant", clip=1.0)
-    whole, step = make_fusion(state.make_optimizer(**options), weights, self_fed=0)
+    whole, step = make_fusion(state.make_optimizer(**options), weights, max_unroll=0)
     expected, _ = jax.jit(step)(whole, batch)
     tx = state.make_optimizer(**options, accumulate=2)
-    first, _ = make_fusion(tx, weights, self_fed=0)
+    first, _ = make_fusion(tx, weights, max_unroll=0)
     forward = steps.fusion_forward(UNET, 0)
     half = jax.jit(steps.make_train_step(forward, None, tx, weights, accumulate=2))
     one, _ = half(first, {k: v[:4] for k, v in batch.items()})
@@ -94,7 +96,7 @@ def test_four_devices_equal_one(make, batch, caplog):  # With SGD: Adam amplifie
 
 def test_fusion_overfits_one_batch(batch):
     still = {"fusion": np.repeat(batch["fusion"][:2, :1], 20, 1)}
-    first, step = make_fusion(optax.adam(3e-3), steps.LossWeights(l1=1.0), self_fed=0)
+    first, step = make_fusion(optax.adam(3e-3), steps.LossWeights(l1=1.0), max_unroll=0)
     step = jax.jit(step)
     current, start = step(first, still)
     for _ in range(150):
@@ -111,7 +113,7 @@ def test_translator_overfits_one_batch(batch):
     inputs = (frame[None], jnp.zeros((1, 0, 16, 16, 6)), jnp.ones((1, 1)))
     tx = optax.adam(5e-3)
     current = state.create(jax.random.key(0), model, discriminator, inputs, (frame, frame), tx)
-    forward = steps.translator_forward(model, targets=2)
+    forward = steps.translator_forward(model, targets_per_clip=2)
     weights = steps.LossWeights(l1=1.0, ssim=0.1, adversarial=0.01)
     step = jax.jit(steps.make_train_step(forward, discriminator, tx, weights))
     current, start = step(current, still)
@@ -143,7 +145,7 @@ def _leaves(first, second):
 def test_one_vjp_equals_two_separate_gradients(batch):
     """The generator is blind to d_loss and the discriminator to g_loss."""
     lr = 0.1
-    first, step = make_fusion(optax.sgd(lr), self_fed=0)
+    first, step = make_fusion(optax.sgd(lr), max_unroll=0)
     after, _ = jax.jit(step)(first, batch)
     video = jnp.asarray(fusion.to_float(batch["fusion"]))
     target, condition = video[:, 16:20], jnp.repeat(video[:, 15:16], 4, 1)
@@ -169,20 +171,22 @@ def test_one_vjp_equals_two_separate_gradients(batch):
         chex.assert_trees_all_close(after.params[name], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("self_fed", [0, 1])
-def test_paths_of_objects_are_learned_from_where_labels_went(self_fed):
+@pytest.mark.parametrize("max_unroll", [0, 1])
+def test_paths_of_objects_are_learned_from_where_labels_went(max_unroll):
     """By an error of their own, of the true context, however often an example was fed with its output."""
     pictures = np.zeros((2, 28, 16, 16, 3), np.uint8)
     for t in range(28):
         pictures[:, t, 4:8, (t // 2) % 13 : (t // 2) % 13 + 4] = fusion.PALETTE[1]
     batch = {"fusion": pictures, "frames": pictures, "length": np.full(2, 28, np.int32)}
-    model = UNet3d((8, 8), patch=2, time_strides=(2,), shift=4, outputs=4, flows=1, labels=2)
+    model = UNet3d(
+        (8, 8), patch=2, time_strides=(2,), shift=4, outputs=4, num_flows=1, num_labels=2
+    )
     weights = steps.LossWeights(l1=0.0, path=1.0)
-    first, step = make_fusion(optax.sgd(0.01), weights, self_fed, model=model)
+    first, step = make_fusion(optax.sgd(0.01), weights, max_unroll, model=model)
     after, metrics = jax.jit(step)(first, batch)
     video = jnp.asarray(fusion.to_float(pictures))
     observed = model.observe(video[:, :16])
-    error = lambda g: model.path_error(g, observed, video[:, 16:]).mean()
+    error = lambda g: model.trajectory_error(g, observed, video[:, 16:]).mean()
     expected, grads = jax.jit(jax.value_and_grad(error))(first.params["g"])
     assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)
     assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads["scene"])) > 0
@@ -199,7 +203,7 @@ def test_targets_follow_the_window(batch):
             return x[:, -4:] + 0.01  # Copy-last of four frames, with a mark for each time.
 
     spy = Spy(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, outputs=4)
-    forward = steps.fusion_forward(spy, self_fed=2)
+    forward = steps.fusion_forward(spy, max_unroll=2)
     first, _ = make_fusion(optax.sgd(0.1))
     for number in range(6):
         out = forward({}, first, batch, jax.random.key(number), None)
@@ -227,7 +231,7 @@ def test_translator_pairs_picture_and_frame(batch):
     )
     first, _ = make_translator(optax.sgd(0.1))
     first = first.replace(batch_stats={"g": {}, "d": {}})
-    out = steps.translator_forward(model, targets=4)(
+    out = steps.translator_forward(model, targets_per_clip=4)(
         variables["params"], first, batch, jax.random.key(1), None
     )
     frames, pictures = (fusion.to_float(batch[k]) for k in ("frames", "fusion"))
@@ -243,7 +247,7 @@ def test_translator_pairs_picture_and_frame(batch):
 
 def test_targets_lie_within_the_clip_and_as_near_as_asked(batch):
     """Of windows of 19 frames, three targets are the three frames after the context; with a large
-    `nearness` one target is the first of many."""
+    `step_sampling_power` one target is the first of many."""
     model = Generator((8,), 0.0, "none")
     inputs = jnp.zeros((1, 1, 16, 16, 3)), jnp.zeros((1, 0, 16, 16, 6)), jnp.ones((1, 1))
     variables = model.init(jax.random.key(0), *inputs)
@@ -256,12 +260,14 @@ def test_targets_lie_within_the_clip_and_as_near_as_asked(batch):
         return forward(variables["params"], first, batch, jax.random.key(1), None).target
 
     short = {**batch, "length": np.full(8, 19, np.int32)}
-    found = targets(short, targets=3, nearness=0.0)
+    found = targets(short, targets_per_clip=3, step_sampling_power=0.0)
     for i in range(8):
         means = sorted(np.asarray(found[i].mean((1, 2, 3))).tolist())
         expected = sorted(np.asarray(frames[i, 16:19].mean((1, 2, 3))).tolist())
         chex.assert_trees_all_close(means, expected, atol=1e-6)
-    chex.assert_trees_all_equal(targets(batch, targets=1, nearness=30.0)[:, 0], frames[:, 16])
+    chex.assert_trees_all_equal(
+        targets(batch, targets_per_clip=1, step_sampling_power=30.0)[:, 0], frames[:, 16]
+    )
 
 
 def test_feature_matching_trains_the_generator_alone(batch):

@@ -88,7 +88,7 @@ def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir, 
     """Though the clock jumps by up to a year."""
     extra = {"predicted_fraction": 0.5, "fusion_run": str(trained / "fusion")}
     extra = {} if stage == "fusion" else extra
-    if stage == "accompanying":  # Its route needs validation; broken off within the pair's part.
+    if stage == "accompanying":  # Its schedule needs validation; broken off within the pair's part.
         extra |= {"translator_run": str(trained / "translator"), "reference_steps": 1}
         extra |= {"evaluation__clips": 2}
     else:
@@ -107,7 +107,7 @@ def test_resume_equals_unbroken_bit_for_bit(stage, trained, tmp_path, data_dir, 
     second, second_meta = restored(whole, tmp_path / "broken")
     chex.assert_trees_all_equal(first, second)
     assert first_meta["data_state"] == second_meta["data_state"] and int(first.step) == 4
-    assert first_meta.get("route") == second_meta.get("route")
+    assert first_meta.get("schedule") == second_meta.get("schedule")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -184,7 +184,7 @@ def test_a_finished_run_is_left_alone(trained, tmp_path):
 def test_stage_3_refusals(trained, tmp_path, data_dir):
     runs = {f"{stage}_run": str(trained / stage) for stage in ("fusion", "translator")}
     cases = [
-        ({"evaluation__clips": 0}, "the route is chosen on validation clips of 48 frames, and"),
+        ({"evaluation__clips": 0}, "the schedule is chosen on validation clips of 48 frames, and"),
         (
             {"reference_steps": 5},
             r"reference_steps \(5\) must be 1 or more and at most num_steps \(4\)",

@@ -34,7 +34,7 @@ def pictures(masks):
 @pytest.mark.parametrize("speed", [-0.06, 0.0, 0.025])
 def test_speed_of_turning(corners, speed):
     masks = turned(corners, speed)
-    found = lambda clip: float(tracking.observe(clip, 2).turns[0, 0])
+    found = lambda clip: float(tracking.observe(clip, 2).rotation[0, 0])
     assert found(pictures(masks)) == pytest.approx(speed, abs=0.002)
     masks[8:12, :, 26:] = False  # Half hidden, which has no say.
     assert found(pictures(masks)) == pytest.approx(speed, abs=0.004)
@@ -45,7 +45,7 @@ def test_what_is_round_or_absent_or_seen_once_does_not_turn():
     once[:9], once[10:] = False, False
     masks = turned(DISC, 0.05), turned(DISC, 0.05) & False, once
     clip = np.concatenate([pictures(each) for each in masks])
-    np.testing.assert_array_equal(tracking.observe(jnp.asarray(clip), 2).turns, 0)
+    np.testing.assert_array_equal(tracking.observe(jnp.asarray(clip), 2).rotation, 0)
 
 
 def test_turning_by_hand():
@@ -53,15 +53,15 @@ def test_turning_by_hand():
     rng = np.random.default_rng(0)
     planes = jnp.asarray(rng.uniform(size=(1, 1, 2, 8, 8)), jnp.float32)
     center, still = jnp.full((1, 1, 2), 3.5), jnp.zeros((1, 1, 1, 2))
-    quarter = rotation.turn(planes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
+    quarter = rotation.rotate(planes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
     np.testing.assert_allclose(quarter, np.rot90(planes[0, 0], -1, axes=(1, 2)), atol=1e-5)
     offsets = jnp.array([[[[1.25, -2.0], [0, 0.5], [-9, 0]]]])
-    moved = rotation.turn(planes, center, offsets, jnp.zeros((1, 1, 3)))
+    moved = rotation.rotate(planes, center, offsets, jnp.zeros((1, 1, 3)))
     np.testing.assert_allclose(moved, ops.shift(planes, offsets, nearest=False), atol=1e-5)
     codes = jnp.asarray(rng.integers(0, 3, (1, 1, 8, 8)), jnp.uint8)
-    quarter = rotation.turn_codes(codes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
+    quarter = rotation.rotate_codes(codes, center, still, jnp.full((1, 1, 1), np.pi / 2))[0, 0, 0]
     np.testing.assert_array_equal(quarter, np.rot90(codes[0, 0], -1))
-    moved = rotation.turn_codes(codes, center, offsets, jnp.zeros((1, 1, 3)))
+    moved = rotation.rotate_codes(codes, center, offsets, jnp.zeros((1, 1, 3)))
     expected = ops.shift(codes[:, :, None], offsets)[:, :, :, 0]
     np.testing.assert_array_equal(moved, expected)
 
@@ -69,7 +69,7 @@ def test_turning_by_hand():
 def test_angles_by_hand():
     speeds, ahead = jnp.array([[0.02, -0.01]]), jnp.array([[1.0, 10]])
     lasting = {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])}
-    angle = lambda numbers: trajectories.Turns().apply(
+    angle = lambda numbers: trajectories.Rotation().apply(
         {"params": {**lasting, **numbers}}, speeds, jnp.array([[0.0, 5]]), ahead
     )
     np.testing.assert_allclose(angle({})[0], [[0.02, 0.2], [-0.06, -0.15]], atol=1e-3)
@@ -86,31 +86,33 @@ def test_objects_turn():
     numbers = {
         "objects": {**lasting, "wall": jnp.array([-9.0])},
         "background": lasting,
-        "turns": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
+        "rotation": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
     }
     seen = renderer.observe(clip[:, :16], 2)
     ahead = jnp.arange(1.0, 9)[None]
 
     def overlap(numbers):
-        drawn = renderer.Carried().apply({"params": numbers}, seen, ahead, (48, 48))
+        drawn = renderer.SceneRenderer().apply({"params": numbers}, seen, ahead, (48, 48))
         found = (np.abs(np.asarray(drawn)[0] - RED) < 1e-3).all(-1)[-1]
         return (found & masks[-1]).sum() / (found | masks[-1]).sum()
 
-    numbers["turns"]["trust"] *= -1
+    numbers["rotation"]["trust"] *= -1
     still = overlap(numbers)
-    numbers["turns"]["trust"] *= -1
+    numbers["rotation"]["trust"] *= -1
     assert overlap(numbers) > 0.9 > 0.8 > still
 
 
-def test_error_of_turns():
+def test_error_of_rotation():
     masks = turned(TRIANGLE, 0.05, frames=24)
     clip = pictures(masks)
     seen = tracking.observe(clip[:, :16], 2)
-    error = lambda angle: float(tracking.turn_error(jnp.full((1, 1), angle), seen, clip[:, 16:])[0])
+    error = lambda angle: float(
+        tracking.rotation_error(jnp.full((1, 1), angle), seen, clip[:, 16:])[0]
+    )
     most = float(seen.radius[0, 0]) / 48  # By so much an angle moves what is outermost.
     right, wrong, worse = (error(0.05 * 7 + more) for more in (0.0, 0.4, 0.8))
     assert right < 0.015 and 0.4 * most > worse - wrong > 0.25 * most
-    hidden = tracking.turn_error(jnp.ones((1, 1)), seen, clip[:, 16:].at[:, :, 22:].set(-1.0))
+    hidden = tracking.rotation_error(jnp.ones((1, 1)), seen, clip[:, 16:].at[:, :, 22:].set(-1.0))
     assert float(hidden[0]) < 0.01
 
 
@@ -121,11 +123,13 @@ def test_stage_2_learns_how_far_to_believe_paths_turns_and_pans():
     )
     frames = jnp.where(clip == -1, jnp.asarray(waves, jnp.float32)[None, ..., None], 0.5 * clip)
     references = jnp.concatenate([frames, clip], -1)[:, :16]
-    model = Generator((8, 8), 0.0, "group", 16, seen_frames=2, flows=1, label_colors=2, scene=True)
+    model = Generator(
+        (8, 8), 0.0, "group", 16, seen_frames=2, num_flows=1, label_colors=2, scene=True
+    )
     given = clip[:, 20:22], references, jnp.array([[5.0, 6.0]])
     params = jax.jit(model.init)(jax.random.key(0), *given)["params"]
     loss = lambda p: jnp.abs(model.apply({"params": p}, *given) - frames[:, 20:22]).mean()
-    grads, names = jax.jit(jax.grad(loss))(params), ("pan", "turns", "paths")
-    grads["paths"].pop("wall")  # Nothing meets one.
+    grads, names = jax.jit(jax.grad(loss))(params), ("pan", "rotation", "trajectories")
+    grads["trajectories"].pop("wall")  # Nothing meets one.
     for path, grad in jax.tree_util.tree_leaves_with_path([grads[x] for x in names]):
         assert jnp.isfinite(grad).all() and jnp.abs(grad).min() > 0, jax.tree_util.keystr(path)

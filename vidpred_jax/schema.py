@@ -15,13 +15,13 @@ _OPTIONAL = (
     "skip_nonfinite",
     "precision",
     "convolutions",
-    "evaluation.snap_labels",
+    "evaluation.quantize_labels",
     "evaluation.stride",
     "data.augmentation",
     "data.min_frames",
     "data.split",
     "network",
-    "nearness",
+    "step_sampling_power",
 )
 _MOST = 2**40  # Of any whole number, so that it fits where it is used.
 _MOST_WIDTH, _MOST_ENTRIES = 16_384, 32  # Of a network's numbers, and of a list of them.
@@ -111,23 +111,23 @@ _FIELDS: dict[str, Any] = {
     "evaluation.every": _whole(1),
     "evaluation.clips": _whole(0),
     "evaluation.horizon": _whole(1, 10_000),
-    "evaluation.snap_labels": _whole(0, 256),
+    "evaluation.quantize_labels": _whole(0, 256),
     "evaluation.stride": _whole(0),
 }
 _OF_STAGE: dict[str, dict[str, Any]] = {
     **{
-        stage: {"self_fed": _whole(0, 1000), "discriminator": _GROUP}
+        stage: {"max_unroll": _whole(0, 1000), "discriminator": _GROUP}
         for stage in ("fusion", "direct")
     },
     "translator": {
-        "targets": _whole(1, 10_000),
-        "nearness": _real(0, 10),
+        "targets_per_clip": _whole(1, 10_000),
+        "step_sampling_power": _real(0, 10),
         "predicted_fraction": _real(0, 1),
         "fusion_run": _TEXT,
         "discriminator": _GROUP,
     },
     "accompanying": {
-        "targets": _whole(1, 10_000),
+        "targets_per_clip": _whole(1, 10_000),
         "predicted_fraction": _real(0, 1),
         "reference_steps": _whole(1),
         "fusion_run": _TEXT,

@@ -78,7 +78,7 @@ def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_
         pair,
         f"--predictions=theirs={theirs}",
         f"--output={output}",
-        "--snap_labels=4",
+        "--quantize_labels=4",
         "--batch_size=3",
         "--metrics=psnr,ssim,fusion_psnr,edge_f1,miou",
     )

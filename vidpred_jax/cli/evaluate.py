@@ -62,7 +62,7 @@ _BLAME = flags.DEFINE_bool(
     "blame", True, "Also the translator alone, on true fusion pictures, and stage 1 alone."
 )
 _SNAP = flags.DEFINE_integer(
-    "snap_labels", None, "Also each run with its pictures snapped to so many labels.", 1
+    "quantize_labels", None, "Also each run with its pictures snapped to so many labels.", 1
 )
 _LABELS = flags.DEFINE_integer(
     "labels", 4, "Labels, background included, that miou tells apart.", 2
@@ -227,7 +227,7 @@ def _predictors(loaded, chosen, places, height, width):
                 run.fusion_run,
                 run.translator_run,
                 run.accompanying_run,
-                snap_labels=_SNAP.value,
+                quantize_labels=_SNAP.value,
                 size=run.frame_size,
             )
             found[f"{name}, snapped"] = functools.partial(_predict, snapped)

@@ -50,7 +50,7 @@ _CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; 
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames to predict.", lower_bound=1)
-_SNAP = flags.DEFINE_integer("snap_labels", None, "Labels to snap to (0: off); the run's own.")
+_SNAP = flags.DEFINE_integer("quantize_labels", None, "Labels to snap to (0: off); the run's own.")
 _SIZE = flags.DEFINE_string(
     "size",
     None,
@@ -68,7 +68,7 @@ def main(_):
         _FUSION.value,
         _TRANSLATOR.value,
         _ACCOMPANYING.value,
-        snap_labels=_SNAP.value,
+        quantize_labels=_SNAP.value,
         weights=_weights(),
         size=_SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"),
     )

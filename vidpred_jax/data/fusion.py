@@ -128,7 +128,7 @@ def _count_nearby(labels, shown, num_labels: int) -> Int[Array, "k *b h w"]:
     return jnp.stack(counts)
 
 
-def snap(pictures: Float[Array, "*b h w 3"], num_labels: int = 4) -> Float[Array, "*b h w 3"]:
+def quantize(pictures: Float[Array, "*b h w 3"], num_labels: int = 4) -> Float[Array, "*b h w 3"]:
     """The clean fusion picture nearest to a predicted one: edges binary, colours of the palette."""
     edges, labels = decode(pictures, num_labels)
     return jnp.where(edges[..., None], 1.0, to_float(jnp.asarray(PALETTE))[labels])

@@ -18,7 +18,7 @@ def load(
     accompanying: str | os.PathLike | None = None,
     *,
     folder: str | os.PathLike = "runs",
-    snap_labels: int | None = None,
+    quantize_labels: int | None = None,
     weights: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> Predictor:
@@ -26,7 +26,7 @@ def load(
 
     weights: instead of runs, those that come with the package, by their name in WEIGHTS; None takes
     `real` where no run is named and there is none of either stage. accompanying: a run of stage 3
-    that sharpens the frames, or `newest`; None goes without. snap_labels: see `make_rollout`;
+    that sharpens the frames, or `newest`; None goes without. quantize_labels: see `make_rollout`;
     None takes the fusion run's. size: height and width of the frames, for a stage 2 that looks at
     frames alone, as that of `real`; None takes those it was trained at. Raises InputError if a run is
     missing, damaged, of another stage, or if they do not fit.
@@ -41,7 +41,7 @@ def load(
     if accompanying is not None:
         newest = None if accompanying == "newest" else accompanying
         accompanying = _find("accompanying", newest, folder)
-    return Predictor(fusion_run, translator_run, snap_labels, accompanying, size)
+    return Predictor(fusion_run, translator_run, quantize_labels, accompanying, size)
 
 
 def bundled(weights: str) -> pathlib.Path:

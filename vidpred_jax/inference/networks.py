@@ -7,7 +7,7 @@ import numpy as np
 
 from vidpred_jax import schema
 from vidpred_jax.checkpoints import restore
-from vidpred_jax.models import build, schedule
+from vidpred_jax.models import build, schedules
 from vidpred_jax.models.accompanying import STACKS
 from vidpred_jax.types import CONTEXT
 
@@ -23,9 +23,9 @@ def load_generator(run: str, step: int | None = None, size: tuple[int, int] | No
     schema.check(config)
     trained, fields = (config["data"]["height"], config["data"]["width"]), config["model"]
     size = size or trained
-    if fields.get("match"):
-        levels = fields["match"] + round(math.log2(min(size) / min(trained)))
-        fields = {**fields, "match": max(levels, 1)}
+    if fields.get("flow_levels"):
+        levels = fields["flow_levels"] + round(math.log2(min(size) / min(trained)))
+        fields = {**fields, "flow_levels": max(levels, 1)}
     fields = build.network_fields({**config, "model": fields})
     module = build.make_generator(meta["stage"], fields, *size, network=config.get("network"))
     if meta["stage"] in ("fusion", "direct"):
@@ -44,7 +44,7 @@ def translator_inputs(model, size):
 
 
 def load_stack(run: str, step: int | None = None):
-    """The stack of a run, its EMA parameters and its frozen route. Raises InputError."""
+    """The stack of a run, its EMA parameters and its frozen schedule. Raises InputError."""
     meta = restore.read_meta(run, step)
     config = meta["config"]
     schema.check(config)
@@ -54,5 +54,5 @@ def load_stack(run: str, step: int | None = None):
     shapes = jax.eval_shape(stack.init, jax.random.key(0), frame, frame, np.ones(1, np.float32))
     shapes = {"ema": dict.fromkeys(STACKS, shapes["params"]), "batch_stats": {}}
     found = restore.restore_inference(run, shapes, step)
-    route = restore.read_meta(run, int(found["step"])).get("route")  # Of the same step.
-    return stack, found["ema"], schedule.check_route(route, stack, run)
+    schedule = restore.read_meta(run, int(found["step"])).get("schedule")  # Of the same step.
+    return stack, found["ema"], schedules.check_schedule(schedule, stack, run)

@@ -12,7 +12,7 @@ from vidpred_jax import schema
 from vidpred_jax.checkpoints import restore
 from vidpred_jax.data import fusion, segmentation, sizes
 from vidpred_jax.inference import networks, rollout
-from vidpred_jax.models import build, schedule
+from vidpred_jax.models import build, schedules
 from vidpred_jax.types import CONTEXT, HORIZON, InputError
 
 _KEPT = 8  # Compiled programs.
@@ -27,8 +27,8 @@ class Prediction:
 
 
 def _load_accompanying(run: str, height: int, width: int):
-    """(`accompanying.sharpen` along the run's route, its parameters)."""
-    stack, params, route = networks.load_stack(run)
+    """(`accompanying.sharpen` along the run's schedule, its parameters)."""
+    stack, params, schedule = networks.load_stack(run)
     size = restore.read_meta(run)["config"]["data"]
     if (size["height"], size["width"]) != (height, width):
         raise InputError(
@@ -37,7 +37,7 @@ def _load_accompanying(run: str, height: int, width: int):
         )
 
     def sharpen(params, frames, pictures, ahead):
-        return schedule.sharpen(stack, params, route, frames, pictures, ahead)
+        return schedules.sharpen(stack, params, schedule, frames, pictures, ahead)
 
     return sharpen, params
 
@@ -56,7 +56,7 @@ class Predictor:
         self,
         fusion_run: str,
         translator_run: str,
-        snap_labels: int | None = None,
+        quantize_labels: int | None = None,
         accompanying_run: str | None = None,
         size: tuple[int, int] | None = None,
     ):
@@ -72,15 +72,15 @@ class Predictor:
             raise InputError(f"size ({size!r}) must be a height and a width, each above 0")
         (self.height, self.width), self.frame_size = pictures, tuple(size or trained)
         self._fusion, self._fusion_variables = networks.load_generator(fusion_run)
-        if snap_labels is None:
-            snap_labels = fusion_config["evaluation"].get("snap_labels", 0)
-        self.snap_labels = snap_labels
+        if quantize_labels is None:
+            quantize_labels = fusion_config["evaluation"].get("quantize_labels", 0)
+        self.quantize_labels = quantize_labels
         try:
             loaded = networks.load_generator(translator_run, size=self.frame_size)
         except InputError as error:
             raise InputError(f"size {sizes.by(size)}: {error}" if size else str(error)) from error
         self._translator, self._translator_variables = loaded
-        alone = build.looks_at_frames_alone(self._translator)
+        alone = not self._translator.needs_fusion
         if self.frame_size != trained and not alone:
             raise InputError(
                 f"size {sizes.by(size)}: stage 2 of translator run {translator_run!r} looks at fusion "
@@ -238,7 +238,7 @@ class Predictor:
         roll = rollout.make_rollout(
             self._fusion,
             horizon,
-            snap_labels=self.snap_labels,
+            quantize_labels=self.quantize_labels,
             translate=self._apply,
             finish=fusion.to_uint8,
         )

@@ -9,7 +9,12 @@ from vidpred_jax.data import fusion
 
 
 def make_rollout(
-    model, horizon: int, *, snap_labels: int = 0, translate=None, finish=lambda pictures: pictures
+    model,
+    horizon: int,
+    *,
+    quantize_labels: int = 0,
+    translate=None,
+    finish=lambda pictures: pictures,
 ):
     """A function `(params, context) -> pictures` to jit.
 
@@ -20,7 +25,7 @@ def make_rollout(
     Generator's `apply`, the function is `(params, context, variables, references) -> (pictures,
     frames)`: each call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
 
-    snap_labels: 0, or how many labels (background included) new frames are snapped to.
+    quantize_labels: 0, or how many labels (background included) new frames are snapped to.
 
     finish: what is done to pictures and frames before they are kept, element by element, such as
     `fusion.to_uint8`; what the network sees of its own output stays as it was.
@@ -39,8 +44,8 @@ def make_rollout(
         def predict(window, call):
             memory = {} if observed is None else {"observed": observed, "since": call * shift}
             new = apply(window, **memory)[:, -shift:]
-            if snap_labels:
-                new = fusion.snap(new, snap_labels)
+            if quantize_labels:
+                new = fusion.quantize(new, quantize_labels)
             window = jnp.concatenate([window[:, shift:], new], 1)
             # Read back from the window, as a slice from its end on is: XLA:CPU would otherwise
             # compute the frames once for the window and once for what is kept.

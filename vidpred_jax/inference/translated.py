@@ -26,7 +26,7 @@ class Frozen:
     variables: dict
     height: int
     width: int
-    snap_labels: int
+    quantize_labels: int
 
     def predict(self, elements: list[dict], horizon: int = HORIZON, variables: dict | None = None):
         """(frames, pictures (n, horizon, h, w, 3) in [-1, 1], ahead (n, horizon)) of prepared clips.
@@ -48,7 +48,10 @@ class Frozen:
 
     def _make_roll(self, horizon):
         roll = rollout.make_rollout(
-            self.predictor, horizon, snap_labels=self.snap_labels, translate=self.translator.apply
+            self.predictor,
+            horizon,
+            quantize_labels=self.quantize_labels,
+            translate=self.translator.apply,
         )
 
         @jax.jit
@@ -95,5 +98,5 @@ def load(fusion_run: str, translator_run: str) -> Frozen:
         {"fusion": fusion_variables["params"], "translator": variables},
         height,
         width,
-        metas["fusion"]["config"]["evaluation"].get("snap_labels", 0),
+        metas["fusion"]["config"]["evaluation"].get("quantize_labels", 0),
     )

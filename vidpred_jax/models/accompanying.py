@@ -7,7 +7,7 @@ optimization"). Only these words are published: everything here beyond them is i
 Three equal stacks: `p`, pre-trained and then frozen, is the reference; `a` and `b` are the pair. At
 every stage the better of the pair is passed on where it is not behind the reference, else the
 reference is (selective transmission); stages are trained where the pair is behind (selective
-multiscale optimisation). Without the true frame a route frozen on validation clips decides.
+multiscale optimisation). Without the true frame a schedule frozen on validation clips decides.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Translated:
     target: Any
 
 
-class Stage(nn.Module):
+class Level(nn.Module):
     """A frame with a correction added that is seen and drawn at 1/scale of its resolution.
 
     width: features of each of `layers` - 1 hidden convolutions. patch: they see patch x patch pixels
@@ -105,22 +105,22 @@ class Stack(nn.Module):
                 )
 
     def setup(self):
-        self.stages = [
-            Stage(scale, width, self.layers, self.kernel, self.patch, self.dtype)
+        self.levels = [
+            Level(scale, width, self.layers, self.kernel, self.patch, self.dtype)
             for scale, width in zip(self.scales, self.widths, strict=True)
         ]
 
     def __call__(self, frame, fusion, ahead):
         """The frame after each stage, each fed with the one before: a list of (n, h, w, 3)."""
         found = []
-        for stage in self.stages:
-            frame = stage(frame, fusion, ahead)
+        for level in self.levels:
+            frame = level(frame, fusion, ahead)
             found.append(frame)
         return found
 
-    def stage(self, number: int, frame, fusion, ahead):
+    def level(self, number: int, frame, fusion, ahead):
         """One stage alone."""
-        return self.stages[number](frame, fusion, ahead)
+        return self.levels[number](frame, fusion, ahead)
 
 
 def at_scale(x: Float[Array, "n h w c"], scale: int) -> Float[Array, "n _ _ c"]:
@@ -129,7 +129,7 @@ def at_scale(x: Float[Array, "n h w c"], scale: int) -> Float[Array, "n _ _ c"]:
     return x.reshape(n, h // scale, scale, w // scale, scale, c).mean((2, 4))
 
 
-def stage_psnr(
+def level_psnr(
     pred: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"], scale: int
 ) -> Float[Array, " n"]:
     """PSNR in dB at a stage's own scale, of frames in [-1, 1]."""
@@ -196,7 +196,7 @@ class Selection:
 
 def qualities(found: dict, target, scale: int) -> Float[Array, "3 n"]:
     """PSNR at the scale, of a, b and p."""
-    return jnp.stack([stage_psnr(found[name], target, scale) for name in STACKS])
+    return jnp.stack([level_psnr(found[name], target, scale) for name in STACKS])
 
 
 def blend(found: dict, share: Float[Array, "3 #n"]):
@@ -215,7 +215,7 @@ def run_pair(stack: Stack, params: dict, frame, fusion, ahead, target):
     for number, scale in enumerate(stack.scales):
         found = {
             name: stack.apply(
-                {"params": params[name]}, number, feeds[name], fusion, ahead, method="stage"
+                {"params": params[name]}, number, feeds[name], fusion, ahead, method="level"
             )
             for name in STACKS
         }

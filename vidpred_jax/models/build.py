@@ -75,11 +75,6 @@ def make_generator(
     return module
 
 
-def looks_at_frames_alone(module) -> bool:
-    """Whether a stage 2 predicts from observed frames, not from fusion pictures: at any size then."""
-    return isinstance(module, Compositor) and not module.widths
-
-
 def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[Stack, Selection]:
     """The accompanying convolution and its switches. Raises InputError naming the field."""
     schema.check_types(Selection, selection, "selection")

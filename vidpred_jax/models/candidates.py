@@ -30,7 +30,7 @@ _MOVED = (
 # What stands still is blurred further: far ahead that is the best guess of many clips.
 _STILL_BLURS = (0.0, 3.0, 8.0, 16.0, 32.0)
 _SIDE = 128
-NUM_GUESSES = len(_MOVED) + 2 * len(_STILL_BLURS)
+NUM_CANDIDATES = len(_MOVED) + 2 * len(_STILL_BLURS)
 # How many frames ago guesses are made again, and for how many frames ahead.
 _BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}
 LEAST_FRAMES = max(_BACKTESTS) + 3  # Three make a flow and its change.
@@ -47,7 +47,7 @@ class Observed:
     the first and half of what it changed by since the frame before.
 
     known: (b, h, w, k), what is known of its pixels. errors: log of each guess's mean squared error in
-    the backtests, less that of the best, (b, 1 or h, 1 or w, NUM_LAGS, NUM_GUESSES): for the whole
+    the backtests, less that of the best, (b, 1 or h, 1 or w, NUM_LAGS, NUM_CANDIDATES): for the whole
     frame (`frame`) and about each place, a Gaussian of a tenth (`place`) and a twenty-fifth (`near`)
     of the lesser side wide. No gradient reaches them.
     """
@@ -63,7 +63,7 @@ def guess(
     paths: list[Float[Array, "b h w 2"]],
     ahead: Float[Array, "b 1 1 1"],
 ) -> list[Float[Array, "b h w 3"]]:
-    """NUM_GUESSES frames `ahead` of the newest, `paths` leading there along each of its flows."""
+    """NUM_CANDIDATES frames `ahead` of the newest, `paths` leading there along each of its flows."""
     ahead = jnp.minimum(ahead, MOST_AHEAD)  # As the paths.
     moved, found = {}, []
     for span, lasts, sigma in _MOVED:
@@ -135,7 +135,7 @@ def _pairs(last):
 
 
 def _backtest(seen, flows, ago, lags):
-    """Guesses made `ago` frames ago: (squared errors (b, h, w, NUM_GUESSES) by lag; of the first
+    """Guesses made `ago` frames ago: (squared errors (b, h, w, NUM_CANDIDATES) by lag; of the first
     guess and the last lag the mean error (b, h, w, 1) and the path that led there).
     """
     b, n, h, w, _ = seen.shape

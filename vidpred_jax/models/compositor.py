@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.models.candidates import (
     LEAST_FRAMES,
-    NUM_GUESSES,
+    NUM_CANDIDATES,
     NUM_LAGS,
     guess,
     magnitude,
@@ -24,7 +24,7 @@ _NEAR = 2.0  # What the gate of the guess moved along the first flow starts ahea
 # Under Adam, how many times faster these are learned: the trust in backtests, and what a guess's own
 # say gains by 1 / ahead. The rest of that say, which rules far steps, is many numbers for little to
 # learn from: it stays near what backtests make of it.
-_QUICK = 10.0
+_LR_MULTIPLIER = 10.0
 _TRUST = -1.0  # Softplus of it is the trust in each kind of backtest before training.
 _CORRECTION = 0.2  # Weight of what the U-Net adds to the gates, unless `appearance`.
 
@@ -53,11 +53,16 @@ class Compositor(nn.Module):
     widths: tuple[int, ...] = (24, 48, 72, 96)
     norm: str = "group"
     reference_frames: int = 16
-    match: int = 5
-    detail: int = 16
+    flow_levels: int = 5
+    head_features: int = 16
     fusion: bool = True
     appearance: bool = False
     dtype: Any = jnp.float32
+
+    @property
+    def needs_fusion(self) -> bool:
+        """Whether the predicted fusion picture is seen; without it frames may be of any size."""
+        return bool(self.widths)
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""
@@ -65,15 +70,15 @@ class Compositor(nn.Module):
             raise ValueError(f"model.norm ({self.norm!r}) must be one of {FUSION_NORMS}")
         for field, low, high in (
             ("reference_frames", LEAST_FRAMES, CONTEXT),
-            ("match", 1, 16),
-            ("detail", 1, 1024),
+            ("flow_levels", 1, 16),
+            ("head_features", 1, 1024),
         ):
             if not low <= getattr(self, field) <= high:
                 raise ValueError(f"model.{field} ({getattr(self, field)}) must be {low} to {high}")
         for field in ("fusion", "appearance"):
             if getattr(self, field) and not self.widths:
                 raise ValueError(f"model.{field} needs model.widths of one number or more: a U-Net")
-        check_levels(self.match, height, width, "model.match")
+        check_levels(self.flow_levels, height, width, "model.flow_levels")
         space = 2 ** len(self.widths)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
@@ -91,13 +96,13 @@ class Compositor(nn.Module):
         self.check(h, w)
         every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
         seen = references[..., :3].astype(jnp.float32)
-        observed = observe(seen, self.match)
+        observed = observe(seen, self.flow_levels)
         newest, mean = every(seen[:, -1]), every(seen.mean(1))
         step = ahead.reshape(b * t, 1, 1, 1)
         when = jnp.minimum(step, HORIZON)  # Beyond it gates stay as they are there.
         paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in observed.flows]
-        gates = self._judge(when, observed)
-        gates += _NEAR / when * jax.nn.one_hot(0, NUM_GUESSES)
+        gates = self._gate_logits(when, observed)
+        gates += _NEAR / when * jax.nn.one_hot(0, NUM_CANDIDATES)
         if self.widths:
             known, moved = every(observed.known), [warp(newest, path) for path in paths]
             # What was known where a pixel comes from goes with it.
@@ -117,27 +122,27 @@ class Compositor(nn.Module):
             x, coarse = self._unet(jnp.concatenate(given, -1).astype(self.dtype))
             if self.appearance:
                 paths = self._turn(coarse, paths, step)
-            features = NUM_GUESSES + 3 * self.appearance
+            features = NUM_CANDIDATES + 3 * self.appearance
             x = Conv(features, (3, 3), dtype=self.dtype, name="blend")(x).astype(jnp.float32)
-            correction, painted = jnp.split(x, [NUM_GUESSES], -1)
+            correction, painted = jnp.split(x, [NUM_CANDIDATES], -1)
             gates += correction * (1.0 if self.appearance else _CORRECTION)
         frame = blend(gates, guess(newest, mean, paths, step))
         if self.appearance:
             frame += 0.1 * painted
         return frame.reshape(b, t, h, w, 3)
 
-    def _judge(self, when, observed):
+    def _gate_logits(self, when, observed):
         """What the gates gain by the step ahead, and lose by how wrong the same guesses were before."""
         far = jnp.concatenate([jnp.ones_like(when), when / 16 - 1, jnp.log(when) / 2], -1)
 
         def linear(n, scale, name):
-            steps = jnp.concatenate([scale * far, _QUICK / when], -1)
+            steps = jnp.concatenate([scale * far, _LR_MULTIPLIER / when], -1)
             zeros = nn.initializers.zeros
             return nn.Dense(n, use_bias=False, kernel_init=zeros, name=name)(steps)
 
-        gates = linear(NUM_GUESSES, 1.0, "prior")
+        gates = linear(NUM_CANDIDATES, 1.0, "prior")
         for name, errors in sorted(observed.errors.items()):
-            weight = jax.nn.softplus(linear(NUM_LAGS, _QUICK, f"weight_{name}") + _TRUST)
+            weight = jax.nn.softplus(linear(NUM_LAGS, _LR_MULTIPLIER, f"weight_{name}") + _TRUST)
             gates -= (weight[..., None] * jnp.repeat(errors, len(when) // len(errors), 0)).sum(3)
         return gates
 
@@ -162,6 +167,8 @@ class Compositor(nn.Module):
             x = Conv(features, (3, 3), upsample=True, dtype=self.dtype, name=f"up_{level}")(x)
             x = Norm(self.norm, dtype=self.dtype, name=f"up_norm_{level}")(x)
             x = jnp.concatenate([nn.relu(x), skips[level]], -1)
-        fine = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
-        direct = Conv(self.detail, (1, 1), dtype=self.dtype, name="direct")(given)
+        fine = Conv(
+            self.head_features, (3, 3), upsample=True, dtype=self.dtype, name="head_features"
+        )(x)
+        direct = Conv(self.head_features, (1, 1), dtype=self.dtype, name="direct")(given)
         return nn.leaky_relu(fine + direct, 0.2), x

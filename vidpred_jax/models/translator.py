@@ -12,7 +12,7 @@ from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.ops import add_to_first, composite, resize, warp
 from vidpred_jax.models.optical_flow import check_levels, match
 from vidpred_jax.models.scene import background, matting, tracking
-from vidpred_jax.models.scene.trajectories import Pan, Paths, Turns
+from vidpred_jax.models.scene.trajectories import Pan, Rotation, Trajectories
 from vidpred_jax.types import CONTEXT
 
 
@@ -24,10 +24,10 @@ class Generator(nn.Module):
     reference_frames: 0 is the paper; n also shows the last n observed frames and their fusion
         pictures, without which the colours of an unknown scene cannot be known.
     seen_frames: how many of them, the newest, the U-Net itself sees; 0 for all.
-    flows: with references, the newest one is also moved along this many predicted coarse flows
+    num_flows: with references, the newest one is also moved along this many predicted coarse flows
         and blended with what is painted (ours; with label_colors it is painted over the blend of the
         rest); 0 paints all.
-    match: with flows and two references, the levels of the optical flow between the last two (see
+    flow_levels: with flows and two references, the levels of the optical flow between the last two (see
         `motion.match`), from which the first predicted flow starts; the net also sees it and the
         newest reference moved along it (ours); 0 for none.
     label_colors: with references and flows, how many labels (background included) are also painted
@@ -36,7 +36,7 @@ class Generator(nn.Module):
     scene: with label_colors and four references or more, whether they are also painted with the pixels
         that they have in these, cut out and moved (see `matting.py`), over what is behind them: put together
         from all, it is moved as the camera pans (see `background.py`; ours).
-    detail: features that the last layer sees at full resolution, beside the input itself, so that
+    head_features: features that the last layer sees at full resolution, beside the input itself, so that
         it can follow outlines to the pixel (ours); 0 is the paper.
     """
 
@@ -45,13 +45,14 @@ class Generator(nn.Module):
     norm: str = "batch"
     reference_frames: int = 0
     seen_frames: int = 0
-    flows: int = 0
-    match: int = 0
+    num_flows: int = 0
+    flow_levels: int = 0
     label_colors: int = 0
     scene: bool = False
-    detail: int = 0
+    head_features: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    needs_fusion = True  # At the size of its fusion pictures alone.
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""
@@ -59,7 +60,13 @@ class Generator(nn.Module):
             raise ValueError(f"model.norm ({self.norm!r}) must be one of {NORMS}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout ({self.dropout}) must be at least 0 and below 1")
-        for field in ("reference_frames", "seen_frames", "flows", "label_colors", "detail"):
+        for field in (
+            "reference_frames",
+            "seen_frames",
+            "num_flows",
+            "label_colors",
+            "head_features",
+        ):
             if getattr(self, field) < 0:
                 raise ValueError(f"model.{field} ({getattr(self, field)}) must be 0 or more")
         if self.reference_frames > CONTEXT:
@@ -71,29 +78,29 @@ class Generator(nn.Module):
                 f"model.seen_frames ({self.seen_frames}) must be at most model.reference_frames "
                 f"({self.reference_frames})"
             )
-        if self.flows and not self.reference_frames:
+        if self.num_flows and not self.reference_frames:
             raise ValueError(
-                f"model.flows ({self.flows}) needs model.reference_frames of 1 or more"
+                f"model.num_flows ({self.num_flows}) needs model.reference_frames of 1 or more"
             )
         if self.label_colors and not 2 <= self.label_colors <= len(PALETTE):
             raise ValueError(
                 f"model.label_colors ({self.label_colors}) must be 0, or 2 to {len(PALETTE)}"
             )
-        if self.label_colors and not self.flows:
+        if self.label_colors and not self.num_flows:
             raise ValueError(
-                f"model.label_colors ({self.label_colors}) needs model.flows of 1 or more"
+                f"model.label_colors ({self.label_colors}) needs model.num_flows of 1 or more"
             )
         if self.scene and not (self.label_colors and self.reference_frames >= 4):
             raise ValueError(
                 "model.scene (True) needs model.label_colors of 2 or more and model.reference_frames "
                 "of 4 or more"
             )
-        if self.match and (self.reference_frames < 2 or not self.flows):
+        if self.flow_levels and (self.reference_frames < 2 or not self.num_flows):
             raise ValueError(
-                f"model.match ({self.match}) needs model.reference_frames of 2 or more and "
-                "model.flows of 1 or more"
+                f"model.flow_levels ({self.flow_levels}) needs model.reference_frames of 2 or more and "
+                "model.num_flows of 1 or more"
             )
-        check_levels(self.match, height, width, "model.match")
+        check_levels(self.flow_levels, height, width, "model.flow_levels")
         space = 2 ** len(self.widths)
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
@@ -120,9 +127,9 @@ class Generator(nn.Module):
             seen = references[:, -self.seen_frames :]
             given.append(every(seen.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)))
             given.append(jnp.broadcast_to(ahead / 16 - 1, (b * t, h, w, 1)))
-        if self.match:
-            flow = every(match(*references[:, -2:, ..., :3].swapaxes(0, 1), self.match))
-            given += [flow / 2**self.match, warp(newest, flow * ahead)]
+        if self.flow_levels:
+            flow = every(match(*references[:, -2:, ..., :3].swapaxes(0, 1), self.flow_levels))
+            given += [flow / 2**self.flow_levels, warp(newest, flow * ahead)]
         if self.label_colors:
             layers = self._known(fusion, references, frames_ahead)
             layers = [layer.reshape(-1, h, w, 3) for layer in layers]
@@ -145,14 +152,16 @@ class Generator(nn.Module):
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = jnp.concatenate([nn.relu(x), skips[level]], -1)
             coarse = x if level == min(1, len(self.widths) - 2) else coarse
-        num_layers = self.flows + (len(layers) or 1) if self.flows else 0
-        if self.detail:
-            x = Conv(self.detail, (3, 3), upsample=True, dtype=self.dtype, name="detail")(x)
+        num_layers = self.num_flows + (len(layers) or 1) if self.num_flows else 0
+        if self.head_features:
+            x = Conv(
+                self.head_features, (3, 3), upsample=True, dtype=self.dtype, name="head_features"
+            )(x)
             x = jnp.concatenate([nn.leaky_relu(x, 0.2), given], -1)
         x = Conv(
             3 + num_layers,
             (3, 3),
-            upsample=not self.detail,
+            upsample=not self.head_features,
             scale=0.1 if layers else 1.0,
             dtype=self.dtype,
             name="paint",
@@ -160,11 +169,13 @@ class Generator(nn.Module):
         picture, gates = x[..., :3], x[..., 3:]
         if not layers:
             picture = jnp.tanh(picture)
-        if self.flows:
+        if self.num_flows:
             # Small at first: moving by random flows would hide the reference frame.
-            delta = Conv(2 * self.flows, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
+            delta = Conv(2 * self.num_flows, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(
+                coarse
+            )
             # Per frame ahead, in units of 1/64 of the picture: steady motion is a constant.
-            unit = jnp.array([h, w] * self.flows) / 64
+            unit = jnp.array([h, w] * self.num_flows) / 64
             motion = resize(delta.astype(jnp.float32) * unit, h, w)
             if flow is not None:
                 motion = add_to_first(motion, flow)
@@ -191,8 +202,10 @@ class Generator(nn.Module):
         behind = background.observe_frames(frames, pictures, labels)
         cut = matting.cut_out(frames, pictures, seen, behind)
         # Fusion pictures tell where motion does not go on: until then it is believed.
-        path = Paths((3.0, 0.0, -3.0), -6.0, name="paths")(*seen.start, ahead, fusion.shape[2:4])
-        angle = Turns(name="turns")(seen.turns, seen.age, ahead)
+        path = Trajectories((3.0, 0.0, -3.0), -6.0, name="trajectories")(
+            *seen.start, ahead, fusion.shape[2:4]
+        )
+        angle = Rotation(name="rotation")(seen.rotation, seen.age, ahead)
         behind = behind.frames(Pan(name="pan")(behind.pans, ahead))
         return [flat, matting.draw(cut, seen, path, angle, fusion, behind, flat)]
 

@@ -23,9 +23,9 @@ class UNet3d(nn.Module):
     widths: features per level; every level but the last is followed by a halving of h and w and,
         where `time_strides` says 2, of t.
     patch, time_patch: a stem that folds blocks of the input into channels (1: none).
-    flows: 0 paints the output (the paper); k also moves the input picture nearest in time along k
+    num_flows: 0 paints the output (the paper); k also moves the input picture nearest in time along k
         predicted coarse flows and blends them in (ours: thin edges survive self-feeding).
-    labels: with flows and outputs equal to shift, how many labels (background included) are told
+    num_labels: with flows and outputs equal to shift, how many labels (background included) are told
         apart, whose objects are also carried whole, and the background's edges with them (see
         `renderer.py`; ours); 0 for none.
     remat: whether blocks are computed again in the backward pass instead of kept: less memory.
@@ -39,8 +39,8 @@ class UNet3d(nn.Module):
     time_patch: int = 1
     time_strides: tuple[int, ...] = (2, 2)
     shift: int = 1
-    flows: int = 0
-    labels: int = 0
+    num_flows: int = 0
+    num_labels: int = 0
     outputs: int = 16
     norm: str = "group"
     remat: bool = False
@@ -58,7 +58,7 @@ class UNet3d(nn.Module):
             ),
             "patch": (self.patch, self.patch >= 1, "must be 1 or more"),
             "time_patch": (self.time_patch, self.time_patch >= 1, "must be 1 or more"),
-            "flows": (self.flows, self.flows >= 0, "must be 0 or more"),
+            "num_flows": (self.num_flows, self.num_flows >= 0, "must be 0 or more"),
             "norm": (self.norm, self.norm in FUSION_NORMS, f"must be one of {FUSION_NORMS}"),
             "time_strides": (
                 self.time_strides,
@@ -69,15 +69,17 @@ class UNet3d(nn.Module):
         for field, (value, holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"model.{field} ({value!r}) {rule}")
-        if self.labels and (self.context < 4 or self.labels > len(PALETTE)):
+        if self.num_labels and (self.context < 4 or self.num_labels > len(PALETTE)):
             raise ValueError(
-                f"model.labels ({self.labels}) must be at most {len(PALETTE)}, and model.context "
+                f"model.num_labels ({self.num_labels}) must be at most {len(PALETTE)}, and model.context "
                 f"({self.context}) 4 or more with them"
             )
-        if self.labels and (self.labels < 2 or not self.flows or self.outputs != self.shift):
+        if self.num_labels and (
+            self.num_labels < 2 or not self.num_flows or self.outputs != self.shift
+        ):
             raise ValueError(
-                f"model.labels ({self.labels}) must be 0, or 2 or more with model.flows of 1 or more "
-                "and model.outputs equal to model.shift"
+                f"model.num_labels ({self.num_labels}) must be 0, or 2 or more with model.num_flows of 1 or "
+                "more and model.outputs equal to model.shift"
             )
         space = self.patch * 2 ** (len(self.widths) - 1)
         if height % space or width % space:
@@ -91,13 +93,13 @@ class UNet3d(nn.Module):
     def observe(self, clip: Float[Array, "b t h w c"]) -> Scene | None:
         """What of an observed clip is remembered however often pictures are fed back, if the network
         carries anything."""
-        return renderer.observe(clip, self.labels) if self.labels else None
+        return renderer.observe(clip, self.num_labels) if self.num_labels else None
 
-    def path_error(
+    def trajectory_error(
         self, params: dict, observed: Scene, coming: Float[Array, "b n h w c"]
     ) -> Float[Array, " b"]:
-        """How far from what of it the pictures that followed show its paths lead (`Carried.error`)."""
-        carried = renderer.Carried(parent=None)
+        """How far from what of it the pictures that followed show its paths lead (`SceneRenderer.error`)."""
+        carried = renderer.SceneRenderer(parent=None)
         return carried.apply({"params": params["scene"]}, observed, coming, method="error")
 
     @nn.compact
@@ -105,17 +107,19 @@ class UNet3d(nn.Module):
         self,
         x: Float[Array, "b t h w c"],
         observed: Scene | None = None,
-        since: int | Int[Array, ""] | Int[Array, " b"] = 0,
+        frame_offset: int | Int[Array, ""] | Int[Array, " b"] = 0,
     ) -> Float[Array, "b {self.outputs} h w c"]:
-        """observed: what `observe` found in the clips that ended `since` frames before x does (for all, or
-        for each); None: x itself is observed."""
+        """observed: what `observe` found in clips that ended `frame_offset` frames before x does (one
+        number, or one for each clip); None: x itself is observed."""
         self.check(*x.shape[2:4])
         clip = x
         observed = self.observe(x) if observed is None else observed
         x = convolution.space_to_depth(x.astype(self.dtype), self.patch, self.time_patch)
         x = self._conv(self.widths[0], 1, "stem")(x)
         # Convolutions alone see the time index only through their padding.
-        when = self.param("when", nn.initializers.normal(0.1), (x.shape[1], 1, 1, x.shape[-1]))
+        when = self.param(
+            "time_embedding", nn.initializers.normal(0.1), (x.shape[1], 1, 1, x.shape[-1])
+        )
         x = x + when.astype(self.dtype)[None]
         skips = []
         for level, features in enumerate(self.widths):
@@ -133,28 +137,28 @@ class UNet3d(nn.Module):
             )
             for i in range(self.blocks):
                 x = self._block(self.widths[level], f"up_{level}_{i}")(x)
-        return self._head(x, clip, observed, since)
+        return self._head(x, clip, observed, frame_offset)
 
-    def _head(self, x, clip, observed, since):
+    def _head(self, x, clip, observed, frame_offset):
         channels = clip.shape[-1]
         slots = math.ceil(self.outputs / self.time_patch)
         x = x[:, -slots:]
-        num_layers = self.flows + 1 + bool(self.labels) if self.flows else 0
+        num_layers = self.num_flows + 1 + bool(self.num_labels) if self.num_flows else 0
         painted = channels + num_layers
         picture = self._conv(painted * self.time_patch * self.patch**2, 1, "paint")(x)
         picture = self._newest(convolution.depth_to_space(picture, self.patch, self.time_patch))
-        if not self.flows:
+        if not self.num_flows:
             return jnp.tanh(picture)
-        motion = self._conv(2 * self.flows * self.time_patch, 1, "motion", scale=0.1)(x)
+        motion = self._conv(2 * self.num_flows * self.time_patch, 1, "motion", scale=0.1)(x)
         motion = self._newest(convolution.depth_to_space(motion, 1, self.time_patch))
         picture, gates = jnp.split(picture, [channels], -1)
         layers = [jnp.tanh(picture)]
-        if self.labels:
-            since = jnp.broadcast_to(since, len(clip))[:, None]
-            ahead = since + jnp.arange(1.0, self.outputs + 1)
-            layers.append(renderer.Carried(name="scene")(observed, ahead, clip.shape[2:4]))
+        if self.num_labels:
+            frame_offset = jnp.broadcast_to(frame_offset, len(clip))[:, None]
+            ahead = frame_offset + jnp.arange(1.0, self.outputs + 1)
+            layers.append(renderer.SceneRenderer(name="scene")(observed, ahead, clip.shape[2:4]))
         # Training starts by moving: what is moved does not fade as what is painted anew does.
-        first = num_layers - 1 if self.labels else 0
+        first = num_layers - 1 if self.num_labels else 0
         gates += 3.0 * jax.nn.one_hot(first, num_layers)
         return self._move(clip, layers, gates, motion)
 

@@ -50,20 +50,20 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     frozen, predictor = {}, None
     field = "fusion" if stage == "fusion" else "frames"
     if stage in ("fusion", "direct"):
-        needed = CONTEXT + generator.shift * (1 + config["self_fed"])
-        forward = steps.fusion_forward(generator, config["self_fed"], field)
+        needed = CONTEXT + generator.shift * (1 + config["max_unroll"])
+        forward = steps.fusion_forward(generator, config["max_unroll"], field)
         g_inputs = (np.zeros((1, CONTEXT, *size, 3), np.float32),)
     else:
-        needed, snap = CONTEXT + config["targets"], 0
+        needed, snap = CONTEXT + config["targets_per_clip"], 0
         if config["predicted_fraction"]:
             predictor, frozen, snap = _load_predictor(config, size)
         forward = steps.translator_forward(
             generator,
-            targets=config["targets"],
-            nearness=config.get("nearness", 1.0),
+            targets_per_clip=config["targets_per_clip"],
+            step_sampling_power=config.get("step_sampling_power", 1.0),
             predictor=predictor,
             predicted_fraction=config["predicted_fraction"],
-            snap_labels=snap,
+            quantize_labels=snap,
         )
         g_inputs = networks.translator_inputs(generator, size)
     if data["num_frames"] < needed:
@@ -101,7 +101,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     )
     horizon = config["evaluation"]["horizon"]
     if stage in ("fusion", "direct"):
-        snap = config["evaluation"].get("snap_labels", 0) if stage == "fusion" else 0
+        snap = config["evaluation"].get("quantize_labels", 0) if stage == "fusion" else 0
         predict = validation.make_rollout_predict(generator, horizon, snap, field)
     else:
         predict = validation.make_translator_predict(generator, predictor, horizon, snap)
@@ -127,7 +127,7 @@ def open_builder(data: dict, log):
 
 
 def _load_predictor(config, size):
-    """The stage-1 network whose rollout stage 2 trains on: (module, EMA parameters, snap_labels)."""
+    """The stage-1 network whose rollout stage 2 trains on: (module, EMA parameters, quantize_labels)."""
     run = config["fusion_run"]
     meta = restore.read_meta(run)
     schema.check(meta["config"])
@@ -139,7 +139,7 @@ def _load_predictor(config, size):
             f"fusion_run {run!r} was trained at {found[0]} x {found[1]}, not {size[0]} x {size[1]}"
         )
     module, variables = networks.load_generator(run)
-    return module, variables["params"], meta["config"]["evaluation"].get("snap_labels", 0)
+    return module, variables["params"], meta["config"]["evaluation"].get("quantize_labels", 0)
 
 
 def train_source(config, log) -> clips.Source:

@@ -9,7 +9,7 @@ from vidpred_jax import processes, schema
 from vidpred_jax.data import fusion, pipeline
 from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.inference import translated
-from vidpred_jax.models import build, schedule
+from vidpred_jax.models import build, schedules
 from vidpred_jax.training import experiment, steps_accompanying, validation
 from vidpred_jax.types import CONTEXT, InputError
 
@@ -45,28 +45,28 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment
     translate = steps_accompanying.make_translate(
         frozen.predictor,
         frozen.translator,
-        targets=config["targets"],
+        targets_per_clip=config["targets_per_clip"],
         predicted_fraction=config["predicted_fraction"],
-        snap_labels=frozen.snap_labels,
+        quantize_labels=frozen.quantize_labels,
     )
-    route = _Route(stack, frozen, config)
+    schedule = _Schedule(stack, frozen, config)
     horizon = config["evaluation"]["horizon"]
     return experiment.Experiment(
         state=first,
         step=steps_accompanying.make_train_step(translate, update, seed=config["seed"] + 1),
-        predict=functools.partial(route.predict, horizon),
+        predict=functools.partial(schedule.predict, horizon),
         field="frames",
         batches=experiment.train_batches(config, log),
         validation=functools.partial(validation.windows, config, log),
         fingerprint=registry.fingerprint(builder),
         clip_name=experiment.train_source(config, log).clip_name,
-        freeze=route.freeze,
-        beside={"translator": functools.partial(route.translate, horizon)},
+        freeze=schedule.freeze,
+        beside={"translator": functools.partial(schedule.translate, horizon)},
     )
 
 
 def _check(config, builder) -> None:
-    needed = CONTEXT + config["targets"]
+    needed = CONTEXT + config["targets_per_clip"]
     if config["data"]["num_frames"] < needed:
         raise InputError(
             f"data.num_frames ({config['data']['num_frames']}) must be at least {needed} for this config"
@@ -77,8 +77,8 @@ def _check(config, builder) -> None:
         places = pipeline.window_places(clips.Source(builder, "validation"), length, length)
     if not places:
         raise InputError(
-            f"data.name ({config['data']['name']!r}) with evaluation.clips ({wanted}): the route is chosen "
-            f"on validation clips of {length} frames, and there are none"
+            f"data.name ({config['data']['name']!r}) with evaluation.clips ({wanted}): the schedule is "
+            f"chosen on validation clips of {length} frames, and there are none"
         )
     if not 1 <= config["reference_steps"] <= config["num_steps"]:
         raise InputError(
@@ -87,28 +87,30 @@ def _check(config, builder) -> None:
         )
 
 
-class _Route:
-    """The route as it was last frozen, and prediction along it."""
+class _Schedule:
+    """The schedule as it was last frozen, and prediction along it."""
 
     def __init__(self, stack, frozen, config):
         self._stack, self._frozen = stack, frozen
         self._reference_steps = config["reference_steps"]
-        self._route = [schedule.KEPT] * len(stack.scales)
+        self._schedule = [schedules.KEPT] * len(stack.scales)
         self._validation, self._compiled = None, functools.lru_cache(maxsize=2)(self._compile)
 
     def freeze(self, current, windows) -> dict:
-        """The route by the state's EMA parameters; {} where there are no windows (other processes)."""
+        """The schedule by the state's EMA parameters; {} where there are no windows (other processes)."""
         if not windows:
             return {}
         current = processes.to_host(current)
         if self._validation is None:
             self._validation = self._frozen.windows(windows, current.frozen)
         if int(current.step) <= self._reference_steps:
-            reference = [schedule.alone("p", self._stack)]
-            self._route = schedule.keep_best(self._stack, current.ema, reference, self._validation)
+            reference = [schedules.alone("p", self._stack)]
+            self._schedule = schedules.keep_best(
+                self._stack, current.ema, reference, self._validation
+            )
         else:
-            self._route = schedule.freeze_route(self._stack, current.ema, self._validation)
-        return {"route": self._route}
+            self._schedule = schedules.freeze_schedule(self._stack, current.ema, self._validation)
+        return {"schedule": self._schedule}
 
     def translate(self, horizon, current, seen):
         """The translator's frames, as they are."""
@@ -116,12 +118,12 @@ class _Route:
 
     def predict(self, horizon, current, seen):
         frames, pictures, ahead = self._frozen.predict(seen, horizon, current.frozen)
-        route = tuple(map(tuple, self._route))
+        schedule = tuple(map(tuple, self._schedule))
         return fusion.to_uint8(
-            np.asarray(self._compiled(route)(current.ema, frames, pictures, ahead))
+            np.asarray(self._compiled(schedule)(current.ema, frames, pictures, ahead))
         )
 
-    def _compile(self, route):
+    def _compile(self, schedule):
         return jax.jit(
-            lambda params, *videos: schedule.sharpen(self._stack, params, route, *videos)
+            lambda params, *videos: schedules.sharpen(self._stack, params, schedule, *videos)
         )

@@ -69,14 +69,14 @@ def example_keys(key, n, axis_name):
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
 
-def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
+def fusion_forward(model, max_unroll: int = 0, field: str = "fusion"):
     """Stage 1: 16 fusion pictures -> the same clip `shift` later (its last `outputs` frames).
 
     field: `frames` for a network that predicts those directly.
 
-    self_fed: each example first runs a random 0 to `self_fed` steps on the model's own output,
+    max_unroll: each example first runs a random 0 to `max_unroll` steps on the model's own output,
     without gradient, so that the net learns to mend what it will be fed (pushforward; Brandstetter
-    et al. 2022). batch[field]: uint8 (b, context + shift * (1 + self_fed) or more, h, w, 3).
+    et al. 2022). batch[field]: uint8 (b, context + shift * (1 + max_unroll) or more, h, w, 3).
     """
     context, shift = model.context, model.shift
 
@@ -84,10 +84,10 @@ def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
         video = fusion.to_float(batch[field])
         b = video.shape[0]
         window, done = video[:, :context], jnp.zeros(b, jnp.int32)
-        if self_fed:
+        if max_unroll:
             keys = example_keys(key, b, axis_name)
-            done = jax.vmap(lambda k: jax.random.randint(k, (), 0, self_fed + 1))(keys)
-            predict = rollout.make_rollout(model, shift * self_fed)
+            done = jax.vmap(lambda k: jax.random.randint(k, (), 0, max_unroll + 1))(keys)
+            predict = rollout.make_rollout(model, shift * max_unroll)
             fed = predict(jax.lax.stop_gradient(g_params), window)
             history = jnp.concatenate([window, fed], 1)
             newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
@@ -102,7 +102,7 @@ def fusion_forward(model, self_fed: int = 0, field: str = "fusion"):
         condition = jnp.broadcast_to(window[:, -1:], target.shape)
         path = None
         if observed is not None:
-            path = model.path_error(g_params, observed, video[:, context:])
+            path = model.trajectory_error(g_params, observed, video[:, context:])
         return Forward(pred, target, condition, state.batch_stats["g"], path)
 
     return forward
@@ -112,16 +112,16 @@ def translator_forward(
     model,
     *,
     context=16,
-    targets=4,
-    nearness=1.0,
+    targets_per_clip=4,
+    step_sampling_power=1.0,
     predictor=None,
     predicted_fraction=0.0,
-    snap_labels=0,
+    quantize_labels=0,
 ):
-    """Stage 2: fusion pictures at `targets` random steps after the context -> their RGB frames.
+    """Stage 2: fusion pictures at `targets_per_clip` random steps after the context -> their RGB frames.
 
-    Step k is drawn in proportion to k ** -nearness, up to the clip's last frame. The references are
-    the last `model.reference_frames` frames of the context. With probability
+    Step k is drawn in proportion to k ** -step_sampling_power, up to the clip's last frame. The
+    references are the last `model.reference_frames` frames of the context. With probability
     `predicted_fraction` a clip's fusion pictures are the stage-1 network's own rollout
     (`predictor`, a UNet3d with `state.frozen`), as at prediction; else they are the true ones.
     """
@@ -131,15 +131,15 @@ def translator_forward(
         b, t = frames.shape[:2]
         keys = example_keys(key, b, axis_name)
         # Near steps more often: their errors are small, and so would be their say.
-        chance = (jnp.arange(t - context) + 1.0) ** -nearness
+        chance = (jnp.arange(t - context) + 1.0) ** -step_sampling_power
         known = jnp.arange(t - context) < batch["length"][:, None] - context
         steps = jax.vmap(
             lambda k, p: jax.random.choice(
-                jax.random.fold_in(k, 1), t - context, (targets,), replace=False, p=p
+                jax.random.fold_in(k, 1), t - context, (targets_per_clip,), replace=False, p=p
             )
         )(keys, known * chance)
         if predictor is not None and predicted_fraction:
-            predict = rollout.make_rollout(predictor, t - context, snap_labels=snap_labels)
+            predict = rollout.make_rollout(predictor, t - context, quantize_labels=quantize_labels)
             predicted = predict(state.frozen, pictures[:, :context], needed=steps.max() + 1)
             predicted = jnp.concatenate([pictures[:, :context], predicted], 1)
             use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)

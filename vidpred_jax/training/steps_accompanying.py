@@ -19,8 +19,10 @@ from vidpred_jax.training.state import TrainState, ema_rate, make_optimizer
 from vidpred_jax.types import CONTEXT
 
 
-def make_translate(predictor, translator, *, targets, predicted_fraction=1.0, snap_labels=0):
-    """`(frozen, batch, key, axis_name) -> Translated`, at `targets` random steps of each clip.
+def make_translate(
+    predictor, translator, *, targets_per_clip, predicted_fraction=1.0, quantize_labels=0
+):
+    """`(frozen, batch, key, axis_name) -> Translated`, at `targets_per_clip` random steps of each clip.
 
     frozen: {"fusion": parameters, "translator": variables}. With probability `predicted_fraction` a
     clip's fusion pictures are stage 1's own rollout, else the true ones.
@@ -32,13 +34,13 @@ def make_translate(predictor, translator, *, targets, predicted_fraction=1.0, sn
         keys = steps.example_keys(key, len(frames), axis_name)
         observed, shown = pictures[:, :CONTEXT], pictures[:, CONTEXT:]
         if predicted_fraction:
-            roll = rollout.make_rollout(predictor, horizon, snap_labels=snap_labels)
+            roll = rollout.make_rollout(predictor, horizon, quantize_labels=quantize_labels)
             use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
             shown = jnp.where(
                 use[:, None, None, None, None], roll(frozen["fusion"], observed), shown
             )
         draw = lambda k: jax.random.choice(
-            jax.random.fold_in(k, 1), horizon, (targets,), replace=False
+            jax.random.fold_in(k, 1), horizon, (targets_per_clip,), replace=False
         )
         at = jax.vmap(draw)(keys)
         pick = jax.vmap(lambda video, i: video[i])
@@ -58,14 +60,14 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
     optimizers: {stack: optax transformation}. loss: of `make_loss`.
     """
 
-    def stage_losses(found, target, scale):
+    def level_losses(found, target, scale):
         pred, target = (accompanying.at_scale(x, scale) for x in (found, target))
         return loss(pred, target)
 
     def reference_loss(params, x: Translated):
         found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.ahead)
         parts = [
-            stage_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)
+            level_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)
         ]
         return sum(parts) / len(parts), {"behind": jnp.ones(()), "psnr": _psnr(found[-1], x)}
 
@@ -75,7 +77,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         for done, scale in zip(passes, stack.scales, strict=True):
             share = selection.weights(done["quality"])
             for name in ("a", "b"):
-                total += (share * stage_losses(done["found"][name], x.target, scale)).mean()
+                total += (share * level_losses(done["found"][name], x.target, scale)).mean()
         share = jnp.stack([accompanying.behind(done["quality"]).mean() for done in passes]).mean()
         psnr = _psnr(passes[-1]["passed"], x)
         return total / (2 * len(passes)), {"behind": share, "psnr": psnr}
@@ -118,7 +120,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
 
 
 def _psnr(pred, x: Translated):
-    return accompanying.stage_psnr(pred, x.target, 1).mean()
+    return accompanying.level_psnr(pred, x.target, 1).mean()
 
 
 def make_train_step(translate, update, *, seed=0):

@@ -45,10 +45,12 @@ def windows(config: dict, log) -> list:
     return found
 
 
-def make_rollout_predict(model, horizon: int, snap_labels: int = 0, field: str = "fusion"):
+def make_rollout_predict(model, horizon: int, quantize_labels: int = 0, field: str = "fusion"):
     """`(state, seen) -> uint8 (n, horizon, h, w, 3)`: the rollout of a field of each element."""
     roll = jax.jit(
-        rollout.make_rollout(model, horizon, snap_labels=snap_labels, finish=fusion.to_uint8)
+        rollout.make_rollout(
+            model, horizon, quantize_labels=quantize_labels, finish=fusion.to_uint8
+        )
     )
 
     def predict(current, seen):
@@ -58,7 +60,7 @@ def make_rollout_predict(model, horizon: int, snap_labels: int = 0, field: str =
     return predict
 
 
-def make_translator_predict(model, predictor=None, horizon: int = 0, snap_labels: int = 0):
+def make_translator_predict(model, predictor=None, horizon: int = 0, quantize_labels: int = 0):
     """The same for RGB frames: the whole pipeline where stage 1 (`predictor`) is at hand, else the
     translator alone, from the true fusion pictures after the context.
     """
@@ -71,7 +73,7 @@ def make_translator_predict(model, predictor=None, horizon: int = 0, snap_labels
             roll = rollout.make_rollout(
                 predictor,
                 horizon,
-                snap_labels=snap_labels,
+                quantize_labels=quantize_labels,
                 translate=model.apply,
                 finish=fusion.to_uint8,
             )

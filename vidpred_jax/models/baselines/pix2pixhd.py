@@ -30,6 +30,7 @@ class Pix2PixHD(nn.Module):
     reference_frames: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    needs_fusion = True  # At the size of its fusion pictures alone.
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""

@@ -91,7 +91,7 @@ def observe_frames(
 
 
 @functools.partial(jax.jit, static_argnames="labels")
-def path_error(
+def trajectory_error(
     path: Float[Array, "b 2"], coming: Float[Array, "b t h w 3"], labels: int
 ) -> Float[Array, " b"]:
     """How far from the pan over pictures that came a path between the first and last of them leads, in

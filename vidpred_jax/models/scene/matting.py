@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from vidpred_jax.models.ops import blur
 from vidpred_jax.models.scene import tracking
 from vidpred_jax.models.scene.background import Background
-from vidpred_jax.models.scene.rotation import turn, turn_codes
+from vidpred_jax.models.scene.rotation import rotate, rotate_codes
 from vidpred_jax.models.scene.tracking import Objects, widen
 
 _NEARBY = 1 / 25  # Of a side: how far from an outline an object's colour is looked for.
@@ -89,12 +89,14 @@ def draw(
     _, found, masks = tracking.read(pictures, k + 1)
     origin, offset = observed.along(path)
     still = jax.lax.stop_gradient
-    expected = turn_codes(pixels.shape.astype(jnp.uint8), origin, still(offset), still(angle)) == 1
+    expected = (
+        rotate_codes(pixels.shape.astype(jnp.uint8), origin, still(offset), still(angle)) == 1
+    )
     away = tracking.away(expected, found, masks)
     shown = tracking.track(pixels.shape, origin, found, masks).swapaxes(1, 2)
     offset = jnp.where((jnp.abs(away).max(-1) < _ROUNDED)[..., None], offset, shown)
-    moved = jnp.moveaxis(turn(pixels.planes, origin, offset, angle), 3, -1)
-    known = turn_codes(pixels.known.astype(jnp.uint8), origin, still(offset), still(angle))
+    moved = jnp.moveaxis(rotate(pixels.planes, origin, offset, angle), 3, -1)
+    known = rotate_codes(pixels.known.astype(jnp.uint8), origin, still(offset), still(angle))
     for i in range(k):
         mask = masks[:, :, i]
         behind = jnp.where((mask & (known[:, i] == 0))[..., None], flat, behind)

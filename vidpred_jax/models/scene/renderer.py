@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.data.fusion import PALETTE, to_float
 from vidpred_jax.models.scene import background, tracking
-from vidpred_jax.models.scene.trajectories import Pan, Paths, Turns
+from vidpred_jax.models.scene.trajectories import Pan, Rotation, Trajectories
 
 _ERROR_AT = 3  # Coming pictures in which paths are held against them.
 
@@ -26,14 +26,14 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Scene:
     return Scene(tracking.observe(clip, labels), background.observe_edges(clip, labels))
 
 
-class Carried(nn.Module):
+class SceneRenderer(nn.Module):
     """The fusion pictures to which a scene goes on: objects and background, each moved whole (ours).
 
     What is moved whole neither fades nor frays. Fourteen numbers are learned (see `paths.py`).
     """
 
     def setup(self):
-        self.objects, self.turns, self.background = Paths(), Turns(), Pan()
+        self.objects, self.rotation, self.background = Trajectories(), Rotation(), Pan()
 
     def __call__(
         self, scene: Scene, ahead: Float[Array, "b t"], size: tuple[int, int]
@@ -44,7 +44,7 @@ class Carried(nn.Module):
         in at the border is background without edges.
         """
         path = self.objects(*scene.objects.start, ahead, size)
-        angle = self.turns(scene.objects.turns, scene.objects.age, ahead)
+        angle = self.rotation(scene.objects.rotation, scene.objects.age, ahead)
         plain, white = scene.objects.moved(path, angle)
         edges = scene.background.edges(self.background(scene.background.pans, ahead))
         colors = to_float(jnp.asarray(PALETTE[: len(plain) + 1])) + 1  # Above black.
@@ -64,9 +64,9 @@ class Carried(nn.Module):
         frames = np.unique(np.linspace(1, n, _ERROR_AT).round().astype(int))
         ahead = jnp.tile(jnp.asarray(frames, jnp.float32), (b, 1))
         path = self.objects(*scene.objects.start, ahead, size)
-        error = tracking.path_error(path, scene.objects, coming[:, frames - 1])
-        angle = self.turns(scene.objects.turns, scene.objects.age, ahead)
-        error += tracking.turn_error(angle[..., -1] - angle[..., 0], scene.objects, coming)
+        error = tracking.trajectory_error(path, scene.objects, coming[:, frames - 1])
+        angle = self.rotation(scene.objects.rotation, scene.objects.age, ahead)
+        error += tracking.rotation_error(angle[..., -1] - angle[..., 0], scene.objects, coming)
         pan = self.background(scene.background.pans, ahead)
         labels = path.shape[1] + 1
-        return error + background.path_error(pan[:, -1] - pan[:, 0], coming, labels)
+        return error + background.trajectory_error(pan[:, -1] - pan[:, 0], coming, labels)

@@ -17,7 +17,7 @@ _LEAST = 0.08  # A rounder shape does not turn: what its moments then tell is pi
 _MORE = 1.001  # Times as alike as unturned they must be, or the last bit would decide.
 
 
-def turns(
+def estimate_rotation(
     masks: Bool[Array, "b t k h w"],
     centers: Float[Array, "b t k 2"],
     sizes: Float[Array, "b t k"],
@@ -62,7 +62,7 @@ def _turned_back(frames):
     return np.exp(-1j * angles).astype(np.complex64)
 
 
-def turn(
+def rotate(
     planes: Float[Array, "b k n h w"],
     center: Float[Array, "b k 2"],
     offset: Float[Array, "b k t 2"],
@@ -71,10 +71,10 @@ def turn(
     """Planes turned about their centres and moved by offsets, in pixels; bilinear, zeros from outside. The
     gradient reaches offset and angle alone.
     """
-    return move_by(_turned, jnp.concatenate([offset, angle[..., None]], -1), planes, center)
+    return move_by(_rotated, jnp.concatenate([offset, angle[..., None]], -1), planes, center)
 
 
-def _turned(numbers, planes, center):
+def _rotated(numbers, planes, center):
     b, k, n, h, w = planes.shape
     t = numbers.shape[2]
     here, source = _sources(h, w, center, numbers[..., :2], numbers[..., 2], 1)
@@ -87,13 +87,13 @@ def _turned(numbers, planes, center):
     return jnp.moveaxis(found.reshape(b, k, t, h, w, n), -1, 3)
 
 
-def turn_codes(
+def rotate_codes(
     codes: UInt8[Array, "b k h w"],
     center: Float[Array, "b k 2"],
     offset: Float[Array, "b k t 2"],
     angle: Float[Array, "b k t"],
 ) -> UInt8[Array, "b k t h w"]:
-    """As `turn`, each pixel the nearest one."""
+    """As `rotate`, each pixel the nearest one."""
     b, k, h, w = codes.shape
     source = _sources(h, w, center, offset, angle, 0)[1]
     y, x = (jnp.ceil(part - HALF).astype(jnp.int32) for part in source)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vidpred_jax.data.fusion import decode
 from vidpred_jax.models.ops import exact_einsum, shift
-from vidpred_jax.models.scene.rotation import WHOLE, turn_codes, turns
+from vidpred_jax.models.scene.rotation import WHOLE, estimate_rotation, rotate_codes
 from vidpred_jax.models.scene.trajectories import velocities
 
 _AGE = 0.0471  # An older picture of an object is better if so much more is seen, a frame.
@@ -23,7 +23,7 @@ class Objects:
     shape: (b, k, 2, h, w), its plain and its white pixels, 0 or 1, where it was seen best. offset:
     (b, k, 2), from there to where it is in the newest picture, in pixels. center: (b, k, 2), there.
     velocities: (b, k, 2, 2), pixels a frame: the usual one, and that of late (see `paths.velocities`).
-    radius: (b, k), pixels from its centre to what is furthest. size: (b, k), pixels. turns: (b, k),
+    radius: (b, k), pixels from its centre to what is furthest. size: (b, k), pixels. rotation: (b, k),
     radians a frame. age: (b, k), frames since it was seen best.
     """
 
@@ -33,12 +33,12 @@ class Objects:
     velocities: Float[Array, "b k 2 2"]
     radius: Float[Array, "b k"]
     size: Float[Array, "b k"]
-    turns: Float[Array, "b k"]
+    rotation: Float[Array, "b k"]
     age: Float[Array, "b k"]
 
     @property
     def start(self):
-        """What `paths.Paths` asks for first."""
+        """What `paths.Trajectories` asks for first."""
         return self.velocities, self.center, self.radius
 
     def along(self, path: Float[Array, "b k t 2"]):
@@ -48,7 +48,7 @@ class Objects:
     def moved(self, path: Float[Array, "b k t 2"], angle: Float[Array, "b k t"]):
         """The shapes along their paths, turned: plain and white pixels, each a list of masks (b, t, h, w)."""
         codes = self.shape[:, :, 0] + 2 * self.shape[:, :, 1]
-        moved = turn_codes(codes, *self.along(path), angle)
+        moved = rotate_codes(codes, *self.along(path), angle)
         return [list(jnp.moveaxis(moved == code, 1, 0)) for code in (1, 2)]
 
 
@@ -80,7 +80,7 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
     reach = [jnp.arange(side) - origin[..., i, None] for i, side in enumerate(shape.shape[2:])]
     reach = jnp.square(reach[0])[..., :, None] + jnp.square(reach[1])[..., None, :]
     radius = jnp.sqrt(jnp.where(shape, reach, 0.0).max((2, 3)))
-    found_turns = turns(masks, centers, sizes)
+    rotation = estimate_rotation(masks, centers, sizes)
     return Objects(
         shape=jnp.stack([shape & ~white, white], 2).astype(jnp.uint8),
         offset=offsets[:, -1],
@@ -88,13 +88,13 @@ def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
         velocities=velocities(offsets),
         radius=radius,
         size=of_best(sizes) * here,
-        turns=found_turns,
+        rotation=rotation,
         age=age[best, 0],
     )
 
 
 @jax.jit
-def path_error(
+def trajectory_error(
     path: Float[Array, "b k t 2"], objects: Objects, coming: Float[Array, "b t h w 3"]
 ) -> Float[Array, " b"]:
     """How far paths lead from the centres of labels in the pictures that came, in sides of a picture.
@@ -110,7 +110,7 @@ def path_error(
 
 
 @jax.jit
-def turn_error(
+def rotation_error(
     angle: Float[Array, "b k"], objects: Objects, coming: Float[Array, "b t h w 3"]
 ) -> Float[Array, " b"]:
     """How far from what labels turn in pictures that came an angle between the first and last of them
@@ -120,7 +120,9 @@ def turn_error(
     masks = read(coming, k + 1)[2]
     centers, sizes = _centers(masks)
     away = (
-        (angle - turns(masks, centers, sizes) * (t - 1)) * objects.radius / max(coming.shape[2:4])
+        (angle - estimate_rotation(masks, centers, sizes) * (t - 1))
+        * objects.radius
+        / max(coming.shape[2:4])
     )
     weight = _weight(sizes, objects.size[:, None]).mean(1)
     distance = jnp.sqrt(jnp.square(away) + 1e-6)

@@ -12,10 +12,10 @@ from vidpred_jax.models.ops import exact_einsum
 
 _LENGTHS = (5, 4, 6, 8, 11, 16)  # Pictures that a velocity is told from; the first: that of late.
 _NOISE = 0.1  # Of an object's place, in pixels.
-_QUICK = 10.0  # Under Adam, how many times faster than others the numbers here are learned.
+_LR_MULTIPLIER = 10.0  # Under Adam, how many times faster than others the numbers here are learned.
 
 
-class Paths(nn.Module):
+class Trajectories(nn.Module):
     """Where objects will be, from where they were seen (ours).
 
     Six numbers are learned: how far each velocity is trusted and how fast it dies out, and how near to
@@ -41,28 +41,28 @@ class Paths(nn.Module):
         velocities: pixels a frame, of `velocities`. center, radius: pixels. size: of the pictures.
         """
         path = _follow(self, velocities, ahead, self.trust, self.decay)
-        inset = _number(self, "wall", 0.5) * radius
+        inset = scalar_param(self, "wall", 0.5) * radius
         return _reflect(path, center, inset, jnp.array(size) - 1.0)
 
 
-class Turns(nn.Module):
-    """How far objects will have turned (ours): three numbers are learned, as of `Paths`."""
+class Rotation(nn.Module):
+    """How far objects will have turned (ours): three numbers are learned, as of `Trajectories`."""
 
     @nn.compact
     def __call__(
-        self, turns: Float[Array, "b k"], age: Float[Array, "b k"], ahead: Float[Array, "b t"]
+        self, rotation: Float[Array, "b k"], age: Float[Array, "b k"], ahead: Float[Array, "b t"]
     ) -> Float[Array, "b k t"]:
         """Radians from what was seen `age` frames before to `ahead` frames later.
 
-        turns: radians a frame; what was seen of them is trusted as far as what is to come.
+        rotation: radians a frame; what was seen of it is trusted as far as what is to come.
         """
-        trust = jax.nn.softmax(_number(self, "trust", 2.0, -2.0))[0]
-        frames = age[..., None] + _lasting(_number(self, "decay", -5.0), ahead[:, None])
-        return trust * turns[..., None] * frames
+        trust = jax.nn.softmax(scalar_param(self, "trust", 2.0, -2.0))[0]
+        frames = age[..., None] + _lasting(scalar_param(self, "decay", -5.0), ahead[:, None])
+        return trust * rotation[..., None] * frames
 
 
 class Pan(nn.Module):
-    """Where the background will be (ours): five numbers are learned, as of `Paths`, but for the walls."""
+    """Where the background will be (ours): five learned numbers, as in `Trajectories` without walls."""
 
     @nn.compact
     def __call__(
@@ -72,17 +72,19 @@ class Pan(nn.Module):
         return _follow(self, pans[:, None], ahead, (2.0, 0.0, -2.0), -5.0)[:, 0]
 
 
-def _number(module, name, *start):
-    init = nn.initializers.constant(jnp.array(start) / _QUICK)
-    return _QUICK * module.param(name, init, (len(start),))
+def scalar_param(module, name, *start):
+    init = nn.initializers.constant(jnp.array(start) / _LR_MULTIPLIER)
+    return _LR_MULTIPLIER * module.param(name, init, (len(start),))
 
 
 def _follow(module, velocities, ahead, trust, decay):
-    """Paths (b, k, t, c) at velocities (b, k, v, c) that die out, as far as each is trusted; where that
-    learning starts."""
+    """Trajectories (b, k, t, c) at decaying velocities (b, k, v, c), weighted by trust.
+
+    trust, decay: initial values of the learned numbers.
+    """
     # The last share stands still.
-    trust = jax.nn.softmax(_number(module, "trust", *trust))[:-1]
-    decay = _number(module, "decay", *[decay] * velocities.shape[2])[:, None]
+    trust = jax.nn.softmax(scalar_param(module, "trust", *trust))[:-1]
+    decay = scalar_param(module, "decay", *[decay] * velocities.shape[2])[:, None]
     frames = _lasting(decay, ahead[:, None])  # (b, v, t)
     return exact_einsum("v,bkvc,bvt->bktc", trust, velocities, frames)
 
@@ -135,8 +137,9 @@ def _stretches(frames: int):
 
 
 def _reflect(path, center, inset, extent):
-    """Paths (b, k, t, 2) from centres (b, k, 2) that turn back where less than `inset` (b, k) is left to
-    the border, at 0 or `extent` (2). Where a centre is beyond that already, it turns there.
+    """Trajectories (b, k, t, 2) from centres (b, k, 2), reflected `inset` (b, k) pixels from the border.
+
+    The border is at 0 and `extent` (2). A centre already beyond it reflects where it is.
     """
     low = jnp.minimum(inset[..., None], center)
     high = jnp.maximum(extent - inset[..., None], center)

@@ -1,6 +1,6 @@
-"""The route of the accompanying convolution: which stack does each stage where no true frame is known.
+"""The schedule of the accompanying convolution: which stack does each stage where no true frame is known.
 
-A route gives every stage its shares of a, b, p and `keep`, which leaves a frame as it is (ours).
+A schedule gives every stage its shares of a, b, p and `keep`, which leaves a frame as it is (ours).
 """
 
 import functools
@@ -17,8 +17,8 @@ KEEP = len(accompanying.STACKS)  # The place of `keep` among a stage's shares.
 KEPT = [0.0, 0.0, 0.0, 1.0]
 
 
-def freeze_route(stack: Stack, params: dict, batches) -> list[list[float]]:
-    """The route for use without true frames: for each stage the shares of a, b, p and `keep`.
+def freeze_schedule(stack: Stack, params: dict, batches) -> list[list[float]]:
+    """The schedule for use without true frames: for each stage the shares of a, b, p and `keep`.
 
     batches: frames of validation clips, each with fields frame, fusion, ahead and target. As in
     training, but by the mean PSNR over all of them. Each stack alone, from its first stage to its
@@ -32,69 +32,69 @@ def freeze_route(stack: Stack, params: dict, batches) -> list[list[float]]:
 def _transmitted(stack, params, batches):
     """Selective transmission from stage to stage."""
     feeds = [dict.fromkeys(accompanying.STACKS, batch.frame) for batch in batches]
-    route = []
+    schedule = []
     for number, scale in enumerate(stack.scales):
         found = [
-            {name: _stage(stack, number, params[name], feed[name], batch) for name in feed}
+            {name: _level(stack, number, params[name], feed[name], batch) for name in feed}
             for feed, batch in zip(feeds, batches, strict=True)
         ]
         measured = [_qualities(x, b.target, scale) for x, b in zip(found, batches, strict=True)]
         quality = jnp.asarray(_mean(measured, batches))
         share = accompanying.transmit(quality)
-        route.append([*(round(float(x), 6) for x in share), 0.0])
+        schedule.append([*(round(float(x), 6) for x in share), 0.0])
         for feed, outputs in zip(feeds, found, strict=True):
             passed = accompanying.blend(outputs, share[:, None])
             for name in feed:
                 feed[name] = outputs[name] if name == "p" else passed
-    return route
+    return schedule
 
 
 def alone(name: str, stack: Stack) -> list[list[float]]:
-    """The route through one stack."""
+    """The schedule through one stack."""
     return [[float(name == other) for other in (*accompanying.STACKS, "keep")]] * len(stack.scales)
 
 
 def keep_best(stack: Stack, params: dict, wanted: list, batches) -> list[list[float]]:
-    """Of some routes the one of highest PSNR on `batches`, the first in a tie (ours).
+    """Of some schedules the one of highest PSNR on `batches`, the first in a tie (ours).
 
     Of each, as many stages are kept from the first on as leave PSNR no lower than it came.
     """
     best, found = -np.inf, [KEPT] * len(stack.scales)
-    for route in wanted:
-        before, *after = _mean([_psnrs(stack, params, route, b) for b in batches], batches)
+    for schedule in wanted:
+        before, *after = _mean([_psnrs(stack, params, schedule, b) for b in batches], batches)
         lasts = [last for last, psnr in enumerate(after, 1) if psnr >= before]
         if lasts and after[lasts[-1] - 1] > best:
             last, best = lasts[-1], after[lasts[-1] - 1]
-            found = [*route[:last], *[KEPT] * (len(route) - last)]
+            found = [*schedule[:last], *[KEPT] * (len(schedule) - last)]
     return found
 
 
-def _psnrs(stack, params, route, batch):
-    """PSNR of every frame as it came and after each stage of a route: (1 + stages, n)."""
+def _psnrs(stack, params, schedule, batch):
+    """PSNR of every frame as it came and after each stage of a schedule: (1 + stages, n)."""
     frame = reference = batch.frame
     found = [_psnr(frame, batch.target, 1)]
-    for number, share in enumerate(route):
+    for number, share in enumerate(schedule):
         outputs = {
-            name: _stage(stack, number, params[name], frame, batch)
+            name: _level(stack, number, params[name], frame, batch)
             for name, part in zip("ab", share, strict=False)
             if part
         }
-        if any(later[2] for later in route[number:]):
-            reference = outputs["p"] = _stage(stack, number, params["p"], reference, batch)
+        if any(later[2] for later in schedule[number:]):
+            reference = outputs["p"] = _level(stack, number, params["p"], reference, batch)
         passed = accompanying.blend(outputs, jnp.asarray(share[:KEEP])[:, None]) if outputs else 0.0
         frame = passed + share[KEEP] * frame
         found.append(_psnr(frame, batch.target, 1))
     return np.stack(found)
 
 
-_psnr = jax.jit(accompanying.stage_psnr, static_argnums=2)
+_psnr = jax.jit(accompanying.level_psnr, static_argnums=2)
 _qualities = jax.jit(accompanying.qualities, static_argnums=2)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _stage(stack, number, params, frame, batch):
+def _level(stack, number, params, frame, batch):
     rest = batch.fusion, batch.ahead
-    return stack.apply({"params": params}, number, frame, *rest, method="stage")
+    return stack.apply({"params": params}, number, frame, *rest, method="level")
 
 
 def _mean(values, batches):
@@ -103,23 +103,23 @@ def _mean(values, batches):
     return np.average([np.asarray(v).mean(-1) for v in values], 0, weights)
 
 
-def apply_route(stack: Stack, params: dict, route, frame, fusion, ahead):
-    """The sharpened frame (n, h, w, 3) by a frozen route; stages without a share are not run."""
+def apply_schedule(stack: Stack, params: dict, schedule, frame, fusion, ahead):
+    """The sharpened frame (n, h, w, 3) by a frozen schedule; stages without a share are not run."""
     reference = frame
-    last = max((k for k, share in enumerate(route) if share[2]), default=-1)
-    for number, share in enumerate(route):
+    last = max((k for k, share in enumerate(schedule) if share[2]), default=-1)
+    for number, share in enumerate(schedule):
         found = {}
         if number <= last:
             reference = stack.apply(
-                {"params": params["p"]}, number, reference, fusion, ahead, method="stage"
+                {"params": params["p"]}, number, reference, fusion, ahead, method="level"
             )
             found["p"] = reference
         # What is replaced whole by the reference's own chain later on is not needed.
-        needed = not any(later[2] == 1 for later in route[number:])
+        needed = not any(later[2] == 1 for later in schedule[number:])
         for i, name in enumerate(("a", "b")):
             if share[i] and needed:
                 found[name] = stack.apply(
-                    {"params": params[name]}, number, frame, fusion, ahead, method="stage"
+                    {"params": params[name]}, number, frame, fusion, ahead, method="level"
                 )
         if needed or share[2] == 1:
             frame = share[KEEP] * frame + sum(
@@ -128,10 +128,10 @@ def apply_route(stack: Stack, params: dict, route, frame, fusion, ahead):
     return frame
 
 
-def check_route(route, stack: Stack, run: str) -> tuple[tuple[float, ...], ...]:
-    """A route read from a checkpoint. Raises InputError unless it gives every stage its shares."""
+def check_schedule(schedule, stack: Stack, run: str) -> tuple[tuple[float, ...], ...]:
+    """A schedule read from a checkpoint. Raises InputError unless it gives every stage its shares."""
     try:
-        found = tuple(tuple(float(x) for x in share) for share in route)
+        found = tuple(tuple(float(x) for x in share) for share in schedule)
         fits = len(found) == len(stack.scales) and all(len(share) == KEEP + 1 for share in found)
         fits &= all(abs(sum(share) - 1) < 1e-4 for share in found)
         fits &= all(0 <= x <= 1 for share in found for x in share)
@@ -139,24 +139,24 @@ def check_route(route, stack: Stack, run: str) -> tuple[tuple[float, ...], ...]:
         fits = False
     if not fits:
         raise InputError(
-            f"the route {route!r} of run {run!r} must give shares of a, b, p and keep for each of "
+            f"the schedule {schedule!r} of run {run!r} must give shares of a, b, p and keep for each of "
             f"{len(stack.scales)} stages"
         )
     return found
 
 
-def sharpen(stack: Stack, params: dict, route, frames, pictures, ahead):
-    """`apply_route` of videos (b, t, h, w, 3) and ahead (b, t)."""
+def sharpen(stack: Stack, params: dict, schedule, frames, pictures, ahead):
+    """`apply_schedule` of videos (b, t, h, w, 3) and ahead (b, t)."""
     flat = lambda x: x.reshape(-1, *x.shape[2:])
-    found = apply_route(stack, params, route, flat(frames), flat(pictures), flat(ahead))
+    found = apply_schedule(stack, params, schedule, flat(frames), flat(pictures), flat(ahead))
     return found.reshape(frames.shape)
 
 
-def describe(route) -> str:
-    """A route in words, e.g. `a b keep`."""
+def describe(schedule) -> str:
+    """A schedule in words, e.g. `a b keep`."""
     names = (*accompanying.STACKS, "keep")
     words = []
-    for share in route:
+    for share in schedule:
         parts = [f"{x:.2f}*{n}" if x < 1 else n for x, n in zip(share, names, strict=True) if x]
         words.append("+".join(parts))
     return " ".join(words)
