@@ -1,7 +1,8 @@
-"""Guesses of coming frames, without parameters, and what such guesses were worth before (ours).
+"""Candidate frames without learned parameters, and their errors on the observed frames (ours).
 
-A guess is the newest frame moved on, the newest frame as it is, or the mean of all, each at some blur.
-Made again some frames ago, it can be held against what came: a backtest.
+A candidate is the newest frame moved along a flow, the newest frame as it is, or the mean of the
+observed frames, each at some blur. Made from an earlier frame of the window, it is compared with the
+observed frame that it predicts: a backtest.
 """
 
 import itertools
@@ -12,152 +13,182 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from vidpred_jax.models.ops import blur, sum_channels, warp
+from vidpred_jax.models.ops import blur, blur_planes, exact_einsum, sum_channels, warp
 from vidpred_jax.models.optical_flow import MOST_AHEAD, extrapolate, track
 
-SPANS = (1, 3, 6)  # How many frames before the newest those are that its flows are found against.
-# The flow after those: the first and half of what it changed by since the frame before.
-_CHANGING = len(SPANS)
-# What moves: along which flow, over how many frames its motion dies out (0: never), blur in pixels of
-# a picture whose lesser side is _SIDE.
-# Long spans know the motion that lasts, short ones the next frame; a camera held by hand comes back.
+SPANS = (1, 3, 6)  # Frames between the two frames that a flow is estimated from.
+NUM_FLOWS = len(SPANS) + 1  # The last: the first plus half of its change since the frame before.
+# Moved candidates: (flow, time constant in frames of the decay of its speed, 0 for none; blur in
+# pixels of a frame whose lesser side is _SIDE). Long spans predict lasting motion, short ones the next
+# frame; the motion of a hand-held camera dies out.
 _MOVED = (
-    *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0), (_CHANGING, 0, 0.0), (0, 4, 0.0)),
+    *((0, 0, 0.0), (1, 0, 0.0), (2, 0, 0.0), (3, 0, 0.0), (0, 4, 0.0)),
     *((0, 0, 1.5), (1, 0, 1.5), (1, 0, 4.0), (2, 0, 3.0), (2, 0, 10.0)),
     *((1, 12, 0.0), (1, 12, 1.5), (1, 12, 4.0), (2, 12, 10.0)),
     *((1, 4, 0.0), (1, 4, 1.5), (1, 4, 4.0), (1, 4, 10.0)),
 )
-# What stands still is blurred further: far ahead that is the best guess of many clips.
+# Blurs of the newest and of the mean frame: far ahead a strong blur is the best candidate of many clips.
 _STILL_BLURS = (0.0, 3.0, 8.0, 16.0, 32.0)
 _SIDE = 128
 NUM_CANDIDATES = len(_MOVED) + 2 * len(_STILL_BLURS)
-# How many frames ago guesses are made again, and for how many frames ahead.
-_BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}
-LEAST_FRAMES = max(_BACKTESTS) + 3  # Three make a flow and its change.
-_LAGS = (1, 4)  # Frames ahead up to which errors are told apart; further ones are the last kind.
+_BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}  # Frames ago: steps ahead.
+_NEEDED = 3  # Frames that the flows of a backtest are estimated from.
+LEAST_FRAMES = min(_BACKTESTS) + _NEEDED
+_LAGS = (1, 4)  # Upper bounds of the kinds of lag (steps ahead of a backtest); the last kind has none.
 NUM_LAGS = len(_LAGS) + 1
-_PLACES = {"place": 10, "near": 25}  # How wide errors are averaged: the lesser side over it.
-_KNOWN = (3, 7)  # The backtests whose errors are known pixel by pixel.
-_LEAST_ERROR = 1e-4  # Below it errors, sums of squares over channels in [-1, 1], are alike.
+_WIDTHS = {"place": 10, "near": 25}  # Sigma of local error means: the lesser side divided by it.
+_KNOWN = (3, 7)  # Backtests whose per-pixel errors a U-Net sees.
+_LEAST_ERROR = 1e-4  # Added to squared errors, summed over channels in [-1, 1], before the logarithm.
 
 
 @struct.dataclass
-class Observed:
-    """flows: of the newest frame, in pixels a frame, (b, h, w, 2): one for each of SPANS, then
-    the first and half of what it changed by since the frame before.
+class Observations:
+    """What candidates and gates need of the observed frames; arrays without parameters.
 
-    known: (b, h, w, k), what is known of its pixels. errors: log of each guess's mean squared error in
-    the backtests, less that of the best, (b, 1 or h, 1 or w, NUM_LAGS, NUM_CANDIDATES): for the whole
-    frame (`frame`) and about each place, a Gaussian of a tenth (`place`) and a twenty-fifth (`near`)
-    of the lesser side wide. No gradient reaches them.
+    newest, mean: (b, h, w, 3). still: the candidates that stand still, (b, k, 3, h, w). flows: of the
+    newest frame in pixels a frame, (b, NUM_FLOWS, h, w, 2). known: input planes for a U-Net,
+    (b, h, w, k). errors: logarithm of each candidate's mean squared error in the backtests minus that of
+    the best, (b, NUM_LAGS, NUM_CANDIDATES, h or 1, w or 1): over the whole frame (`frame`) and Gaussian
+    means around each pixel with a sigma of 1/10 (`place`) and 1/25 (`near`) of the lesser side. Zero
+    for kinds of lag that the window is too short for. No gradient reaches them.
     """
 
-    flows: list[jax.Array]
+    newest: jax.Array
+    mean: jax.Array
+    still: jax.Array
+    flows: jax.Array
     known: jax.Array
     errors: dict[str, jax.Array]
 
 
-def guess(
+def extrapolate_all(
+    flows: Float[Array, "b k h w 2"], steps_ahead: Float[Array, "b t"], most: int = MOST_AHEAD
+) -> Float[Array, "b t k h w 2"]:
+    """`extrapolate` for several flows of each clip."""
+    b, k, h, w, _ = flows.shape
+    steps_ahead = jnp.repeat(steps_ahead, k, 0)
+    displacements = extrapolate(flows.reshape(b * k, h, w, 2), steps_ahead, most=most)
+    return displacements.reshape(b, k, -1, h, w, 2).swapaxes(1, 2)
+
+
+def move(
     newest: Float[Array, "b h w 3"],
-    mean: Float[Array, "b h w 3"],
-    paths: list[Float[Array, "b h w 2"]],
-    ahead: Float[Array, "b 1 1 1"],
-) -> list[Float[Array, "b h w 3"]]:
-    """NUM_CANDIDATES frames `ahead` of the newest, `paths` leading there along each of its flows."""
-    ahead = jnp.minimum(ahead, MOST_AHEAD)  # As the paths.
-    moved, found = {}, []
-    for span, lasts, sigma in _MOVED:
-        if (span, lasts) not in moved:
-            # What is left of the path if speed falls as exp(-time / lasts).
-            share = lasts * (1 - jnp.exp(-ahead / lasts)) / ahead if lasts else 1.0
-            moved[span, lasts] = warp(newest, paths[span] * share)
-        found.append(_blur(moved[span, lasts], sigma))
-    return found + [_blur(x, sigma) for x in (newest, mean) for sigma in _STILL_BLURS]
+    displacements: Float[Array, "b {NUM_FLOWS} h w 2"],
+    steps_ahead: Float[Array, " b"],
+) -> list[Float[Array, "b 3 h w"]]:
+    """The moved candidates `steps_ahead` of the newest frame, as planes."""
+    steps = jnp.minimum(steps_ahead, MOST_AHEAD).reshape(-1, 1, 1, 1)  # As the displacements.
+    # The part of the displacement that is left if speed decays as exp(-time / constant).
+    left = lambda constant: constant * (1 - jnp.exp(-steps / constant)) / steps if constant else 1.0
+    motions = list(dict.fromkeys(motion[:2] for motion in _MOVED))
+    moved = jnp.stack([displacements[:, flow] * left(constant) for flow, constant in motions])
+    moved = jnp.moveaxis(jax.vmap(warp, (None, 0))(newest, moved), -1, 2)
+    return _blur_each(moved, [(motions.index(motion[:2]), motion[2]) for motion in _MOVED])
 
 
-def observe(seen: Float[Array, "b n h w 3"], levels: int) -> Observed:
-    """What n observed frames, LEAST_FRAMES or more, tell; levels: of the flows' pyramid."""
-    # With fewer, the oldest backtest would wrap around to the newest frame.
-    assert seen.shape[1] >= LEAST_FRAMES, seen.shape
-    newest, mean = seen[:, -1], seen.mean(1)
-    flows, *past_flows, unlike = _find_flows(seen, levels)
-    smooth = [newest, *(blur(newest, sigma) for sigma in (1.5, 4.0))]
+def _blur_each(planes, chosen):
+    """planes (n, b, 3, h, w), chosen pairs (index into n, sigma) -> for each (b, 3, h, w)."""
+    side, blurred = min(planes.shape[-2:]), {}
+    for sigma in sorted({sigma for _, sigma in chosen}):  # One product for all that share a sigma.
+        indices = [i for i, other in chosen if other == sigma]
+        found = planes[np.array(indices)]
+        found = blur_planes(found, sigma * side / _SIDE) if sigma else found
+        blurred |= {(i, sigma): found[place] for place, i in enumerate(indices)}
+    return [blurred[each] for each in chosen]
+
+
+def observe(frames: Float[Array, "b n h w 3"], levels: int) -> Observations:
+    """Observations of n frames, LEAST_FRAMES or more; levels: of the flows' pyramid."""
+    n = frames.shape[1]
+    assert n >= LEAST_FRAMES, frames.shape
+    backtests = [ago for ago in _BACKTESTS if ago + _NEEDED <= n]
+    newest = jnp.stack([frames[:, n - 1 - ago] for ago in (0, *backtests)])
+    mean = jnp.stack([frames[:, : n - ago].mean(1) for ago in (0, *backtests)])
+    flows, unmatched = _estimate_flows(frames, [n - 1 - ago for ago in (0, *backtests)], levels)
+    still = jax.lax.map(_blur_still, (newest, mean))
+    errors, backtested = _backtest(frames, backtests, newest, still, flows)
     known = [
-        jnp.sqrt(jnp.square(seen - mean[:, None]).mean((1, -1)) + 1e-6)[..., None],
-        magnitude(newest - mean),
-        magnitude(newest - seen[:, -2]),
-        *unlike,
-        *(magnitude(fine - coarse) for fine, coarse in itertools.pairwise(smooth)),
-        *(flow / 8 for flow in flows),
+        jnp.sqrt(jnp.square(frames - mean[0][:, None]).mean((1, -1)) + 1e-6)[..., None],
+        magnitude(newest[0] - mean[0]),
+        magnitude(newest[0] - frames[:, -2]),
+        *unmatched,
     ]
-    by_lag = [[] for _ in range(NUM_LAGS)]
-    for (ago, lags), past in zip(_BACKTESTS.items(), past_flows, strict=True):
-        wrong, missed, path = _backtest(seen, past, ago, lags)
-        for lag, error in zip(lags, wrong, strict=True):
-            by_lag[np.searchsorted(_LAGS, lag)].append(error)
-        if ago in _KNOWN:
-            known += [missed, magnitude(newest - seen[:, -1 - ago]), (path / ago - flows[0]) / 8]
-    errors = jnp.stack([sum(each) / len(each) for each in by_lag], 3)
-    flat, side = errors.reshape(*errors.shape[:3], -1), min(errors.shape[1:3])
-    means = {
-        "frame": errors.mean((1, 2), keepdims=True),
-        **{name: blur(flat, side / part).reshape(errors.shape) for name, part in _PLACES.items()},
-    }
-    behind = {name: _behind_the_best(mean) for name, mean in means.items()}
-    return Observed(flows, jnp.concatenate(known, -1), behind)
+    blurred = [newest[0], *(blur(newest[0], sigma) for sigma in (1.5, 4.0))]
+    known += [magnitude(fine - coarse) for fine, coarse in itertools.pairwise(blurred)]
+    known += [flow / 8 for flow in jnp.moveaxis(flows[0], 1, 0)]
+    for ago in _KNOWN:
+        if ago in backtests:
+            missed, displacement = backtested[ago]
+            known += [missed, magnitude(newest[0] - newest[1 + backtests.index(ago)])]
+            known.append((displacement / ago - flows[0][:, 0]) / 8)
+        else:
+            known.append(jnp.zeros((*newest.shape[1:4], 4)))
+    known = jnp.concatenate(known, -1)
+    return Observations(newest[0], mean[0], still[0], flows[0], known, errors)
 
 
-def _find_flows(seen, levels):
-    """Flows over SPANS, or what there is, and the changing one: now and at each backtest; and where those
-    over SPANS now are wrong.
+def _blur_still(newest_and_mean):
+    planes = jnp.moveaxis(jnp.stack(newest_and_mean), -1, 2)
+    return jnp.stack(_blur_each(planes, [(i, sigma) for i in (0, 1) for sigma in _STILL_BLURS]), 1)
+
+
+def _estimate_flows(frames, newest, levels):
+    """For each index in `newest` the flows of that frame: (len(newest), b, NUM_FLOWS, h, w, 2).
+
+    A span longer than what precedes the frame is cut. Also, for the first and each span, the mean
+    absolute difference (b, h, w, 1) that its flow leaves.
     """
-    lasts = [seen.shape[1] - 1 - ago for ago in (0, *_BACKTESTS)]
-    pairs = list(dict.fromkeys(pair for last in lasts for pair in _pairs(last)))
-    before, after = (
-        jnp.concatenate([seen[:, i] for i in side]) for side in zip(*pairs, strict=True)
-    )
+
+    def pairs_of(last):  # Of each span; then of the first span a frame earlier.
+        return [*((last - min(span, last), last) for span in SPANS), (last - 2, last - 1)]
+
+    pairs = list(dict.fromkeys(pair for last in newest for pair in pairs_of(last)))
+    before, after = (jnp.concatenate([frames[:, i] for i in each]) for each in zip(*pairs))
     flow = track(before, after, levels)
-    wrong = jnp.split(magnitude(after - warp(before, flow)), len(pairs))[: len(SPANS)]
-    flows = {
-        pair: flow / (pair[1] - pair[0])
-        for pair, flow in zip(pairs, jnp.split(flow, len(pairs)), strict=True)
-    }
-    found = []
-    for last in lasts:
-        *now, earlier = (flows[pair] for pair in _pairs(last))
-        found.append([*now, now[0] + (now[0] - warp(earlier, now[0])) / 2])
-    return *found, wrong
+    first = len(frames) * len(SPANS)
+    unmatched = magnitude(after[:first] - warp(before[:first], flow[:first]))
+    spans = jnp.array([last - earlier for earlier, last in pairs], jnp.float32)
+    flow = flow.reshape(len(pairs), -1, *flow.shape[1:]) / spans.reshape(-1, 1, 1, 1, 1)
+    of = np.array([[pairs.index(pair) for pair in pairs_of(last)] for last in newest])
+    *flows, earlier = (flow[of[:, i]] for i in range(NUM_FLOWS))
+    # The flow that a pixel had a frame earlier is found where the pixel was.
+    flows.append(flows[0] + (flows[0] - jax.vmap(warp)(earlier, flows[0])) / 2)
+    return jnp.stack(flows, 2), jnp.split(unmatched, len(SPANS))
 
 
-def _pairs(last):
-    """(first, last) frame of each of SPANS that ends there; then of one frame's span a frame earlier."""
-    return [*((last - min(span, last), last) for span in SPANS), (last - 2, last - 1)]
+def _backtest(frames, backtests, newest, still, flows):
+    """`errors` of `Observations`; and for each backtest at its longest lag, by how much the first candidate
+    is wrong (b, h, w, 1) and its displacement (b, h, w, 2).
 
-
-def _backtest(seen, flows, ago, lags):
-    """Guesses made `ago` frames ago: (squared errors (b, h, w, NUM_CANDIDATES) by lag; of the first
-    guess and the last lag the mean error (b, h, w, 1) and the path that led there).
+    newest, still, flows: of the whole window, then of each backtest.
     """
-    b, n, h, w, _ = seen.shape
-    last = n - 1 - ago
-    every = lambda x: jnp.repeat(x, len(lags), 0)
-    ahead = jnp.tile(jnp.array(lags, jnp.float32), (b, 1))
-    paths = [extrapolate(flow, ahead).reshape(-1, h, w, 2) for flow in flows]
-    mean = seen[:, : last + 1].mean(1)
-    guesses = guess(every(seen[:, last]), every(mean), paths, ahead.reshape(-1, 1, 1, 1))
-    truth = jnp.stack([seen[:, last + lag] for lag in lags], 1).reshape(-1, h, w, 3)
-    errors = jnp.concatenate([sum_channels(jnp.square(x - truth)) for x in guesses], -1)
-    by_lag = lambda x: x.reshape(b, len(lags), *x.shape[1:]).swapaxes(0, 1)
-    return by_lag(errors), by_lag(magnitude(truth - guesses[0]))[-1], by_lag(paths[0])[-1]
+    pairs = [(ago, lag) for ago in backtests for lag in _BACKTESTS[ago]]
+    most = max(lag for _, lag in pairs)
 
+    def run(pair):
+        number, truth, lag = pair
+        steps = jnp.broadcast_to(lag, len(truth))
+        displacements = extrapolate_all(flows[number], steps[:, None], most)[:, 0]
+        moved = move(newest[number], displacements, steps)
+        truth = jnp.moveaxis(truth, -1, 1)
+        candidates = jnp.concatenate([jnp.stack(moved, 1), still[number]], 1)
+        errors = jnp.square(candidates - truth[:, None]).sum(2)
+        return errors, jnp.abs(truth - moved[0]).mean(1)[..., None], displacements[:, 0]
 
-def _behind_the_best(errors):
-    level = jnp.log(errors + _LEAST_ERROR)
-    return jax.lax.stop_gradient(level - level.min(-1, keepdims=True))
-
-
-def _blur(x, sigma):
-    return blur(x, sigma * min(x.shape[1:3]) / _SIDE) if sigma else x
+    numbers = jnp.array([1 + backtests.index(ago) for ago, _ in pairs])
+    truths = jnp.stack([frames[:, lag - 1 - ago] for ago, lag in pairs])
+    lags = jnp.array([lag for _, lag in pairs], jnp.float32)
+    errors, missed, displacements = jax.lax.map(run, (numbers, truths, lags))
+    at = {ago: pairs.index((ago, _BACKTESTS[ago][-1])) for ago in backtests}
+    kinds = np.searchsorted(_LAGS, [lag for _, lag in pairs])
+    kinds = (kinds == np.arange(NUM_LAGS)[:, None]).astype(np.float32)
+    errors = exact_einsum("pbkhw,lp->blkhw", errors, kinds / kinds.sum(1, keepdims=True).clip(1))
+    means = {"frame": errors.mean((3, 4), keepdims=True)}
+    side = min(errors.shape[-2:])
+    means |= {name: blur_planes(errors, side / part) for name, part in _WIDTHS.items()}
+    levels = {name: jnp.log(mean + _LEAST_ERROR) for name, mean in means.items()}
+    behind = {name: level - level.min(2, keepdims=True) for name, level in levels.items()}
+    return jax.lax.stop_gradient(behind), {ago: (missed[i], displacements[i]) for ago, i in at.items()}
 
 
 def magnitude(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:

@@ -7,17 +7,20 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vidpred_jax.models import candidates
 from vidpred_jax.models.candidates import (
     LEAST_FRAMES,
     NUM_CANDIDATES,
+    NUM_FLOWS,
     NUM_LAGS,
-    guess,
+    Observations,
+    extrapolate_all,
     magnitude,
-    observe,
+    move,
 )
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
-from vidpred_jax.models.ops import blend, resize, warp
-from vidpred_jax.models.optical_flow import check_levels, extrapolate
+from vidpred_jax.models.ops import exact_einsum, resize, warp
+from vidpred_jax.models.optical_flow import check_levels
 from vidpred_jax.types import CONTEXT, HORIZON
 
 _NEAR = 2.0  # What the gate of the guess moved along the first flow starts ahead at the first step.
@@ -83,75 +86,98 @@ class Compositor(nn.Module):
         if height % space or width % space:
             raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
 
+    def observe(self, references: Float[Array, "b n h w 6"]) -> Observations:
+        """What the observed frames tell, for any number of calls; without parameters."""
+        frames = references[:, -self.reference_frames :, ..., :3].astype(jnp.float32)
+        return candidates.observe(frames, self.flow_levels)
+
     @nn.compact
     def __call__(
         self,
         fusion: Float[Array, "b t _ _ 3"],
-        references: Float[Array, "b {self.reference_frames} h w 6"],
-        ahead: Float[Array, "b t"],
+        references: Float[Array, "b n h w 6"],
+        steps_ahead: Float[Array, "b t"],
+        observations: Observations | None = None,
         train: bool = False,
     ) -> Float[Array, "b t h w 3"]:
-        """As `translator.Generator`. Without `fusion`, pictures may be of another size than frames."""
+        """As `translator.Generator`; observations: of the references, computed here if None.
+
+        Without `widths`, fusion pictures may be of another size than frames.
+        """
         (b, t), (h, w) = fusion.shape[:2], references.shape[2:4]
         self.check(h, w)
-        every = lambda x: jnp.repeat(x, t, 0)  # What is known of a clip, for each of its pictures.
-        seen = references[..., :3].astype(jnp.float32)
-        observed = observe(seen, self.flow_levels)
-        newest, mean = every(seen[:, -1]), every(seen.mean(1))
-        step = ahead.reshape(b * t, 1, 1, 1)
-        when = jnp.minimum(step, HORIZON)  # Beyond it gates stay as they are there.
-        paths = [extrapolate(flow, ahead).reshape(b * t, h, w, 2) for flow in observed.flows]
-        gates = self._gate_logits(when, observed)
-        gates += _NEAR / when * jax.nn.one_hot(0, NUM_CANDIDATES)
+        seen = self.observe(references) if observations is None else observations
+        displacements = extrapolate_all(seen.flows, steps_ahead)
+        gates = self._gate_logits(jnp.minimum(steps_ahead, HORIZON), seen.errors)
         if self.widths:
-            known, moved = every(observed.known), [warp(newest, path) for path in paths]
-            # What was known where a pixel comes from goes with it.
-            given = [known, warp(known, paths[0]), *(path / 32 for path in paths)]
-            given += [
-                magnitude(moved[0] - moved[1]),
-                magnitude(moved[0] - newest),
-                magnitude(moved[0] - mean),
-            ]
-            planes = jnp.concatenate([when / 16 - 1, 1 / when, jnp.log(when) / 2], -1)
-            given.append(jnp.broadcast_to(planes, (b * t, h, w, 3)))
+            given = self._given(fusion, references, seen, displacements, steps_ahead)
+            x, coarse = self._unet(given.astype(self.dtype))
             if self.appearance:
-                given += [newest, mean, *moved]
-            given.append(every(references[:, -1, ..., 3:]))
-            if self.fusion:
-                given.append(fusion.reshape(b * t, h, w, 3))
-            x, coarse = self._unet(jnp.concatenate(given, -1).astype(self.dtype))
-            if self.appearance:
-                paths = self._turn(coarse, paths, step)
+                residual = self._residual_flow(coarse, h, w).reshape(displacements.shape)
+                displacements += residual * steps_ahead[..., None, None, None, None]
             features = NUM_CANDIDATES + 3 * self.appearance
             x = Conv(features, (3, 3), dtype=self.dtype, name="blend")(x).astype(jnp.float32)
-            correction, painted = jnp.split(x, [NUM_CANDIDATES], -1)
-            gates += correction * (1.0 if self.appearance else _CORRECTION)
-        frame = blend(gates, guess(newest, mean, paths, step))
-        if self.appearance:
-            frame += 0.1 * painted
-        return frame.reshape(b, t, h, w, 3)
+            correction, painted = jnp.split(x.reshape(b, t, h, w, features), [NUM_CANDIDATES], -1)
+            correction *= 1.0 if self.appearance else _CORRECTION
+            gates += jnp.moveaxis(correction, -1, 2)
 
-    def _gate_logits(self, when, observed):
-        """What the gates gain by the step ahead, and lose by how wrong the same guesses were before."""
-        far = jnp.concatenate([jnp.ones_like(when), when / 16 - 1, jnp.log(when) / 2], -1)
+        def blend(step):  # One step at a time: what it reads and writes stays in the cache.
+            displacements, gates, steps_ahead = step
+            layers = move(seen.newest, displacements, steps_ahead)
+            layers += [seen.still[:, i] for i in range(seen.still.shape[1])]
+            shares = jax.nn.softmax(gates, 1)
+            # Written out: XLA:CPU's own sum takes several times as long.
+            return sum(shares[:, i, None] * layer for i, layer in enumerate(layers))
+
+        by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (displacements, gates, steps_ahead))
+        frames = jnp.moveaxis(jax.lax.map(blend, by_step), (0, 2), (1, -1))
+        return frames + 0.1 * painted if self.appearance else frames
+
+    def _given(self, fusion, references, seen, displacements, steps_ahead):
+        """The U-Net's input, (b * t, h, w, c)."""
+        t = fusion.shape[1]
+        every = lambda x: jnp.repeat(x, t, 0)  # Of a clip, for each of its frames.
+        newest, mean, known = every(seen.newest), every(seen.mean), every(seen.known)
+        n, h, w, _ = newest.shape
+        displacements = jnp.moveaxis(displacements.reshape(n, -1, h, w, 2), 1, 0)
+        moved = [warp(newest, displacement) for displacement in displacements]
+        # The known planes, and the same moved as the pixels that they describe.
+        given = [known, warp(known, displacements[0])]
+        given += [displacement / 32 for displacement in displacements]
+        given += [magnitude(moved[0] - other) for other in (moved[1], newest, mean)]
+        when = jnp.minimum(steps_ahead, HORIZON).reshape(n, 1, 1, 1)
+        planes = jnp.concatenate([when / 16 - 1, 1 / when, jnp.log(when) / 2], -1)
+        given.append(jnp.broadcast_to(planes, (n, h, w, 3)))
+        if self.appearance:
+            given += [newest, mean, *moved]
+        given.append(every(references[:, -1, ..., 3:]))
+        if self.fusion:
+            given.append(fusion.reshape(n, h, w, 3))
+        return jnp.concatenate(given, -1)
+
+    def _gate_logits(self, steps_ahead, errors):
+        """(b, t, NUM_CANDIDATES, h, w): a prior by the step, minus the weighted backtest errors."""
+        step = steps_ahead[..., None]
+        features = jnp.concatenate([jnp.ones_like(step), step / 16 - 1, jnp.log(step) / 2], -1)
 
         def linear(n, scale, name):
-            steps = jnp.concatenate([scale * far, _LR_MULTIPLIER / when], -1)
+            inputs = jnp.concatenate([scale * features, _LR_MULTIPLIER / step], -1)
             zeros = nn.initializers.zeros
-            return nn.Dense(n, use_bias=False, kernel_init=zeros, name=name)(steps)
+            return nn.Dense(n, use_bias=False, kernel_init=zeros, name=name)(inputs)
 
         gates = linear(NUM_CANDIDATES, 1.0, "prior")
-        for name, errors in sorted(observed.errors.items()):
+        gates += _NEAR / step * jax.nn.one_hot(0, NUM_CANDIDATES)
+        gates = gates[..., None, None]
+        for name, error in sorted(errors.items()):
             weight = jax.nn.softplus(linear(NUM_LAGS, _LR_MULTIPLIER, f"weight_{name}") + _TRUST)
-            gates -= (weight[..., None] * jnp.repeat(errors, len(when) // len(errors), 0)).sum(3)
+            gates -= exact_einsum("btl,blkhw->btkhw", weight, error)
         return gates
 
-    def _turn(self, coarse, paths, step):
-        _, h, w, _ = paths[0].shape
-        turns = Conv(2 * len(paths), (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
-        turns = resize(turns.astype(jnp.float32) * jnp.array([h, w] * len(paths)) / 64, h, w)
-        turns = jnp.split(turns * step, len(paths), -1)
-        return [path + turn for path, turn in zip(paths, turns, strict=True)]
+    def _residual_flow(self, coarse, h, w):
+        """(b * t, NUM_FLOWS, h, w, 2): what the U-Net adds to each flow, in pixels a frame."""
+        flow = Conv(2 * NUM_FLOWS, (3, 3), scale=0.1, dtype=self.dtype, name="motion")(coarse)
+        flow = resize(flow.astype(jnp.float32) * jnp.array([h, w] * NUM_FLOWS) / 64, h, w)
+        return jnp.moveaxis(flow.reshape(-1, h, w, NUM_FLOWS, 2), 3, 1)
 
     def _unet(self, given):
         """Features at full and at half resolution."""

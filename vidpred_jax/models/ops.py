@@ -187,6 +187,12 @@ def blur(x: Float[Array, "b h w c"], sigma: float) -> Float[Array, "b h w c"]:
     return jnp.einsum("yh,bhwc,xw->byxc", rows, x, columns)
 
 
+def blur_planes(x: Float[Array, "*b h w"], sigma: float) -> Float[Array, "*b h w"]:
+    """As `blur`, of planes: two products without transposing."""
+    rows, columns = (_gaussian_matrix(size, sigma) for size in x.shape[-2:])
+    return rows @ (x @ columns.T)
+
+
 @functools.lru_cache(maxsize=64)
 def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
     places = np.arange(size)

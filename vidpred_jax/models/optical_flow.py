@@ -131,27 +131,30 @@ def _slopes(x):
 
 
 def extrapolate(
-    flow: Float[Array, "b h w 2"], ahead: Float[Array, "b t"], coarse: int = 2
+    flow: Float[Array, "b h w 2"],
+    steps_ahead: Float[Array, "b t"],
+    coarse: int = 2,
+    most: int = MOST_AHEAD,
 ) -> Float[Array, "b t h w 2"]:
-    """The flow over `ahead` frames, each pixel followed back through a field that stands still.
+    """The displacement over `steps_ahead` frames, each pixel traced back through a constant flow field.
 
-    ahead: whole numbers; beyond MOST_AHEAD as it. By doubling: the flow over m + n frames is that over
-    m, and that over n at the place it leads to. The turns of the path are found at 1/coarse of the
-    resolution, which costs little; what is straight keeps all of it.
+    steps_ahead: whole numbers; those beyond `most` count as `most`, at most MOST_AHEAD. By doubling: the
+    displacement over m + n frames is that over m plus that over n at the place it leads to. Its
+    deviation from a straight line is computed at 1/coarse of the resolution, which costs little.
     """
-    (b, t), (h, w) = ahead.shape, flow.shape[1:3]
+    (b, t), (h, w) = steps_ahead.shape, flow.shape[1:3]
     every = lambda x: jnp.repeat(x, t, 0)
-    ahead = jnp.minimum(ahead, MOST_AHEAD).reshape(b * t, 1, 1, 1)
+    steps = jnp.minimum(steps_ahead, most).reshape(b * t, 1, 1, 1)
     power = resize(flow, h // coarse, w // coarse) / coarse
     small = every(power)
 
-    # A loop, since XLA:CPU would merge the steps and compute each a hundred times over.
-    def double(bit, flows):
-        power, total = flows
+    # A loop: unrolled, XLA:CPU would merge the steps and compute each a hundred times over.
+    def double(bit, displacements):
+        power, total = displacements
         reached = every(power) + warp(total, every(power))
-        total = jnp.where(ahead.astype(jnp.int32) >> bit & 1, reached, total)
+        total = jnp.where(steps.astype(jnp.int32) >> bit & 1, reached, total)
         return power + warp(power, power), total
 
-    _, total = jax.lax.fori_loop(0, MOST_AHEAD.bit_length(), double, (power, jnp.zeros_like(small)))
-    turns = resize(total - ahead * small, h, w) * coarse
-    return (ahead * every(flow) + turns).reshape(b, t, h, w, 2)
+    _, total = jax.lax.fori_loop(0, most.bit_length(), double, (power, jnp.zeros_like(small)))
+    bend = resize(total - steps * small, h, w) * coarse
+    return (steps * every(flow) + bend).reshape(b, t, h, w, 2)
