@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 
+import vidpred_jax
 from vidpred_jax import processes, startup
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
@@ -58,6 +59,21 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
         except InputError as error:
             _stop(str(error), error.exit_code)
     app.run(guarded, flags_parser=_parse)
+
+
+def machine() -> dict:
+    """What figures were measured on."""
+    return {
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cpus": os.cpu_count(),
+        "jax": jax.__version__,
+        "vidpred_jax": vidpred_jax.__version__,
+    }
+
+
+def command() -> str:
+    """This command, as it can be run again."""
+    return " ".join(["python", *sys.argv])
 
 
 def load_config(path: str | os.PathLike, preset: str) -> dict:
