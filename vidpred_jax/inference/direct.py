@@ -5,8 +5,8 @@ import os
 import jax
 import numpy as np
 
-from vidpred_jax import schema
 from vidpred_jax.checkpoints import restore
+from vidpred_jax.config import parse
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import networks, rollout
 from vidpred_jax.models import build
@@ -24,8 +24,7 @@ class DirectPredictor:
         meta = restore.read_meta(run)
         if meta["stage"] != "direct":
             raise InputError(f"{run!r} holds a {meta['stage']} run; a direct run is needed")
-        self.runs, self.config = [run], meta["config"]
-        schema.check(self.config)
+        self.runs, self.config = [run], parse(meta["config"])
         self.height, self.width = (self.config["data"][side] for side in ("height", "width"))
         self.frame_size = self.height, self.width
         self._network, self._variables = networks.load_generator(run)

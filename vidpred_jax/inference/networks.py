@@ -5,8 +5,8 @@ import math
 import jax
 import numpy as np
 
-from vidpred_jax import schema
 from vidpred_jax.checkpoints import restore
+from vidpred_jax.config import parse
 from vidpred_jax.models import build, schedules
 from vidpred_jax.models.accompanying import STACKS
 from vidpred_jax.types import CONTEXT
@@ -19,15 +19,14 @@ def load_generator(run: str, step: int | None = None, size: tuple[int, int] | No
     more levels of a pyramid as `size` is doublings larger.
     """
     meta = restore.read_meta(run, step)
-    config = meta["config"]
-    schema.check(config)
+    config = parse(meta["config"])
     trained, fields = (config["data"]["height"], config["data"]["width"]), config["model"]
     size = size or trained
     if fields.get("flow_levels"):
         levels = fields["flow_levels"] + round(math.log2(min(size) / min(trained)))
         fields = {**fields, "flow_levels": max(levels, 1)}
     fields = build.network_fields({**config, "model": fields})
-    module = build.make_generator(meta["stage"], fields, *size, network=config.get("network"))
+    module = build.make_generator(meta["stage"], fields, *size, network=config["network"])
     if meta["stage"] in ("fusion", "direct"):
         inputs = (np.zeros((1, CONTEXT, *size, 3), np.float32),)
     else:
@@ -46,8 +45,7 @@ def translator_inputs(model, size):
 def load_stack(run: str, step: int | None = None):
     """The stack of a run, its EMA parameters and its frozen schedule. Raises InputError."""
     meta = restore.read_meta(run, step)
-    config = meta["config"]
-    schema.check(config)
+    config = parse(meta["config"])
     size = config["data"]["height"], config["data"]["width"]
     stack, _ = build.make_stack(build.network_fields(config), config["selection"], *size)
     frame = np.zeros((1, *size, 3), np.float32)

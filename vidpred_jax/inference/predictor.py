@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidpred_jax import schema
 from vidpred_jax.checkpoints import restore
+from vidpred_jax.config import parse
 from vidpred_jax.data import fusion, segmentation, sizes
 from vidpred_jax.inference import networks, rollout
 from vidpred_jax.models import build, schedules
@@ -60,10 +60,8 @@ class Predictor:
         accompanying_run: str | None = None,
         size: tuple[int, int] | None = None,
     ):
-        fusion_config = restore.read_meta(fusion_run)["config"]
-        self.config = restore.read_meta(translator_run)["config"]
-        for config in (fusion_config, self.config):
-            schema.check(config)
+        fusion_config = parse(restore.read_meta(fusion_run)["config"])
+        self.config = parse(restore.read_meta(translator_run)["config"])
         self.fusion_run, self.translator_run = fusion_run, translator_run
         pictures, trained = (
             (c["data"]["height"], c["data"]["width"]) for c in (fusion_config, self.config)
@@ -73,7 +71,7 @@ class Predictor:
         (self.height, self.width), self.frame_size = pictures, tuple(size or trained)
         self._fusion, self._fusion_variables = networks.load_generator(fusion_run)
         if quantize_labels is None:
-            quantize_labels = fusion_config["evaluation"].get("quantize_labels", 0)
+            quantize_labels = fusion_config["evaluation"]["quantize_labels"]
         self.quantize_labels = quantize_labels
         try:
             loaded = networks.load_generator(translator_run, size=self.frame_size)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from vidpred_jax import processes, schema
+from vidpred_jax import processes
 from vidpred_jax.checkpoints import restore
+from vidpred_jax.config import parse
 from vidpred_jax.data import augmentation, pipeline
 from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.inference import networks
@@ -40,43 +41,41 @@ class Experiment:
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
     """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
-    schema.check(config)
+    config = parse(config)
     data, stage = config["data"], config["stage"]
     builder = open_builder(data, log)
     size = data["height"], data["width"]
     generator = build.make_generator(
-        stage, build.network_fields(config), *size, axis_name, config.get("network")
+        stage, build.network_fields(config), *size, axis_name, config["network"]
     )
     frozen, predictor = {}, None
     field = "fusion" if stage == "fusion" else "frames"
     if stage in ("fusion", "direct"):
-        needed = CONTEXT + generator.shift * (1 + config["max_unroll"])
+        needed = generator.shift * (1 + config["max_unroll"])
         forward = steps.fusion_forward(generator, config["max_unroll"], field)
         g_inputs = (np.zeros((1, CONTEXT, *size, 3), np.float32),)
     else:
-        needed, snap = CONTEXT + config["targets_per_clip"], 0
+        needed, snap = config["targets_per_clip"], 0
         if config["predicted_fraction"]:
             predictor, frozen, snap = _load_predictor(config, size)
         forward = steps.translator_forward(
             generator,
             targets_per_clip=config["targets_per_clip"],
-            step_sampling_power=config.get("step_sampling_power", 1.0),
+            step_sampling_power=config["step_sampling_power"],
             predictor=predictor,
             predicted_fraction=config["predicted_fraction"],
             quantize_labels=snap,
         )
         g_inputs = networks.translator_inputs(generator, size)
-    if data["num_frames"] < needed:
+    future, least = data["future_frames"], data["min_future_frames"]
+    if future < needed:
+        raise InputError(f"data.future_frames ({future}) must be at least {needed} for this config")
+    if not needed <= least <= future:
         raise InputError(
-            f"data.num_frames ({data['num_frames']}) must be at least {needed} for this config"
+            f"data.min_future_frames ({least}) must be {needed} to data.future_frames ({future})"
         )
-    least = data.get("min_frames", data["num_frames"])
-    if not needed <= least <= data["num_frames"]:
-        raise InputError(
-            f"data.min_frames ({least}) must be {needed} to data.num_frames ({data['num_frames']})"
-        )
-    if least < data["num_frames"] and stage != "translator":
-        raise InputError(f"data.min_frames ({least}) is for stage translator, not {stage}")
+    if least < future and stage != "translator":
+        raise InputError(f"data.min_future_frames ({least}) is for stage translator, not {stage}")
     try:
         weights = steps.LossWeights(**config["loss"])
         tx = state.make_optimizer(num_steps=config["num_steps"], **config["optimizer"])
@@ -130,16 +129,16 @@ def _load_predictor(config, size):
     """The stage-1 network whose rollout stage 2 trains on: (module, EMA parameters, quantize_labels)."""
     run = config["fusion_run"]
     meta = restore.read_meta(run)
-    schema.check(meta["config"])
+    saved = parse(meta["config"])
     if meta["stage"] != "fusion":
         raise InputError(f"fusion_run {run!r} holds a {meta['stage']} run; a fusion run is needed")
-    found = meta["config"]["data"]["height"], meta["config"]["data"]["width"]
+    found = saved["data"]["height"], saved["data"]["width"]
     if found != size:
         raise InputError(
             f"fusion_run {run!r} was trained at {found[0]} x {found[1]}, not {size[0]} x {size[1]}"
         )
     module, variables = networks.load_generator(run)
-    return module, variables["params"], meta["config"]["evaluation"].get("quantize_labels", 0)
+    return module, variables["params"], saved["evaluation"]["quantize_labels"]
 
 
 def train_source(config, log) -> clips.Source:
@@ -176,11 +175,11 @@ def train_batches(config, log):
     return pipeline.train_batches(
         source,
         batch_size=config["batch_size"] // processes,
-        num_frames=data["num_frames"],
+        num_frames=config["context"] + data["future_frames"],
         height=data["height"],
         width=data["width"],
         seed=config["seed"],
-        min_frames=data.get("min_frames"),
+        min_frames=config["context"] + data["min_future_frames"],
         augmentation=options,
         cache_bytes=data["cache_bytes"],
         fields=fields_of(config["stage"]),

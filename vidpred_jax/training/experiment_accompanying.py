@@ -5,7 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from vidpred_jax import processes, schema
+from vidpred_jax import processes
+from vidpred_jax.config import parse
 from vidpred_jax.data import fusion, pipeline
 from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.inference import translated
@@ -16,7 +17,7 @@ from vidpred_jax.types import CONTEXT, InputError
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment.Experiment:
     """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
-    schema.check(config)
+    config = parse(config)
     data, size = config["data"], (config["data"]["height"], config["data"]["width"])
     builder = experiment.open_builder(data, log)
     stack, selection = build.make_stack(build.network_fields(config), config["selection"], *size)
@@ -66,11 +67,9 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> experiment
 
 
 def _check(config, builder) -> None:
-    needed = CONTEXT + config["targets_per_clip"]
-    if config["data"]["num_frames"] < needed:
-        raise InputError(
-            f"data.num_frames ({config['data']['num_frames']}) must be at least {needed} for this config"
-        )
+    future, needed = config["data"]["future_frames"], config["targets_per_clip"]
+    if future < needed:
+        raise InputError(f"data.future_frames ({future}) must be at least {needed} for this config")
     length, wanted = CONTEXT + config["evaluation"]["horizon"], config["evaluation"]["clips"]
     places = []
     if "validation" in builder.info.splits and wanted:
