@@ -2,35 +2,19 @@
 
 import asyncio
 import errno
-import json
 import shutil
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from smoke import make_state, write_run
 
 from vidpred_jax.checkpoints import integrity, restore, runs, save
 from vidpred_jax.cli import common
-from vidpred_jax.training import resume
-from vidpred_jax.training.state import TrainState, to_items
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 META = {"stage": "fusion", "config": {"stage": "fusion"}, "data_state": {"next_index": 3}}
-
-
-def make_state(step, value=1.0):
-    tree = {"w": jnp.full((2, 3), value), "b": jnp.arange(3.0)}
-    state = TrainState(
-        step=jnp.asarray(step, jnp.int32),
-        params={"g": tree, "d": {}},
-        batch_stats={"g": {}, "d": {}},
-        opt_state={"g": (tree, jnp.asarray(step)), "d": ()},
-        ema={"w": tree["w"] * 2, "b": tree["b"]},
-        frozen={},
-    )
-    return to_items(state)
 
 
 def save_steps(folder, *steps, metrics=None):
@@ -102,15 +86,6 @@ def test_unwritable(tmp_path):
         save_steps(tmp_path, 1)
 
 
-def write_run(folder, stage, step, config=None):
-    folder.mkdir(parents=True)
-    config = {"stage": stage, **(config or {})}
-    (folder / "config.json").write_text(json.dumps(config))
-    saver = save.Checkpointer(folder)
-    saver.save(make_state(step), {"stage": stage, "config": config})
-    saver.close()
-
-
 def test_newest_run(tmp_path):
     assert runs.newest("fusion", tmp_path) is None
     write_run(tmp_path / "a", "fusion", 9)
@@ -123,36 +98,6 @@ def test_newest_run(tmp_path):
     (tmp_path / "a" / "checkpoints" / "²").mkdir()
     (tmp_path / "d" / "config.json").write_text("{broken")
     assert runs.newest("fusion", tmp_path) == str(tmp_path / "c")
-
-
-def test_a_stage_2_that_needs_stage_1_says_so(tmp_path):
-    config = {"stage": "translator", "predicted_fraction": 0.5, "fusion_run": ""}
-    with pytest.raises(InputError, match=r"predicted_fraction \(0.5\) needs a fusion run: none"):
-        resume.fill_in(config, tmp_path / "t")
-    write_run(tmp_path / "a", "fusion", 9)
-    assert resume.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
-    # A run that resumes keeps the stage-1 run it began with.
-    write_run(tmp_path / "t", "translator", 1, resume.fill_in(config, tmp_path / "t"))
-    write_run(tmp_path / "b", "fusion", 1)
-    assert resume.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
-    assert resume.fill_in(config, tmp_path / "u")["fusion_run"] == str(tmp_path / "b")
-    # It goes on where stage 1 was moved to; a workdir of the other stage is refused, not resumed.
-    moved = {**resume.fill_in(config, tmp_path / "t"), "fusion_run": "moved"}
-    resume.check_resumable(moved, tmp_path / "t")
-    with pytest.raises(InputError, match="stage was 'fusion', is 'translator'"):
-        resume.check_resumable(resume.fill_in(config, tmp_path / "b"), tmp_path / "b")
-
-
-def test_another_config_is_refused_field_by_field(tmp_path):
-    before = {"seed": 0, "num_steps": 5, "model": {"widths": [8, 8], "shift": 1}}
-    write_run(tmp_path / "a", "fusion", 9, before)
-    same = {"stage": "fusion", **before, "num_steps": 50, "data": {"data_dir": "moved"}}
-    resume.check_resumable(same, tmp_path / "a")
-    other = {**same, "seed": 1, "model": {"widths": [8, 9], "shift": 1}}
-    with pytest.raises(
-        InputError, match=r"model.widths was \[8, 8\], is \[8, 9\]; seed was 0, is 1"
-    ):
-        resume.check_resumable(other, tmp_path / "a")
 
 
 def damage(item):

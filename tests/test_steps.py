@@ -181,7 +181,7 @@ def test_paths_of_objects_are_learned_from_where_labels_went(max_unroll):
     model = UNet3d(
         (8, 8), patch=2, time_strides=(2,), shift=4, outputs=4, num_flows=1, num_labels=2
     )
-    weights = steps.LossWeights(l1=0.0, path=1.0)
+    weights = steps.LossWeights(l1=0.0, trajectory=1.0)
     first, step = make_fusion(optax.sgd(0.01), weights, max_unroll, model=model)
     after, metrics = jax.jit(step)(first, batch)
     video = jnp.asarray(fusion.to_float(pictures))

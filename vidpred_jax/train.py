@@ -16,6 +16,7 @@ import vidpred_jax
 from vidpred_jax import interruption, processes
 from vidpred_jax.checkpoints import save
 from vidpred_jax.cli import common
+from vidpred_jax.config import parse
 from vidpred_jax.data import pipeline, video_io
 from vidpred_jax.evaluation import strip
 from vidpred_jax.models import build
@@ -35,15 +36,15 @@ from vidpred_jax.types import CONTEXT, InputError, Interrupted
 def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
     """Trains to `num_steps`, resuming from the workdir's newest checkpoint; the last evaluation.
 
-    config: as `configs/` make it, plain. Raises InputError for a config that cannot be run,
-    UserError when the loss is no longer finite or the workdir cannot be written, and Interrupted,
-    after saving, when SIGTERM or SIGINT asked for a stop.
+    config: as `configs/` make it, plain; `config.parse` fills in what it leaves out. Raises InputError
+    for a config that cannot be run, UserError when the loss is no longer finite or the workdir cannot
+    be written, and Interrupted, after saving, when SIGTERM or SIGINT asked for a stop.
     """
     workdir = pathlib.Path(workdir)
     is_main = jax.process_index() == 0
     # A signal that comes before the first step is over stops after it.
     with interruption.Interruption() as interrupted:
-        config = resume.fill_in(config, workdir)
+        config = resume.fill_in(parse(config), workdir)
         resume.check_resumable(config, workdir)
         stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
         made = stages.make(config, axis_name=parallel.AXIS, log=log)
@@ -99,7 +100,7 @@ def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dic
         "devices": jax.device_count(),
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }
-    is_main, skippable = jax.process_index() == 0, config.get("skip_nonfinite", 0)
+    is_main, skippable = jax.process_index() == 0, config["skip_nonfinite"]
     step_fn = parallel.parallelize(steps.skip_nonfinite(made.step) if skippable else made.step)
     state, windows = parallel.replicate(state), made.validation() if is_main else []
     describe = functools.partial(_describe_batch, made.clip_name)

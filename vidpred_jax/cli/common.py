@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import runpy
 import sys
 import traceback
@@ -14,6 +15,7 @@ from absl import app, flags, logging
 
 import vidpred_jax
 from vidpred_jax import processes, startup
+from vidpred_jax.config import removed
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show a traceback and check every operation for NaN.")
@@ -123,8 +125,8 @@ def _parse(argv):
         # whose last line tells.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if isinstance(error, (AttributeError, KeyError)):
-            name = str(error).strip("\"'")
-            lines = [f"--config has no field {name!r}"]
+            name = re.search(r"\w+", str(error)).group()
+            lines = [f"--config has no field {name!r}" + (f": {x}" if (x := removed(name)) else "")]
         _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
 
 

@@ -167,8 +167,8 @@ def train_batches(
     cache = ClipCache(source, prepare, cache_bytes, needed)
     if len(cache) < max(process_count, 1):
         raise InputError(
-            f"the training split holds {len(cache)} clips of {needed} frames or more (data.num_frames or "
-            f"data.min_frames is {min_frames}) for {process_count} processes; its longest has "
+            f"the training split holds {len(cache)} clips of {needed} frames or more (context + "
+            f"data.min_future_frames is {min_frames}) for {process_count} processes; its longest has "
             f"{max(cache.num_frames, default=0)} frames"
         )
     if len(cache) < len(source):

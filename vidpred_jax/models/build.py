@@ -5,7 +5,7 @@ import contextlib
 import jax
 import jax.numpy as jnp
 
-from vidpred_jax import schema
+from vidpred_jax.fields import check_types
 from vidpred_jax.models import convolution
 from vidpred_jax.models.accompanying import Selection, Stack
 from vidpred_jax.models.baselines.pix2pixhd import MultiScaleDiscriminator, Pix2PixHD
@@ -34,24 +34,17 @@ PRECISIONS = {
 @contextlib.contextmanager
 def numerics(config: dict):
     """What is traced within the block computes as `precision` and `convolutions` of a config say."""
-    form = config.get("convolutions", "fast")
-    if form not in convolution.FORMS:
-        raise InputError(f"convolutions ({form!r}) must be one of {', '.join(convolution.FORMS)}")
-    with convolution.form(form), jax.default_matmul_precision(_precision(config)[1]):
+    products = PRECISIONS[config.get("precision", "float32")][1]
+    with (
+        convolution.form(config.get("convolutions", "fast")),
+        jax.default_matmul_precision(products),
+    ):
         yield
-
-
-def _precision(config) -> tuple[str | None, str | None]:
-    name = config.get("precision")
-    if name is not None and name not in PRECISIONS:
-        raise InputError(f"precision ({name!r}) must be one of {', '.join(PRECISIONS)}")
-    return PRECISIONS.get(name, (None, None))
 
 
 def network_fields(config: dict, group: str = "model") -> dict:
     """The fields of a network in a config, its `precision` among them."""
-    dtype, fields = _precision(config)[0], config[group]
-    return {"dtype": dtype, **fields} if dtype else fields
+    return {"dtype": PRECISIONS[config["precision"]][0], **config[group]}
 
 
 def make_generator(
@@ -77,11 +70,7 @@ def make_generator(
 
 def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[Stack, Selection]:
     """The accompanying convolution and its switches. Raises InputError naming the field."""
-    schema.check_types(Selection, selection, "selection")
-    known = set(Selection.__dataclass_fields__)
-    for field in selection:
-        if field not in known:
-            raise InputError(f"selection.{field} is not one of {', '.join(sorted(known))}")
+    check_types(Selection, selection, "selection")
     try:
         stack = Stack(**_clean(Stack, fields, "model"))
         stack.check(height, width)
@@ -105,14 +94,9 @@ def make_discriminator(
 
 def _clean(module, fields, prefix) -> dict:
     """Lists (from JSON) to tuples, names to dtypes; unknown fields and wrong types refused."""
-    schema.check_types(module, fields, prefix)
-    known = set(module.__dataclass_fields__) - {"parent", "name", "axis_name"}
+    check_types(module, fields, prefix)
     clean = {}
     for field, value in fields.items():
-        if field not in known:
-            raise InputError(
-                f"{prefix}.{field} is not a field of {module.__name__}: {', '.join(sorted(known))}"
-            )
         if field == "dtype":
             if not isinstance(value, str) or value not in _DTYPES:
                 raise InputError(f"{prefix}.dtype ({value!r}) must be one of {', '.join(_DTYPES)}")

@@ -9,6 +9,7 @@ import jax
 
 from vidpred_jax.checkpoints import restore
 from vidpred_jax.checkpoints.runs import newest
+from vidpred_jax.config import parse
 from vidpred_jax.types import InputError, UserError
 
 # What may change between two starts of one run; the rest would make another run of it.
@@ -73,10 +74,16 @@ def fill_in(config: dict, workdir: pathlib.Path) -> dict:
 
 
 def check_resumable(config: dict, workdir: pathlib.Path) -> None:
-    """Raises InputError, field by field, if the workdir holds a run of another config."""
+    """Raises InputError, field by field, if the workdir holds a run of another config.
+
+    config: as of `parse`. A field that the run did not know has its default.
+    """
     if not restore.steps(workdir):
         return
-    saved = restore.read_meta(workdir)["config"]
+    try:
+        saved = parse(restore.read_meta(workdir)["config"])
+    except InputError as error:
+        raise InputError(f"workdir {str(workdir)!r}: {error}") from error
     before, now = _flatten(saved), _flatten(config)
     changed = [
         f"{field} was {before.get(field)!r}, is {now.get(field)!r}"
@@ -87,6 +94,12 @@ def check_resumable(config: dict, workdir: pathlib.Path) -> None:
         raise InputError(
             f"workdir {str(workdir)!r} holds a run of another config: {'; '.join(changed)}; "
             "choose another --workdir or the same config"
+        )
+    schedule, steps = now["optimizer.schedule"], (before["num_steps"], now["num_steps"])
+    if schedule == "cosine" and steps[0] != steps[1]:
+        raise InputError(
+            f"num_steps was {steps[0]}, is {steps[1]}: the rate of optimizer.schedule='cosine' ends at "
+            "num_steps; a run of optimizer.schedule='constant' can be extended"
         )
 
 

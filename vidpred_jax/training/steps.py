@@ -42,8 +42,8 @@ class Forward:
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
     """Generator's loss: l1 * L1 + psnr * (-PSNR / 10 dB) + ssim * (1 - SSIM) + adversarial * GAN loss
-    of kind `gan` + matching * L1 between what the discriminator's layers make of both frames + path *
-    the error of objects' paths where a network carries objects.
+    of kind `gan` + matching * L1 between what the discriminator's layers make of both frames +
+    trajectory * the error of objects' paths where a network carries objects.
     """
 
     l1: float = 1.0
@@ -51,7 +51,7 @@ class LossWeights:
     ssim: float = 0.0
     adversarial: float = 0.0
     matching: float = 0.0
-    path: float = 0.1
+    trajectory: float = 0.1
     gan: str = "bce"
 
     def __post_init__(self):
@@ -220,7 +220,7 @@ def make_train_step(
             d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
             if out.path is not None:
                 metrics["path"] = out.path.mean()
-                g_loss += weights.path * metrics["path"]
+                g_loss += weights.trajectory * metrics["path"]
             if weights.adversarial:
                 g_gan, d_gan, matching, d_stats = judge(d_params, state, out)
                 metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()
