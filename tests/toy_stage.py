@@ -10,7 +10,7 @@ import sys
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidpred_jax import stages
+from vidpred_jax import presets, stages
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -43,12 +43,11 @@ stages.register(
 
 def get_config(preset="smoke"):
     """A config of the stage, as the files in `configs/` give one."""
-    from vidpred_jax.config import base
-
-    config = base("toy")
-    config.update(num_steps=6, log_every=2, save_every=3, batch_size=4)
-    config.data.update(name="sprites", config="tiny", height=32, width=32, future_frames=1)
-    config.evaluation.update(every=3, clips=2)
+    config = presets.base("toy")
+    presets.smoke(config)
+    config.update(num_steps=6, save_every=3, model={}, loss={"l1": 1.0})
+    config.data.future_frames = 1
+    config.evaluation.every = 3
     return config
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from vidpred_jax import stages
 from vidpred_jax.fields import Entries, Group, real, shorten, validate, whole
 from vidpred_jax.types import CONTEXT, InputError
 
@@ -107,9 +108,10 @@ class Evaluation(Group):
 
 
 class Config(Group):
-    """What every stage has."""
+    """What every stage has; a stage's role adds its own."""
 
     stage: str
+    network: str = ""  # The stage's first.
     seed: whole(0, 2**31 - 2)
     batch_size: whole(1, 2**20)
     num_steps: whole(1, 2**31 - 2)
@@ -128,24 +130,24 @@ class Config(Group):
     discriminator: dict[str, Any] = {}
 
 
-class Fusion(Config):
-    network: str = "unet3d"
-    max_unroll: whole(0, 1000)
+class Predicting(Config):
+    """Role `predict`."""
+
+    max_unroll: whole(0, 1000) = 0
 
 
-class Direct(Fusion):
-    network: str = "simvp"
+class Translating(Config):
+    """Role `translate`."""
 
-
-class Translator(Config):
-    network: str = "unet"
     targets_per_clip: _NumFrames
     step_sampling_power: real(0, 10) = 1.0
     predicted_fraction: real(0, 1)
     fusion_run: str
 
 
-class Accompanying(Config):
+class Sharpening(Config):
+    """Role `sharpen`."""
+
     targets_per_clip: _NumFrames
     predicted_fraction: real(0, 1)
     reference_steps: whole(1)
@@ -155,12 +157,7 @@ class Accompanying(Config):
     loss: SharpeningLoss
 
 
-_STAGES: dict[str, type[Config]] = {
-    "fusion": Fusion,
-    "translator": Translator,
-    "accompanying": Accompanying,
-    "direct": Direct,
-}
+_ROLES = {"predict": Predicting, "translate": Translating, "sharpen": Sharpening}
 
 
 def parse(config: Any) -> dict:
@@ -170,9 +167,7 @@ def parse(config: Any) -> dict:
     """
     if not isinstance(config, dict):
         raise InputError(f"the config ({shorten(config)}) must be a group of fields")
-    stage = config.get("stage")
-    if not isinstance(stage, str) or stage not in _STAGES:
-        raise InputError(f"stage {shorten(stage)} is not one of {', '.join(_STAGES)}")
+    stage = stages.get(config.get("stage"))
     inner = [config]
     for _ in range(4):  # As deep as data.augmentation.speeds.
         inner = [x for part in inner for x in (part.values() if isinstance(part, dict) else part)]
@@ -186,7 +181,7 @@ def parse(config: Any) -> dict:
             group = group.get(part) if isinstance(group, dict) else None
         if isinstance(group, dict) and name in group:
             raise InputError(f"{field} was removed: {instead}")
-    return _plain(validate(_STAGES[stage], config))
+    return _plain(validate(_ROLES[stage.role], config))
 
 
 def removed(name: str) -> str:

@@ -5,6 +5,7 @@ A stage's role says how its network is used, and its networks stand by the name 
 
 import dataclasses
 
+from vidpred_jax.fields import shorten
 from vidpred_jax.types import InputError
 
 # What the network of a role is called with, and what it gives (b t h w c, all in [-1, 1]).
@@ -34,8 +35,8 @@ class Stage:
         if self.role not in ROLES:
             raise ValueError(f"role ({self.role!r}) must be one of {', '.join(ROLES)}")
 
-    def network(self, name: str | None) -> type:
-        """The network of a config's `network`; None: the stage's default. Raises InputError."""
+    def network(self, name: str) -> type:
+        """The network of a config's `network`; '': the stage's default. Raises InputError."""
         name = name or next(iter(self.networks))
         if name not in self.networks:
             raise InputError(f"network ({name!r}) must be one of {', '.join(self.networks)}")
@@ -53,7 +54,7 @@ def register(stage: Stage) -> Stage:
 def get(name: str) -> Stage:
     """Raises InputError for a stage that is not registered."""
     if not isinstance(name, str) or name not in STAGES:
-        raise InputError(f"stage {str(name)[:80]!r} is not one of {', '.join(STAGES)}")
+        raise InputError(f"stage {shorten(name)} is not one of {', '.join(STAGES)}")
     return STAGES[name]
 
 

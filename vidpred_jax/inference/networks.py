@@ -89,7 +89,7 @@ def make(config: dict, *, size: tuple[int, int] | None = None, axis_name=None, *
         *size,
         context=config["context"],
         axis_name=axis_name,
-        name=config.get("network"),
+        name=config["network"],
     )
     return Network(stage, module, config, size, axis_name=axis_name, **fields)
 

@@ -5,6 +5,7 @@ import contextlib
 import jax
 import jax.numpy as jnp
 
+from vidpred_jax import stages
 from vidpred_jax.fields import check_types
 from vidpred_jax.models import convolution
 from vidpred_jax.models.accompanying import Selection, Stack
@@ -13,14 +14,17 @@ from vidpred_jax.models.baselines.simvp import SimVP
 from vidpred_jax.models.compositor import Compositor
 from vidpred_jax.models.translator import Generator, PatchDiscriminator
 from vidpred_jax.models.unet3d import UNet3d
-from vidpred_jax.types import InputError
+from vidpred_jax.types import CONTEXT, InputError
 
-# By stage and a config's `network`; the first of a stage is its default, the paper's.
+# By stage and a config's `network`; the first of a stage is its default.
 NETWORKS = {
     "fusion": {"unet3d": UNet3d},
     "translator": {"unet": Generator, "compositor": Compositor, "pix2pixhd": Pix2PixHD},
     "direct": {"simvp": SimVP, "unet3d": UNet3d},
+    "accompanying": {"stack": Stack},
 }
+for _name, _networks in NETWORKS.items():
+    stages.get(_name).networks.update(_networks)
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # A config's `precision`: what networks compute in (parameters, losses and statistics are float32),
 # and how float32 products are formed where the hardware has a faster, coarser way.
@@ -47,21 +51,32 @@ def network_fields(config: dict, group: str = "model") -> dict:
     return {"dtype": PRECISIONS[config["precision"]][0], **config[group]}
 
 
-def make_generator(
-    stage: str, fields: dict, height: int, width: int, axis_name=None, network: str | None = None
+def make_network(
+    stage: stages.Stage,
+    fields: dict,
+    height: int,
+    width: int,
+    *,
+    context: int = CONTEXT,
+    name: str = "",
+    axis_name: str | None = None,
 ):
-    """The network of a stage by its name in `NETWORKS`. Raises InputError naming the field."""
-    if stage not in NETWORKS:
-        raise InputError(f"stage {stage!r} is not one of {', '.join(NETWORKS)}")
-    known = NETWORKS[stage]
-    network = network or next(iter(known))
-    if network not in known:
-        raise InputError(f"network ({network!r}) must be one of {', '.join(known)}")
-    fields = _clean(known[network], fields, "model")
-    if axis_name and "axis_name" in known[network].__dataclass_fields__:
+    """A network of a stage by its name among the stage's. Raises InputError naming the field.
+
+    context: observed frames, which are also the most reference frames. axis_name: of the devices over
+    which batch statistics are taken.
+    """
+    network = stage.network(name)
+    fields, known = _clean(network, fields, "model"), network.__dataclass_fields__
+    if axis_name and "axis_name" in known:
         fields["axis_name"] = axis_name
+    if "context" in known:
+        fields["context"] = context
+    if "reference_frames" in known:
+        wanted = fields.get("reference_frames", known["reference_frames"].default)
+        fields["reference_frames"] = min(wanted, context)
     try:
-        module = known[network](**fields)
+        module = network(**fields)
         module.check(height, width)
     except ValueError as error:
         raise InputError(str(error)) from error

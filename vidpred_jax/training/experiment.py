@@ -52,12 +52,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     builder = open_builder(data, log)
     network = networks.make(config, axis_name=axis_name)
     parts = _PARTS[stage.role](config, network, _load_earlier(config, network))
-    least = min(data["min_future_frames"] or data["future_frames"], data["future_frames"])
-    if least < parts.future_frames:
-        field = "min_future_frames" if data["min_future_frames"] else "future_frames"
-        raise InputError(
-            f"data.{field} ({least}) must be at least {parts.future_frames} for this config"
-        )
+    _check_window(data, parts.future_frames, stage.role)
     source = train_source(config, log)
     return Experiment(
         config=config,
@@ -74,6 +69,18 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         freeze=parts.freeze,
         beside=parts.beside,
     )
+
+
+def _check_window(data, needed, role):
+    future, least = data["future_frames"], data["min_future_frames"]
+    if future < needed:
+        raise InputError(f"data.future_frames ({future}) must be at least {needed} for this config")
+    if not needed <= least <= future:
+        raise InputError(
+            f"data.min_future_frames ({least}) must be {needed} to data.future_frames ({future})"
+        )
+    if least < future and role == "predict":
+        raise InputError(f"data.min_future_frames ({least}) is for stages that draw target frames")
 
 
 def _load_earlier(config, network) -> list[Network]:
@@ -224,7 +231,7 @@ def train_batches(config, source, log):
         height=data["height"],
         width=data["width"],
         seed=config["seed"],
-        min_frames=context + (data["min_future_frames"] or data["future_frames"]),
+        min_frames=context + data["min_future_frames"],
         augmentation=options,
         cache_bytes=data["cache_bytes"],
         fields=stages.get(config["stage"]).inputs,
