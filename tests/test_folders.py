@@ -109,7 +109,7 @@ def test_davis_list_cannot_leave_its_folder(tmp_path, clip):
 
 def test_a_data_set_of_a_stranger_imports_nothing_and_stays_in_its_folder(tmp_path, video_folder):
     registry.prepare(registry.video_folder("mine", tmp_path / "data", input=str(video_folder[0])))
-    features = tmp_path / "data" / "mine" / "default" / "1.0.0" / "features.json"
+    features = tmp_path / "data" / "mine" / "default" / "2.0.0" / "features.json"
     sound = features.read_text()
     features.write_text(
         sound.replace("tensorflow_datasets.core.features.text_feature.Text", "this.Text")

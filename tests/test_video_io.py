@@ -105,7 +105,7 @@ def test_a_flipped_bit_of_a_frame_is_told_in_one_line(folder, capfd):
     ("limits", "message"),
     [
         (Limits(max_frames=10), "has 24 frames; at most 10 are read"),
-        (Limits(max_pixels=1000), "has 128 x 128 pixels; at most 1000 are read"),
+        (Limits(max_pixels=1000), "is 128 x 128; at most 1000 pixels are read"),
         (Limits(max_bytes=1000), "would decode to 1179648 bytes; at most 1000 are read at once"),
     ],
 )

@@ -18,13 +18,14 @@ import numpy as np
 from absl import flags
 
 from vidpred_jax.checkpoints import runs
-from vidpred_jax.data import fusion, pipeline, segmentation, sizes, video_io
+from vidpred_jax.data import pipeline, segmentation, sizes, video_io
 from vidpred_jax.data.datasets import registry
+from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.evaluation import compare, predictors, strip
 from vidpred_jax.inference import loading
 from vidpred_jax.metrics import summary
 from vidpred_jax.proposals import naive
-from vidpred_jax.types import CONTEXT, Clip, InputError
+from vidpred_jax.types import CONTEXT, InputError
 
 _FUSION = flags.DEFINE_string("fusion", None, "Run folder of stage 1; the newest under runs/.")
 _TRANSLATOR = flags.DEFINE_string("translator", None, "Run folder of stage 2; the newest.")
@@ -162,7 +163,7 @@ def _video_windows(ours):
         # The future is not looked at: labels come from the observed frames alone.
         labels = np.zeros(frames.shape[:3], np.uint8)
         labels[:CONTEXT] = segmentation.segment(frames[:CONTEXT], _SEGMENTATION.value)
-    clip = Clip(pathlib.Path(_VIDEO.value).stem, frames, labels, fusion.canny(frames))
+    clip = prepare_clip(pathlib.Path(_VIDEO.value).stem, frames, labels=labels, fps=info.fps)
     frames = {"frames": ours.frame_size}
     element = pipeline.to_batch_element(clip, ours.height, ours.width, frames)
     return [(clip.name, _START.value, element)]

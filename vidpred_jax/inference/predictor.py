@@ -138,7 +138,7 @@ class Predictor:
         if labels.dtype.kind not in "iub" or not 0 <= labels.min() <= labels.max() <= 255:
             raise InputError("labels must be whole numbers from 0 to 255")
         labels = labels.astype(np.uint8)
-        pictures = fusion.render(fusion.canny(frames), labels)
+        pictures = fusion.render(fusion.EdgeRule().apply(frames), labels)
         element = {
             "frames": fusion.resize_frames(frames, *self.frame_size),
             "fusion": fusion.resize(pictures, self.height, self.width),
