@@ -1,5 +1,6 @@
 """Synthetic clips, the format on disk, splits, idx files."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -53,6 +54,24 @@ def test_clip_format_round_trip(clip):
     for field in ("frames", "labels", "edges"):
         np.testing.assert_array_equal(getattr(found, field), getattr(clip, field)[[3, 4, 40]])
     assert (found.name, found.fps) == ("a", 29.97)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fps": 0.0}, r"fps of clip 'clip' \(0.0\) must be above 0 and at most 1000"),
+        ({"fps": float("nan")}, r"fps of clip 'clip' \(nan\)"),
+        (
+            {"edges": np.zeros((1, 64, 64), np.uint8)},
+            r"edges of clip 'clip' are uint8 \(1, 64, 64\)",
+        ),
+        ({"labels": np.zeros((48, 64, 64), int)}, "labels of clip 'clip' are int64"),
+        ({"frames": np.zeros((48, 64, 64, 1), np.uint8)}, "they must be uint8 .t, h, w, 3."),
+    ],
+)
+def test_a_clip_is_checked(change, message, clip):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(clip, **change)
 
 
 def test_damaged_example_names_the_clip(clip):

@@ -126,6 +126,12 @@ def test_a_clip_that_is_not_its_entry_is_refused(damaged, tmp_path):
     assert source.clip_name(1) == "train_x" and clips.name(source[0]) == "train_00000"
     with pytest.raises(InputError, match="is damaged: clip train_00001 48 .* is not train_x 48"):
         source[1]
+    joined = registry.open_split("mine", "validation+train", data_dir=tmp_path)
+    assert joined.clip_name(4) == "train_00000"
+    with pytest.raises(
+        InputError, match="sprites-train.array_record-.* is damaged: clip train_00001"
+    ):
+        joined[5]
 
 
 def test_a_data_set_of_the_first_version_is_refused(data_dir, tmp_path):

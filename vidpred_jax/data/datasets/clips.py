@@ -29,8 +29,7 @@ _CLIPS_PER_SHARD = 256
 
 
 def features() -> tfds.features.FeaturesDict:
-    """name, num_frames, height, width, fps; for every frame an image (PNG or JPEG), labels and edges
-    (PNG)."""
+    """name, num_frames, height, width, fps; frames (PNG or JPEG), labels and edges (PNG) per frame."""
     encoded = {stream: tfds.features.Sequence(tfds.features.Text()) for stream in _STREAMS}
     numbers = {name: np.int32 for name in ("num_frames", "height", "width")}
     return tfds.features.FeaturesDict(
@@ -71,16 +70,17 @@ class Source(Sequence):
         """Raises InputError for damaged metadata."""
         found = metadata.read(builder)
         self.num_labels, self.edge_rule = found.num_labels, found.edge_rule
-        joined = lambda key: [x for part in split.split("+") for x in found.splits[part][key]]
+        parts = split.split("+")
+        joined = lambda key: [x for part in parts for x in found.splits[part][key]]
         self.names = joined("name")
         self.num_frames = np.array(joined("num_frames"), int)
         self.sizes = np.array([joined("height"), joined("width")], int).T
         self.fps = np.array(joined("fps"), float)
         self._source = builder.as_data_source(split=split)
-        self._split = builder.info.splits[split]
+        self._splits = [builder.info.splits[part] for part in parts]
 
     def __len__(self):
-        return len(self._source)
+        return len(self.names)
 
     def __getitem__(self, index) -> dict:
         """An example of `features()`. Raises IndexError, and InputError that names a damaged shard."""
@@ -109,8 +109,9 @@ class Source(Sequence):
             raise ValueError(f"clip {clip!r} of {total} frames holds {lengths}")
 
     def _shard(self, index) -> str:
-        ends = np.cumsum(self._split.shard_lengths)
-        return str(self._split.filepaths[int(np.searchsorted(ends, index, side="right"))])
+        files = [file for split in self._splits for file in split.filepaths]
+        ends = np.cumsum([n for split in self._splits for n in split.shard_lengths])
+        return str(files[int(np.searchsorted(ends, index, side="right"))])
 
 
 def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> Clip:
