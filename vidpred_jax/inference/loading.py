@@ -80,8 +80,8 @@ def load_runs(
 def _resized(network, run, step, size):
     if network.stage.role != "translate" or network.module.needs_fusion:
         raise InputError(
-            f"size {sizes.by(size)}: {network.stage.name} run {os.fspath(run)!r} needs fusion pictures and predicts "
-            f"at {sizes.by(network.size)} alone; weights real predict at others"
+            f"size {sizes.by(size)}: {network.stage.name} run {os.fspath(run)!r} needs fusion pictures and "
+            f"predicts at {sizes.by(network.size)} alone; weights real predict at others"
         )
     try:
         return networks.load(run, step=step, size=size)
