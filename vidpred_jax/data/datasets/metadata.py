@@ -1,10 +1,12 @@
 """`metadata.json`: what is known of a data set's clips without reading them.
 
 {"num_labels": 4, "edge_rule": {"canny": [300.0, 350.0]}, "splits": {"train": {"name": [...], "fps": [...],
-"num_frames": [...], "height": [...], "width": [...]}}}, the lists in the order of the split's examples.
+"num_frames": [...], "height": [...], "width": [...], "digest": [...]}}}, the lists in the order of the
+split's examples; digest: of a clip's encoded frames, labels and edges.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 
@@ -14,12 +16,13 @@ from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.types import MAX_FPS, InputError, Limits
 
 COLUMNS = ("name", "num_frames", "height", "width", "fps")
+_ALL = (*COLUMNS, "digest")
 _MAX_BYTES = 1 << 28  # Some millions of clips.
 
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """num_labels: background included. splits: {split: {column of COLUMNS: list}}."""
+    """num_labels: background included. splits: {split: {column: list}}, columns as in the file."""
 
     num_labels: int
     edge_rule: EdgeRule
@@ -33,9 +36,14 @@ def start(edge_rule: EdgeRule) -> tfds.core.MetadataDict:
 
 def add(metadata: tfds.core.MetadataDict, split: str, example: dict, num_labels: int) -> None:
     """Appends an example of `clips.encode` whose labels are all below num_labels."""
-    columns = metadata["splits"].setdefault(split, {column: [] for column in COLUMNS})
-    for column, values in columns.items():
-        values.append(example[column])
+    columns = metadata["splits"].setdefault(split, {column: [] for column in _ALL})
+    for column in COLUMNS:
+        columns[column].append(example[column])
+    digest = hashlib.sha256()
+    for stream in ("frames", "labels", "edges"):
+        for data in example[stream]:
+            digest.update(data)
+    columns["digest"].append(digest.hexdigest()[:16])
     metadata["num_labels"] = max(metadata["num_labels"], num_labels)
 
 
@@ -59,8 +67,8 @@ def _check(found: dict, counts: dict[str, int]) -> Metadata:
     if splits.keys() != counts.keys():
         raise ValueError(f"its splits are {', '.join(splits)}, not {', '.join(counts)}")
     for split, columns in splits.items():
-        if columns.keys() != set(COLUMNS):
-            raise ValueError(f"split {split} holds {', '.join(columns)}, not {', '.join(COLUMNS)}")
+        if columns.keys() != set(_ALL):
+            raise ValueError(f"split {split} holds {', '.join(columns)}, not {', '.join(_ALL)}")
         if any(type(x) is not list or len(x) != counts[split] for x in columns.values()):
             raise ValueError(f"columns of split {split} must be lists of {counts[split]}")
         for i, values in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True)):
