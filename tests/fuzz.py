@@ -309,6 +309,7 @@ def _attempt(kind, box):
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # The machine's protection.
     os.chdir(ROOT)
     common.keep_errors_to_a_line()
+    processes.end = sys.exit  # Its peak is written after it.
     logging.set_verbosity(logging.FATAL)
     reader = KINDS[kind][0]
     try:

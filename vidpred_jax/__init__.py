@@ -1,6 +1,6 @@
 """Video prediction in JAX: from 16 observed frames to the next 32 or more."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Prediction", "Predictor", "load"]
 
 

@@ -97,7 +97,6 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         weights,
         seed=config["seed"] + 1,
         ema_decay=config["ema_decay"],
-        accumulate=config["optimizer"].get("accumulate", 1),
     )
     horizon = config["evaluation"]["horizon"]
     if stage in ("fusion", "direct"):
@@ -169,10 +168,6 @@ def train_batches(config, log):
     except TypeError as error:
         raise InputError(f"data.augmentation: {error}") from error
     processes = jax.process_count()
-    if config["batch_size"] % jax.device_count():
-        raise InputError(
-            f"batch_size ({config['batch_size']}) must be a multiple of {jax.device_count()} devices"
-        )
     return pipeline.train_batches(
         source,
         batch_size=config["batch_size"] // processes,

@@ -19,10 +19,10 @@ _AT_ONCE = 16  # Windows predicted at once.
 
 
 def windows(config: dict, log) -> list:
-    """Windows of the validation split, at most `evaluation.clips`; an empty list if it has none or
-    `data.split` trains on it: nothing is chosen by clips that were learnt.
+    """Windows of the validation split's first `evaluation.clips` clips that are long enough; an empty
+    list if it has none, or `data.split` trains on it: nothing is chosen by clips that were learnt.
 
-    They stand side by side, or every `evaluation.stride` frames.
+    A clip's windows begin every `evaluation.stride` frames; it has one where that is not set.
     """
     data, options = config["data"], config["evaluation"]
     builder = registry.open_builder(
@@ -33,15 +33,20 @@ def windows(config: dict, log) -> list:
     if "validation" in data.get("split", "train").split("+"):
         log(f"no validation: data.split ({data['split']!r}) trains on it")
         return []
-    found = pipeline.evaluation_windows(
-        clips.Source(builder, "validation"),
-        num_frames=CONTEXT + options["horizon"],
-        height=data["height"],
-        width=data["width"],
-        stride=options.get("stride") or None,
+    source, length = clips.Source(builder, "validation"), CONTEXT + options["horizon"]
+    long_enough = dict.fromkeys(clip for clip, _ in pipeline.window_places(source, length))
+    kept = set(itertools.islice(long_enough, options["clips"]))
+    found = list(
+        pipeline.evaluation_windows(
+            source,
+            num_frames=length,
+            height=data["height"],
+            width=data["width"],
+            stride=options.get("stride") or None,
+            only=kept,
+        )
     )
-    found = list(itertools.islice(found, options["clips"]))
-    log(f"validation: {len(found)} windows of {CONTEXT + options['horizon']} frames")
+    log(f"validation: {len(found)} windows of {length} frames, of {len(kept)} clips")
     return found
 
 
