@@ -28,6 +28,7 @@ from absl import logging
 from commands import PRELOADED
 from PIL import Image
 
+from vidpred_jax import processes
 from vidpred_jax.cli import common
 from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis

@@ -40,9 +40,9 @@ def train(
 ) -> dict:
     """Trains to `num_steps`, resuming from the workdir's newest checkpoint; the last evaluation.
 
-    config: as `configs/` make it, plain. num_devices: see `parallel.choose_devices`. Raises InputError for a config that cannot be run,
-    UserError when the loss is no longer finite or the workdir cannot be written, and Interrupted,
-    after saving, when SIGTERM or SIGINT asked for a stop.
+    config: as `configs/` make it, plain. num_devices: see `parallel.choose_devices`. Raises
+    InputError for a config that cannot be run, UserError when the loss is no longer finite or the
+    workdir cannot be written, and Interrupted, after saving, when SIGTERM or SIGINT asked for a stop.
     """
     schema.check(config)
     devices = parallel.choose_devices(config["batch_size"], num_devices)

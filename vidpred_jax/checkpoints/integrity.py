@@ -85,7 +85,11 @@ class _Loop(asyncio.SelectorEventLoop):
 @contextlib.contextmanager
 def quiet_loops():
     """Event loops that are made within the block, as Orbax does for each call, are silent once closed."""
-    plain, asyncio.new_event_loop = asyncio.new_event_loop, _Loop
+    plain = asyncio.new_event_loop
+    if plain is _Loop:
+        yield
+        return
+    asyncio.new_event_loop = _Loop
     try:
         yield
     finally:

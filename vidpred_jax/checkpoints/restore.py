@@ -44,7 +44,7 @@ def _is_number(name: str) -> bool:
 def recorded_psnr(folder: pathlib.Path) -> float | None:
     """The validation PSNR of a step's folder in dB; None where there is none, or it is damaged."""
     try:
-        found = json.loads((folder / "metrics" / "metrics").read_bytes())["psnr"]
+        found = float(json.loads((folder / "metrics" / "metrics").read_bytes())["psnr"])
         return found if math.isfinite(found) else None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
@@ -67,7 +67,9 @@ def _best_sound(workdir) -> int:
     known = {n: -math.inf if psnr is None else psnr for n, psnr in quality.items()}
     wanted = sorted(known, key=lambda n: (known[n], n), reverse=True)
     if len(wanted) < 2:
-        return int(_step_folder(workdir, None).name)  # Whether it is sound is found by who reads it.
+        return int(
+            _step_folder(workdir, None).name
+        )  # Whether it is sound is found by who reads it.
     error = None
     for number in wanted:
         folder = _step_folder(workdir, number)

@@ -64,7 +64,7 @@ def write(
 
 def _differences(table, found, naive) -> dict:
     paired = {}
-    for name in found.keys() - {*naive, "truth"}:
+    for name in (n for n in found if n not in (*naive, "truth")):
         for metric in found[name]:
             means = {n: found[n][metric]["mean"] for n in naive if metric in found.get(n, {})}
             best = named.METRICS[metric].best(means.values()) if means else None

@@ -42,7 +42,9 @@ def make_rollout(
         observed = model.observe(context)
 
         def predict(window, call):
-            memory = {} if observed is None else {"observed": observed, "frame_offset": call * shift}
+            memory = (
+                {} if observed is None else {"observed": observed, "frame_offset": call * shift}
+            )
             new = apply(window, **memory)[:, -shift:]
             if quantize_labels:
                 new = fusion.quantize(new, quantize_labels)

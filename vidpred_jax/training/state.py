@@ -13,7 +13,8 @@ class TrainState:
     """One pytree of arrays; `g` is the predictor or generator, `d` the discriminator (or empty).
 
     step: int32, steps done. updates: int32, updates of the optimizer: fewer where gradients are
-    accumulated or steps skipped. ema: the moving average of params["g"], used for prediction. frozen: parameters used but not trained (the stage-1 network while stage 2 trains on its output), or {}.
+    accumulated or steps skipped. ema: the moving average of params["g"], used for prediction.
+    frozen: parameters used but not trained (the stage-1 network while stage 2 trains on its output).
     """
 
     step: Any

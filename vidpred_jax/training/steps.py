@@ -184,9 +184,7 @@ def translator_forward(
     return forward
 
 
-def make_train_step(
-    forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999
-):
+def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999):
     """A step `(state, batch, *, axis_name=None) -> (state, metrics)`.
 
     Generator and discriminator are updated at once: one forward pass, one vjp, two cotangents. The
