@@ -28,6 +28,7 @@ from absl import logging
 from commands import PRELOADED
 from PIL import Image
 
+from vidpred_jax import processes
 from vidpred_jax.cli import common
 from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis
@@ -309,6 +310,7 @@ def _attempt(kind, box):
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # The machine's protection.
     os.chdir(ROOT)
     common.keep_errors_to_a_line()
+    processes.end = sys.exit  # Its peak is written after it.
     logging.set_verbosity(logging.FATAL)
     reader = KINDS[kind][0]
     try:

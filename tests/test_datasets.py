@@ -197,7 +197,6 @@ def test_fingerprint_follows_the_data(data_dir, tmp_path):
     assert found[0] != found[1]
 
 
-
 def test_unknown_data_set_split_and_config(data_dir):
     with pytest.raises(
         InputError, match="data set 'moon' is not in .*: embedded are sprites, digits"

@@ -60,6 +60,43 @@ def test_files(written):
     assert all(float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in blur)
 
 
+def test_differences_to_the_best_baseline(written):
+    summary = json.loads((written / "summary.json").read_text())
+    means = {name: x["psnr"]["mean"] for name, x in summary["predictors"].items()}
+    entry = summary["differences"]["ours"]["psnr"]
+    best = max(NAIVE, key=means.get)
+    assert entry["against"] == best and entry["low"] <= entry["mean"] <= entry["high"]
+    assert entry["mean"] == pytest.approx(means["ours"] - means[best], abs=1e-4)
+    assert summary["differences"].keys() == {"ours"}
+    assert summary["differences"]["ours"].keys() == {"psnr", "ssim", "ssim_paper"}
+    page = (written / "index.html").read_text()
+    table = page.split("Ours minus the best baseline, paired over clips, 95 %")[1].split(
+        "</table>"
+    )[0]
+    assert f">{entry['mean']:+.2f}<" in table and best in table and "<th>differences" not in page
+
+
+def test_the_best_baseline_is_by_each_metric(tmp_path):
+    """The least error and the most PSNR; where no value is the best, none is."""
+    rows = {"a": (3.0, 20.0), "b": (1.0, 10.0), "ours": (2.0, 25.0)}
+    values = {
+        name: {
+            m: np.full((2, 4), v, np.float32)
+            for m, v in zip(("mse_openstl", "psnr"), found, strict=True)
+        }
+        for name, found in rows.items()
+    }
+    for name in ("a", "ours", "truth"):
+        values.setdefault(name, {})["warp_error"] = np.ones((2, 4), np.float32)
+    found = report.write(tmp_path, compare.Table(["x", "y"], values, []), {}, naive=("a", "b"))
+    even = lambda x: {"mean": x, "low": x, "high": x}
+    assert found["differences"] == {
+        "ours": {"mse_openstl": {"against": "b", **even(1)}, "psnr": {"against": "a", **even(5)}}
+    }
+    alone = report.write(tmp_path, compare.Table(["x", "y"], values, []), {})
+    assert "differences" not in alone
+
+
 def test_strips_show_the_newest_frame_then_truth_ours_and_the_best_naive(written, clip):
     assert {p.name for p in (written / "strips").iterdir()} == {"a <b>_00000.png", "c_00000.png"}
     picture = video_io.read_image(written / "strips" / "c_00000.png")

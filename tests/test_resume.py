@@ -1,7 +1,8 @@
 """Which runs a training goes on from, and what may change between two starts of one."""
 
 import pytest
-from smoke import get_config, write_run
+from saved import write_run
+from smoke import get_config
 
 from vidpred_jax.config import parse
 from vidpred_jax.training import resume

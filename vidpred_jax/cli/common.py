@@ -1,6 +1,6 @@
 """What the commands share: one clear line for a user's mistake, and the right exit code."""
 
-import asyncio
+import contextlib
 import json
 import os
 import re
@@ -84,28 +84,10 @@ def load_config(path: str | os.PathLike, preset: str) -> dict:
 
 
 def keep_errors_to_a_line() -> None:
-    """Warnings of ours in a line, and nothing beside it from threads that Orbax leaves behind."""
+    """Each of our warnings in a line, once."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    warnings.simplefilter("always", DamagedWarning)
+    warnings.simplefilter("once", DamagedWarning)
     warnings.showwarning = _show_warning
-    sys.unraisablehook = lambda unraisable: None
-    asyncio.new_event_loop = _Loop
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Deaf once closed: a read or write that fails ends Orbax's loop, and TensorStore's others, which
-    report to it, would each print a traceback.
-    """
-
-    def call_soon_threadsafe(self, callback, *args, context=None):
-        try:
-            return super().call_soon_threadsafe(callback, *args, context=context)
-        except RuntimeError:
-            if not self.is_closed():
-                raise
-
-    def call_exception_handler(self, context):
-        """What no task waited for: the first error is raised and told."""
 
 
 def _traced(main, argv):
@@ -141,5 +123,7 @@ _show_plain = warnings.showwarning
 
 
 def _stop(message: str, code: int, label: str = "error"):
-    print(f"{label}: " + " ".join(message.split()), file=sys.stderr)
+    with contextlib.suppress(OSError):  # Of a pipe that nobody reads.
+        sys.stdout.flush()
+    print(f"{label}: " + " ".join(message.split()), file=sys.stderr, flush=True)
     processes.end(code)

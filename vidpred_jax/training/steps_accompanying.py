@@ -15,7 +15,7 @@ from vidpred_jax.metrics import similarity
 from vidpred_jax.models import accompanying
 from vidpred_jax.models.accompanying import Translated
 from vidpred_jax.training import losses, steps
-from vidpred_jax.training.state import TrainState, ema_rate, make_optimizer
+from vidpred_jax.training.state import TrainState, ema_rate, has_updated, make_optimizer
 from vidpred_jax.types import CONTEXT
 
 
@@ -39,10 +39,7 @@ def make_translate(
             shown = jnp.where(
                 use[:, None, None, None, None], roll(frozen["fusion"], observed), shown
             )
-        draw = lambda k: jax.random.choice(
-            jax.random.fold_in(k, 1), horizon, (targets_per_clip,), replace=False
-        )
-        at = jax.vmap(draw)(keys)
+        at = steps.draw_steps(keys, batch["length"] - CONTEXT, horizon, targets_per_clip)
         pick = jax.vmap(lambda video, i: video[i])
         shown, target, ahead = pick(shown, at), pick(frames[:, CONTEXT:], at), at + 1.0
         seen = rollout.references(frames[:, :CONTEXT], observed, translator.reference_frames)
@@ -95,7 +92,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         if axis_name:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
         metrics["grad_norm"] = optax.global_norm(grads)
-        new, opt_state = {}, {}
+        new, opt_state, updated = {}, {}, {}
         for name in params:
             updates, moved = optimizers[name].update(
                 grads[name], state.opt_state["g"][name], params[name]
@@ -104,15 +101,18 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
             keep = functools.partial(jax.tree.map, functools.partial(jnp.where, trained))
             new[name] = keep(optax.apply_updates(params[name], updates), params[name])
             opt_state[name] = keep(moved, state.opt_state["g"][name])
+            updated[name] = has_updated(moved)
         metrics["param_norm"] = optax.global_norm(new)
         # The averages of the pair begin with it.
         average = jax.tree.map(functools.partial(jnp.where, start), params, state.ema)
-        rate = 1 - ema_rate(state.step, ema_decay)
+        updated = jnp.where(first, updated["p"], updated["a"])  # b's are a's.
+        rate = jnp.where(updated, 1 - ema_rate(state.updates, ema_decay), 0.0)
         state = state.replace(
             step=state.step + 1,
             params={**state.params, "g": new},
             opt_state={**state.opt_state, "g": opt_state},
             ema=optax.incremental_update(new, average, rate),
+            updates=state.updates + updated,
         )
         return state, metrics
 
@@ -180,6 +180,7 @@ def make_training(
         opt_state={"g": {n: optimizers[n].init(params[n]) for n in names}, "d": {}},
         ema=jax.tree.map(jnp.copy, params),
         frozen=frozen if frozen is not None else {},
+        updates=jnp.zeros((), jnp.int32),
     )
     update = make_update(
         stack,
