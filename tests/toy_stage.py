@@ -52,8 +52,9 @@ def get_config(preset="smoke"):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "-m":
-        runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
+    sys.argv = sys.argv[1:]
+    if sys.argv[0] == "-m":
+        sys.argv = sys.argv[1:]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
-        command, *sys.argv[1:] = sys.argv[1:]
-        runpy.run_path(str(ROOT / command), run_name="__main__")
+        runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
