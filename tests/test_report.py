@@ -40,13 +40,13 @@ def written(tmp_path_factory, clip):
     curve = {"metric": "ssim_paper", "label": "dance", "steps": [1, 2], "values": [0.9, 0.8]}
     fvd = {"ours": {"value": 12.5, "num_real": 2, "num_predicted": 2, "num_frames": 8}}
     about = {"data": "sprites", "command": "a & b"}
-    report.write(folder, table, about, naive=NAIVE, blame=("ours",), fvd=fvd, reference=[curve])
+    report.write(folder, table, about, naive=NAIVE, ablated=("ours",), fvd=fvd, reference=[curve])
     return folder
 
 
 def test_files(written):
     names = {path.name for path in written.iterdir()}
-    curves = {f"{m}.png" for m in ("psnr", "ssim", "ssim_paper", "edge_f1", "blame")}
+    curves = {f"{m}.png" for m in ("psnr", "ssim", "ssim_paper", "edge_f1", "ablation")}
     assert names == {"per_step.csv", "summary.json", "index.html", "strips", *curves}
     rows = list(csv.DictReader((written / "per_step.csv").open()))
     assert tuple(rows[0]) == report.CSV_COLUMNS
@@ -128,10 +128,10 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
     assert path.name == "a_00000.png" and (video_io.read_image(path)[-1, -1] == 100).all()
 
 
-def test_metrics_that_no_stage_shares_make_no_figure_of_blame(tmp_path):
+def test_metrics_that_no_stage_shares_make_no_figure_of_ablation(tmp_path):
     rows = {"ssim": np.full((1, 8), 0.5, np.float32)}
     table = compare.Table(["a"], {"ours": rows, "truth": {"warp_error": rows["ssim"]}}, [])
-    report.write(tmp_path, table, {"data": "x"}, blame=("ours",))
+    report.write(tmp_path, table, {"data": "x"}, ablated=("ours",))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"per_step.csv", "summary.json", "index.html", "ssim.png", "warp_error.png"}
     rows = list(csv.DictReader((tmp_path / "per_step.csv").open()))

@@ -20,6 +20,7 @@ class LastChange(nn.Module):
 
     shift: int = 1
     context: int = 16
+    outputs: int = 16
 
     def check(self, height, width):
         """Any size will do."""

@@ -8,7 +8,10 @@ import dataclasses
 from vidpred_jax.fields import shorten
 from vidpred_jax.types import InputError
 
-# What the network of a role is called with, and what it gives (b t h w c, all in [-1, 1]).
+# What the network of a role is called with, and what it gives (b t h w c, all in [-1, 1]). Of `predict` it
+# has fields `context`, `shift` and `outputs` (the last frames of the clip that it gives), of `translate`
+# `reference_frames` and `needs_fusion`; both have `check(height, width)` and `observe(...)`, what is
+# computed once a window.
 ROLES = {
     "predict": "the observed clip -> the same clip `shift` frames later; fed with its own output",
     "translate": "fusion pictures, references, steps ahead -> their RGB frames",

@@ -20,7 +20,7 @@ def test_a_fifth_stage_trains_resumes_rolls_out_and_is_evaluated(data_dir, tmp_p
     out = succeed(toy, "scripts/rollout.py", f"--runs={run}", *data, f"--output={tmp_path / 'r'}")
     assert f"predicting with toy {run}" in out
     succeed(
-        *(toy, "scripts/evaluate.py", f"--runs=ours={run}", *data, "--metrics=psnr"),
+        *(toy, "scripts/evaluate.py", f"--runs=ours={run}", *data, "--stride=48", "--metrics=psnr"),
         f"--output={tmp_path / 'e'}",
     )
     rolled = json.loads((tmp_path / "r" / "metrics.json").read_text())["predictors"]
@@ -49,7 +49,14 @@ def test_other_contexts(context, horizon, tmp_path, data_dir):
     runs = [str(tmp_path / stage) for stage in ("fusion", "translator")]
     succeed("scripts/rollout.py", f"--runs={','.join(runs)}", *data, f"--output={tmp_path / 'r'}")
     pair = f"--runs=ours={','.join(runs)}"
-    succeed("scripts/evaluate.py", pair, *data, "--metrics=psnr", f"--output={tmp_path / 'e'}")
+    succeed(
+        "scripts/evaluate.py",
+        pair,
+        *data,
+        "--stride=48",
+        "--metrics=psnr",
+        f"--output={tmp_path / 'e'}",
+    )
     rolled = json.loads((tmp_path / "r" / "metrics.json").read_text())["predictors"]["ours"]
     summary = json.loads((tmp_path / "e" / "summary.json").read_text())
     assert f"{context} frames observed, {horizon} predicted" in summary["protocol"]

@@ -35,7 +35,7 @@ def render(summary: dict, shown: list[dict], figures: dict[str, bytes], naive) -
         parts.append(_fvd_table(summary["fvd"]))
     curves = "".join(
         f'<figure><img alt="{_text(name)} by step" src="{_uri(png, "image/png")}"></figure>'
-        for name, png in sorted(figures.items(), key=lambda item: item[0] != "blame")
+        for name, png in sorted(figures.items(), key=lambda item: item[0] != "ablation")
     )
     return string.Template(template).substitute(
         title=_text(f"{summary.get('data', 'evaluation')}: video prediction"),

@@ -26,7 +26,7 @@ def write(
     about: dict,
     *,
     naive: tuple[str, ...] = (),
-    blame: tuple[str, ...] = (),
+    ablated: tuple[str, ...] = (),
     fvd: dict | None = None,
     reference: list[dict] | None = None,
 ) -> dict:
@@ -36,7 +36,7 @@ def write(
     minus the best baseline (`naive`) by that metric's mean.
 
     about: what was done (data, protocol, command, machine ...), told as it is. naive: predictors
-    drawn thin and grey. blame: predictors of the figure that shows where quality is lost. fvd:
+    drawn thin and grey. ablated: predictors of the figure that shows where quality is lost. fvd:
     {predictor: perceptual.Fvd as a dict}. reference: curves of `read_reference`.
     """
     folder = pathlib.Path(folder)
@@ -47,7 +47,7 @@ def write(
         summary["differences"] = paired
     if fvd:
         summary["fvd"] = fvd
-    figures = _draw_all(found, naive, blame, reference or [])
+    figures = _draw_all(found, naive, ablated, reference or [])
     video_io.write_text(folder / "per_step.csv", _csv(found, counts))
     video_io.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     for name, png in figures.items():
@@ -142,21 +142,21 @@ def read_reference(path: str | os.PathLike, sequence: str = "") -> list[dict]:
     ]
 
 
-def _draw_all(found, naive, blame, reference) -> dict[str, bytes]:
+def _draw_all(found, naive, ablated, reference) -> dict[str, bytes]:
     metrics = list(dict.fromkeys(m for entry in found.values() for m in entry))
     figures = {}
     for metric in metrics:
         lines = {name: entry[metric] for name, entry in found.items() if metric in entry}
         drawn = [curve for curve in reference if curve["metric"] == metric]
         figures[metric] = _draw([(metric, lines)], naive, drawn)
-    parts = [("psnr", {n: found[n]["psnr"] for n in blame if "psnr" in found.get(n, {})})]
+    parts = [("psnr", {n: found[n]["psnr"] for n in ablated if "psnr" in found.get(n, {})})]
     parts += [
         (m, {n: e[m] for n, e in found.items() if m in e})
         for m in ("fusion_psnr", "edge_f1", "miou")
     ]
     parts = [part for part in parts if part[1]]
-    if blame and parts:
-        figures["blame"] = _draw(parts, naive, [])
+    if ablated and parts:
+        figures["ablation"] = _draw(parts, naive, [])
     return figures
 
 

@@ -67,7 +67,10 @@ def make_network(
     which batch statistics are taken.
     """
     network = stage.network(name)
-    fields, known = _clean(network, fields, "model"), network.__dataclass_fields__
+    known = network.__dataclass_fields__
+    if "dtype" not in known:  # It computes in float32 alone.
+        fields = {field: value for field, value in fields.items() if field != "dtype"}
+    fields = _clean(network, fields, "model")
     if axis_name and "axis_name" in known:
         fields["axis_name"] = axis_name
     if "context" in known:
