@@ -111,7 +111,7 @@ def test_defaults_and_choices_are_those_of_who_uses_them():
         ("data__augmentation", 3, r"data.augmentation \(3\) must be a group"),
         ("data__augmentation", {"flip": 1}, r"data.augmentation.flip \(1\) must be True or False"),
         ("data__augmentation", {"speeds": [1, 0]}, r"speeds \(\[1, 0\]\) must hold whole numbers"),
-        ("targets_per_clip", 3, "targets_per_clip is not a field: stage, seed"),
+        ("targets_per_clip", 3, "targets_per_clip is not a field: stage, network, seed"),
         ("a" * 999, 3, r"'a+ \.\.\. is not a field: stage"),
         ("\ud800", 3, "the config has a field whose name is not text"),
         ("data__\ud800", 3, "data has a field whose name is not text"),
