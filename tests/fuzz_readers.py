@@ -81,8 +81,8 @@ def run_folder(data):
 
 
 def prepared(data):
-    _file("data/mine/default/1.0.0/dataset_info.json", data)
-    _file("data/mine/default/1.0.0/features.json", data)
+    for name in ("dataset_info.json", "features.json", "metadata.json"):
+        _file(f"data/mine/default/2.0.0/{name}", data)
     registry.open_builder("mine", data_dir=FOLDER / "data")
 
 

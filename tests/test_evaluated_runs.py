@@ -40,11 +40,11 @@ def test_sizes_of_runs():
     assert common({"a": _Run(64, 32)}, None) == ((64, 32), (64, 32))
     mixed = {"a": _Run(32, 32, (64, 96)), "b": _Run(32, 32)}
     assert common(mixed, "32") == ((32, 32), (32, 32))
-    with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 64 x 96"):
+    with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 96 x 64"):
         sizes.fields(common(mixed, None)[1], predictors.sizes_seen(mixed))
     with pytest.raises(InputError, match="pictures of several sizes: 'a' 32 x 32, 'b' 64 x 64"):
         common({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
-    with pytest.raises(InputError, match="--resolution=8 must be HEIGHTxWIDTH or SIDE, 11 or more"):
+    with pytest.raises(InputError, match="--resolution=8 is 8 x 8; both sides must be 11 to 8192"):
         common({}, "8")
     with pytest.raises(InputError, match="run 'u@h/b' holds no checkpoint"):
         predictors.load(["a=u@h/b,u@h/c"])

@@ -10,7 +10,7 @@ import pydantic
 
 from vidpred_jax import stages
 from vidpred_jax.fields import Entries, Group, real, shorten, validate, whole
-from vidpred_jax.types import CONTEXT, InputError
+from vidpred_jax.types import CONTEXT, MAX_SIDE, MIN_SIDE, InputError
 
 # What older versions knew, and what stands in its place.
 _REMOVED = {
@@ -40,7 +40,7 @@ def _folder(value: str) -> str:
     return value
 
 
-_Side, _NumFrames = whole(11, 8192), whole(1, 10_000)  # 11: SSIM's window.
+_Side, _NumFrames = whole(MIN_SIDE, MAX_SIDE), whole(1, 10_000)
 
 
 class Augmentation(Group):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vidpred_jax import processes
 from vidpred_jax.checkpoints import runs
+from vidpred_jax.data import sizes
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.types import InputError
@@ -77,16 +78,15 @@ def load_runs(
 
 
 def _resized(network, run, step, size):
-    by = f"{size[0]} x {size[1]}"
     if network.stage.role != "translate" or network.module.needs_fusion:
         raise InputError(
-            f"size {by}: {network.stage.name} run {os.fspath(run)!r} needs fusion pictures and predicts "
-            f"at {network.size[0]} x {network.size[1]} alone; weights real predict at others"
+            f"size {sizes.by(size)}: {network.stage.name} run {os.fspath(run)!r} needs fusion pictures and "
+            f"predicts at {sizes.by(network.size)} alone; weights real predict at others"
         )
     try:
         return networks.load(run, step=step, size=size)
     except InputError as error:
-        raise InputError(f"size {by}: {error}") from error
+        raise InputError(f"size {sizes.by(size)}: {error}") from error
 
 
 def find(

@@ -34,7 +34,7 @@ class Network:
     variables: dict | None = None
     run: str = ""
     schedule: tuple | None = None
-    edge_rule: EdgeRule | None = None
+    edge_rule: EdgeRule = dataclasses.field(default_factory=EdgeRule)
     axis_name: str | None = None
 
     @property
@@ -126,7 +126,8 @@ def load(
     if stage is not None and meta["stage"] != stage:
         article = "an" if stage[0] in "aeiou" else "a"
         raise InputError(f"{run!r} holds a {meta['stage']} run; {article} {stage} run is needed")
-    edge_rule = EdgeRule.from_json(meta.get("data", {}).get("edge_rule"), run)
+    facts = meta.get("data", {"edge_rule": EdgeRule().to_json()})
+    edge_rule = EdgeRule.from_json(facts.get("edge_rule") if isinstance(facts, dict) else facts)
     network = make(parse(meta["config"]), size=size, run=run, edge_rule=edge_rule)
     init = functools.partial(jax.eval_shape, network.module.init, jax.random.key(0))
     shapes = init(*example_inputs(network))

@@ -9,7 +9,7 @@ import numpy as np
 
 from vidpred_jax import processes, stages
 from vidpred_jax.config import parse
-from vidpred_jax.data import augmentation, pipeline
+from vidpred_jax.data import augmentation, pipeline, sizes
 from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.networks import Network
@@ -93,8 +93,8 @@ def _load_earlier(config, network) -> list[Network]:
         earlier = networks.load(config[f"{name}_run"], name)
         if earlier.size != network.size:
             raise InputError(
-                f"{name}_run {earlier.run!r} was trained at {earlier.size[0]} x {earlier.size[1]}, not "
-                f"{network.size[0]} x {network.size[1]}"
+                f"{name}_run {earlier.run!r} was trained at {sizes.by(earlier.size)}, not "
+                f"{sizes.by(network.size)}"
             )
         loaded.append(earlier)
     return loaded

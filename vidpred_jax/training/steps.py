@@ -93,7 +93,7 @@ def fusion_forward(model, max_unroll: int = 0, field: str = "fusion"):
             newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
             window = jax.lax.stop_gradient(newest(history, shift * done))
         observed = model.observe(video[:, :context])
-        memory = {} if observed is None else {"observed": observed, "since": shift * done}
+        memory = {} if observed is None else {"observed": observed, "frame_offset": shift * done}
         pred = model.apply({"params": g_params}, window, **memory)
         first = shift * (1 + done) + context - model.outputs
         target = jax.vmap(lambda v, i: jax.lax.dynamic_slice_in_dim(v, i, model.outputs))(
