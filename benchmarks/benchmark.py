@@ -199,7 +199,7 @@ def _train_case(stage, numerics):
     config.update(numerics)
     if _FUSION_RUN.value and stage == "translator":
         config.update(fusion_run=_FUSION_RUN.value)
-    else:
+    elif stage == "translator":
         config.update(predicted_fraction=0.0)
     config["data"]["data_dir"] = _DATA_DIR.value
     made = experiment.make(config, axis_name=parallel.AXIS, log=lambda line: None)

@@ -180,7 +180,8 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
         shutil.copytree(sound / "data", box / "out" / "data")
         stage = rng.choice(["fusion", "translator"])
         config = json.loads((sound / "runs" / stage / "config.json").read_text())
-        config["predicted_fraction"] = 0.0
+        if stage == "translator":
+            config["predicted_fraction"] = 0.0
         config["data"]["data_dir"] = str(box / "out" / "data")
         for _ in range(rng.randint(1, 2) * harm):
             config = fuzz_damage.damage_json(config, rng)

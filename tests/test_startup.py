@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jaxlib
 import pytest
 
+from vidpred_jax import stages
 from vidpred_jax.models import build
 
 
@@ -115,4 +116,4 @@ def test_precision_is_one_field_of_a_config():
         with build.numerics({"precision": precision}):
             assert jax.config.jax_default_matmul_precision == products
         fields = build.network_fields({**config, "precision": precision})
-        assert build.make_generator("fusion", fields, 16, 16).dtype == jnp.dtype(dtype)
+        assert build.make_network(stages.get("fusion"), fields, 16, 16).dtype == jnp.dtype(dtype)

@@ -4,6 +4,7 @@ A stage's role says how its network is used, and its networks stand by the name 
 """
 
 import dataclasses
+from typing import Any
 
 from vidpred_jax.fields import shorten
 from vidpred_jax.types import InputError
@@ -54,7 +55,7 @@ def register(stage: Stage) -> Stage:
     return stage
 
 
-def get(name: str) -> Stage:
+def get(name: Any) -> Stage:
     """Raises InputError for a stage that is not registered."""
     if not isinstance(name, str) or name not in STAGES:
         raise InputError(f"stage {shorten(name)} is not one of {', '.join(STAGES)}")
