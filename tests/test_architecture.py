@@ -21,7 +21,8 @@ FLOORS = (
     ("inference",),
     ("training",),
     ("evaluation",),
-    ("cli", "train"),
+    ("cli",),
+    ("train",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -77,7 +78,7 @@ print(json.dumps(found))
 
 def test_each_room_is_imported_alone():
     """With nothing of a later room coming along, late imports included."""
-    rooms = [room for rooms in FLOORS[1:-1] for room in rooms]
+    rooms = [room for rooms in FLOORS[1:-2] for room in rooms]
     done = subprocess.run([sys.executable, "-c", ALONE, *rooms], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for room, loaded in json.loads(done.stdout).items():

@@ -181,7 +181,8 @@ def parse(config: Any) -> dict:
             group = group.get(part) if isinstance(group, dict) else None
         if isinstance(group, dict) and name in group:
             raise InputError(f"{field} was removed: {instead}")
-    return _plain(validate(_ROLES[stage.role], config))
+    found = _plain(validate(_ROLES[stage.role], config))
+    return {**found, "network": found["network"] or next(iter(stage.networks), "")}
 
 
 def removed(name: str) -> str:
