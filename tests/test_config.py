@@ -63,7 +63,7 @@ def test_what_is_left_out_is_filled_in():
     found |= {"loss": {"l1": 3}, "optimizer": {}}
     whole = parse(found)
     top = ("context", "skip_nonfinite", "precision", "convolutions", "network", "discriminator")
-    assert [whole[k] for k in top] == [16, 0, "float32", "fast", "", {}]
+    assert [whole[k] for k in top] == [16, 0, "float32", "fast", "unet", {}]
     assert whole["step_sampling_power"] == 1.0 and whole["evaluation"]["quantize_labels"] == 0
     assert whole["loss"]["l1"] == 3 and whole["loss"]["psnr"] == 0 and whole["loss"]["gan"] == "bce"
     assert whole["data"]["min_future_frames"] == 20 and whole["data"]["split"] == "train"

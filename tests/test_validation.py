@@ -26,20 +26,24 @@ def test_clips_are_counted_not_windows(stride, starts, data_dir):
     assert all(element["frames"].shape == (32, 32, 32, 3) for _, _, element in found)
 
 
-def test_short_clips_are_not_counted(data_dir, monkeypatch):
-    """Of the clips of 48, 40 and 48 frames that stand for the split's, the second is too short."""
-    config = get_config("fusion", data_dir, evaluation__clips=2, evaluation__horizon=32)
-    examples = [
-        {"name": name.encode(), "num_frames": length}
-        for name, length in (("a", 48), ("b", 40), ("c", 48), ("d", 48))
-    ]
-    given = {}
-    monkeypatch.setattr(clips, "Source", lambda builder, split: examples)
-    monkeypatch.setattr(
-        pipeline, "evaluation_windows", lambda source, **options: given.update(options) or []
-    )
-    validation.windows(config, lambda line: None)
-    assert given["only"] == {"a", "c"}
+def test_short_clips_are_not_counted():
+    """Of clips of 48, 40 and 48 frames the first two that are long enough are the first and third."""
+    lengths = np.array([48, 40, 48, 48])
+
+    class Source(list):
+        names, num_frames = ["a", "b", "c", "d"], lengths
+
+    made, source = [], Source(range(4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "decode", lambda example, indices: (example, indices))
+        patch.setattr(
+            pipeline,
+            "to_batch_element",
+            lambda clip, *size: made.append(clip[0]) or {"frames": np.asarray(clip[1])},
+        )
+        sizes = {"height": 8, "width": 8}
+        found = list(pipeline.evaluation_windows(source, num_frames=48, clips=2, **sizes))
+    assert [clip for clip, _, _ in found] == ["a", "c"] and made == [0, 2]
 
 
 def test_validation_shows_what_it_predicts_of_the_first_windows():
@@ -48,7 +52,9 @@ def test_validation_shows_what_it_predicts_of_the_first_windows():
     windows = [(f"clip {i}", 0, {"frames": picture, "fusion": picture + i}) for i in range(17)]
     # Brighter than the newest picture seen, each by its own share.
     predict = lambda state, seen: np.stack([2 * x["fusion"][-2:] for x in seen])
-    made = types.SimpleNamespace(field="fusion", predict=predict, beside={})
+    made = types.SimpleNamespace(
+        field="fusion", predict=predict, beside={}, needs_future=(), config={"context": 16}
+    )
     for show in (3, 17):
         summary, shown = validation.validate(made, {}, windows, show)
         assert [(x == 2 * i).all() for i, x in enumerate(shown)] == show * [True]
