@@ -82,7 +82,9 @@ def test_psnr_at_scale_and_sharpness_by_hand():
 def test_a_pass_equals_a_plain_loop(frames):
     params = make_params(0)
     found = jax.jit(
-        lambda params, x: accompanying.run_pair(STACK, params, x.frame, x.fusion, x.ahead, x.target)
+        lambda params, x: accompanying.run_pair(
+            STACK, params, x.frame, x.fusion, x.steps_ahead, x.target
+        )
     )(params, frames)
     for i in range(4):  # One frame after the other, Python's own choice.
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], frames)
@@ -90,7 +92,12 @@ def test_a_pass_equals_a_plain_loop(frames):
         for number, scale in enumerate(STACK.scales):
             outputs = {
                 name: STACK.apply(
-                    {"params": params[name]}, number, fed, one.fusion, one.ahead, method="level"
+                    {"params": params[name]},
+                    number,
+                    fed,
+                    one.fusion,
+                    one.steps_ahead,
+                    method="level",
                 )
                 for name, fed in {"a": feed, "b": feed, "p": reference}.items()
             }
@@ -168,9 +175,9 @@ def test_gradients_do_not_cross_a_transmission(frames):
 
     def loss(params):
         passes = accompanying.run_pair(
-            STACK, params, frames.frame, frames.fusion, frames.ahead, frames.target
+            STACK, params, frames.frame, frames.fusion, frames.steps_ahead, frames.target
         )
-        return sum(jnp.square(passes[1]["found"][name]).sum() for name in ("a", "b", "p"))
+        return sum(jnp.square(passes[1]["frames"][name]).sum() for name in ("a", "b", "p"))
 
     grads = jax.jit(jax.grad(loss))(params)
     firsts = jax.tree.leaves([grads[name]["levels_0"] for name in ("a", "b")])
@@ -218,7 +225,7 @@ def test_every_variant_trains_and_sharpens(frames, fields):
     schedule = schedules.freeze_schedule(STACK, params, [frames])
     assert schedules.check_schedule(schedule, STACK, "run")
     found = schedules.apply_schedule(
-        STACK, params, schedule, frames.frame, frames.fusion, frames.ahead
+        STACK, params, schedule, frames.frame, frames.fusion, frames.steps_ahead
     )
     chex.assert_shape(found, (4, 32, 32, 3))
 
@@ -266,7 +273,9 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
     params, schedule = make_params(3), [B, A]
-    videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.ahead)]
+    videos = [
+        x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.steps_ahead)
+    ]
     found = jax.jit(lambda *v: schedules.sharpen(STACK, params, schedule, *v))(*videos)
     for i, t in itertools.product(range(2), range(2)):
         frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
@@ -317,7 +326,7 @@ def test_one_batch_is_overfitted(frames):
         (
             {"scales": [2], "widths": [8, 8]},
             {},
-            r"scales \(2,\) and model.widths \(8, 8\) must be as many",
+            r"scales \(2,\) and model.widths \(8, 8\) must have one length",
         ),
         ({"scales": [3], "widths": [8]}, {}, r"3 x model.patch \(2\) must divide the picture size"),
         ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),

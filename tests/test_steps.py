@@ -11,7 +11,8 @@ import pytest
 
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import rollout
-from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.discriminators import PatchDiscriminator
+from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.training import losses, parallel, state, steps
 
