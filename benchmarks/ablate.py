@@ -180,7 +180,7 @@ def _make_pool(frozen, windows):
     parts = []
     for found in frozen.windows(windows):
         pictures = (found.frame, found.fusion, found.target)
-        parts.append([*map(fusion.to_uint8, pictures), found.ahead])
+        parts.append([*map(fusion.to_uint8, pictures), found.steps_ahead])
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 

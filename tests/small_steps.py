@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.discriminators import PatchDiscriminator
+from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.training import state, steps
 

@@ -63,7 +63,9 @@ def test_psnr_at_scale_and_sharpness_by_hand():
 def test_a_pass_equals_a_plain_loop(frames):
     params = make_params(0)
     found = jax.jit(
-        lambda params, x: accompanying.run_pair(STACK, params, x.frame, x.fusion, x.ahead, x.target)
+        lambda params, x: accompanying.run_pair(
+            STACK, params, x.frame, x.fusion, x.steps_ahead, x.target
+        )
     )(params, frames)
     for i in range(4):  # One frame after the other, Python's own choice.
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], frames)
@@ -71,7 +73,12 @@ def test_a_pass_equals_a_plain_loop(frames):
         for number, scale in enumerate(STACK.scales):
             outputs = {
                 name: STACK.apply(
-                    {"params": params[name]}, number, fed, one.fusion, one.ahead, method="level"
+                    {"params": params[name]},
+                    number,
+                    fed,
+                    one.fusion,
+                    one.steps_ahead,
+                    method="level",
                 )
                 for name, fed in {"a": feed, "b": feed, "p": reference}.items()
             }
@@ -94,9 +101,9 @@ def test_gradients_do_not_cross_a_transmission(frames):
 
     def loss(params):
         passes = accompanying.run_pair(
-            STACK, params, frames.frame, frames.fusion, frames.ahead, frames.target
+            STACK, params, frames.frame, frames.fusion, frames.steps_ahead, frames.target
         )
-        return sum(jnp.square(passes[1]["found"][name]).sum() for name in ("a", "b", "p"))
+        return sum(jnp.square(passes[1]["frames"][name]).sum() for name in ("a", "b", "p"))
 
     grads = jax.jit(jax.grad(loss))(params)
     firsts = jax.tree.leaves([grads[name]["levels_0"] for name in ("a", "b")])
@@ -148,7 +155,9 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
     params, schedule = make_params(3), [B, A]
-    videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.ahead)]
+    videos = [
+        x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.steps_ahead)
+    ]
     found = jax.jit(lambda *v: schedules.sharpen(STACK, params, schedule, *v))(*videos)
     for i, t in itertools.product(range(2), range(2)):
         frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
@@ -163,7 +172,7 @@ def test_the_route_equals_a_plain_loop_over_videos(frames):
         (
             {"scales": [2], "widths": [8, 8]},
             {},
-            r"scales \(2,\) and model.widths \(8, 8\) must be as many",
+            r"scales \(2,\) and model.widths \(8, 8\) must have one length",
         ),
         ({"scales": [3], "widths": [8]}, {}, r"3 x model.patch \(2\) must divide the picture size"),
         ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),

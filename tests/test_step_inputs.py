@@ -135,10 +135,10 @@ def test_stage_3_is_not_trained_on_what_is_repeated_after_a_clip(batch):
     found = translate(
         {"translator": {}}, {**batch, "length": np.full(8, 19, np.int32)}, jax.random.key(1)
     )
-    assert np.sort(found.ahead.reshape(8, 3), axis=1).tolist() == [[1, 2, 3]] * 8
+    assert np.sort(found.steps_ahead.reshape(8, 3), axis=1).tolist() == [[1, 2, 3]] * 8
     frames = fusion.to_float(batch["frames"])
     for i, target in enumerate(found.target.reshape(8, 3, 16, 16, 3)):
-        ahead = np.asarray(found.ahead.reshape(8, 3)[i], int)
+        ahead = np.asarray(found.steps_ahead.reshape(8, 3)[i], int)
         chex.assert_trees_all_equal(target, frames[i, 15 + ahead])
 
 

@@ -12,7 +12,8 @@ import small_steps
 from small_steps import UNET, make_fusion, make_translator
 
 from vidpred_jax.data import fusion
-from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.discriminators import PatchDiscriminator
+from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.training import losses, parallel, state, steps
 

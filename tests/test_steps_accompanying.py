@@ -114,7 +114,7 @@ def test_every_variant_trains_and_sharpens(frames, fields):
     schedule = schedules.freeze_schedule(STACK, params, [frames])
     assert schedules.check_schedule(schedule, STACK, "run")
     found = schedules.apply_schedule(
-        STACK, params, schedule, frames.frame, frames.fusion, frames.ahead
+        STACK, params, schedule, frames.frame, frames.fusion, frames.steps_ahead
     )
     chex.assert_shape(found, (4, 32, 32, 3))
 

@@ -9,10 +9,11 @@ from vidpred_jax import stages
 from vidpred_jax.fields import check_types
 from vidpred_jax.models import convolution
 from vidpred_jax.models.accompanying import Selection, Stack
-from vidpred_jax.models.baselines.pix2pixhd import MultiScaleDiscriminator, Pix2PixHD
+from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
 from vidpred_jax.models.baselines.simvp import SimVP
 from vidpred_jax.models.compositor import Compositor
-from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.discriminators import MultiScaleDiscriminator, PatchDiscriminator
+from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import CONTEXT, InputError
 

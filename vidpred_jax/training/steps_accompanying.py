@@ -62,14 +62,14 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         return loss(pred, target)
 
     def reference_loss(params, x: Translated):
-        found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.ahead)
+        found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.steps_ahead)
         parts = [
             level_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)
         ]
         return sum(parts) / len(parts), {"behind": jnp.ones(()), "psnr": _psnr(found[-1], x)}
 
     def pair_loss(params, x: Translated):
-        passes = accompanying.run_pair(stack, params, x.frame, x.fusion, x.ahead, x.target)
+        passes = accompanying.run_pair(stack, params, x.frame, x.fusion, x.steps_ahead, x.target)
         total = 0.0
         for done, scale in zip(passes, stack.scales, strict=True):
             share = selection.weights(done["quality"])
