@@ -204,7 +204,7 @@ def test_label_colors_by_hand():
         ("fusion", dict(num_flows=-1), r"model.num_flows \(-1\) must be 0 or more"),
         ("fusion", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("fusion", dict(time_strides=[2]), r"model.time_strides \(\(2,\)\) must hold 2 numbers"),
-        ("fusion", dict(patch=5), r"picture size \(32 x 32\) must be a multiple of 20"),
+        ("fusion", dict(patch=5), r"picture is 32 x 32; both sides must be multiples of 20"),
         ("fusion", dict(context=3), r"model.context \(3\) must be 4 to 32"),
         ("fusion", dict(context=4, shift=5), r"model.shift \(5\) must be 1 to 4"),
         ("fusion", dict(time_patch=0), r"model.time_patch \(0\) must be 1 or more"),
@@ -230,7 +230,11 @@ def test_label_colors_by_hand():
             dict(label_colors=2),
             r"model.label_colors \(2\) must be .* with model.num_flows",
         ),
-        ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        (
+            "translator",
+            dict(widths=[8] * 6),
+            r"picture is 32 x 32; both sides must be multiples of 64",
+        ),
         ("translator", dict(label_colors=1), r"model.label_colors \(1\) must be 0, or 2 to 256"),
         ("translator", dict(seen_frames=1), r"model.seen_frames \(1\) must be at most model.ref"),
         (
@@ -242,7 +246,11 @@ def test_label_colors_by_hand():
         ("direct", dict(context=33), r"model.context \(33\) must be 4 to 32"),
         ("direct", dict(shift=-1), r"model.shift \(-1\) must be 1 or more"),
         ("direct", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
-        ("direct", dict(strides=[2] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        (
+            "direct",
+            dict(strides=[2] * 6),
+            r"picture is 32 x 32; both sides must be multiples of 64",
+        ),
         ("sharpener", {}, "stage 'sharpener' is not one of fusion, translator, direct"),
     ],
 )
@@ -259,7 +267,11 @@ def test_refused_fields(stage, fields, message):
         ("compositor", dict(widths=()), r"model.fusion needs model.widths of one number or more"),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("compositor", dict(flow_levels=7), r"model.flow_levels \(7\) must be 0 or more, .* of 64"),
-        ("compositor", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        (
+            "compositor",
+            dict(widths=[8] * 6),
+            r"picture is 32 x 32; both sides must be multiples of 64",
+        ),
         ("pix2pixhd", dict(levels=9), r"model.levels \(9\) must be 0 to 8"),
         ("pix2pixhd", dict(width=0), r"model.width \(0\) must be 1 or more"),
         (
@@ -268,7 +280,7 @@ def test_refused_fields(stage, fields, message):
             r"model.reference_frames \(-1\) must be 0 or more",
         ),
         ("pix2pixhd", dict(norm="x"), r"model.norm \('x'\) must be one of"),
-        ("pix2pixhd", dict(levels=6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        ("pix2pixhd", dict(levels=6), r"picture is 32 x 32; both sides must be multiples of 64"),
     ],
 )
 def test_refused_networks(network, fields, message):

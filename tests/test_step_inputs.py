@@ -130,10 +130,10 @@ def test_stage_3_is_not_trained_on_what_is_repeated_after_a_clip(batch):
             return pictures
 
     translate = steps_accompanying.make_translate(
-        None, Same(), targets_per_clip=3, predicted_fraction=0.0
+        None, Same(), context=16, targets_per_clip=3, predicted_fraction=0.0
     )
     found = translate(
-        {"translator": {}}, {**batch, "length": np.full(8, 19, np.int32)}, jax.random.key(1)
+        {"translate": {}}, {**batch, "length": np.full(8, 19, np.int32)}, jax.random.key(1)
     )
     assert np.sort(found.steps_ahead.reshape(8, 3), axis=1).tolist() == [[1, 2, 3]] * 8
     frames = fusion.to_float(batch["frames"])

@@ -15,6 +15,12 @@ def check(name: str, size: tuple[int, int], least: int = MIN_SIDE) -> None:
         raise InputError(f"{name} is {by(size)}; both sides must be {least} to {MAX_SIDE}")
 
 
+def check_multiple(size: tuple[int, int], factor: int, name: str = "picture") -> None:
+    """Raises InputError unless both sides of a (height, width) are multiples of `factor`."""
+    if any(side % factor for side in size):
+        raise InputError(f"{name} is {by(size)}; both sides must be multiples of {factor}")
+
+
 def parse(text: str, name: str) -> tuple[int, int]:
     """(height, width) of HEIGHTxWIDTH or SIDE, as of `check`. Raises InputError."""
     sides = text.split("x")

@@ -4,7 +4,7 @@ CONTEXTS = range(4, 33)  # Numbers of observed frames that networks may be built
 CONTEXT_RULE = f"must be {CONTEXTS[0]} to {CONTEXTS[-1]}"
 
 
-def require(module, **rules: tuple[bool, str]) -> None:
+def require(module, **rules: tuple[object, str]) -> None:
     """Raises ValueError for the first field whose rule does not hold.
 
     rules: for each field, whether its rule holds and the text of the rule.
@@ -12,9 +12,3 @@ def require(module, **rules: tuple[bool, str]) -> None:
     for field, (holds, rule) in rules.items():
         if not holds:
             raise ValueError(f"model.{field} ({getattr(module, field)!r}) {rule}")
-
-
-def require_multiple(height: int, width: int, factor: int) -> None:
-    """Raises ValueError unless both sides of pictures are multiples of `factor`."""
-    if height % factor or width % factor:
-        raise ValueError(f"picture size ({height} x {width}) must be a multiple of {factor}")

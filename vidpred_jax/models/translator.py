@@ -9,7 +9,8 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from vidpred_jax.data.fusion import PALETTE, decode
-from vidpred_jax.models.fields import require, require_multiple
+from vidpred_jax.data.sizes import check_multiple
+from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 from vidpred_jax.models.ops import add_to_first, composite, resize, warp
 from vidpred_jax.models.optical_flow import check_levels, match
@@ -106,7 +107,7 @@ class Generator(nn.Module):
             ),
         )
         check_levels(self.flow_levels, height, width, "model.flow_levels")
-        require_multiple(height, width, 2 ** len(self.widths))
+        check_multiple((height, width), 2 ** len(self.widths))
 
     def observe(
         self, references: Float[Array, "b {self.reference_frames} h w 6"]

@@ -10,8 +10,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from vidpred_jax.data.fusion import PALETTE
+from vidpred_jax.data.sizes import check_multiple
 from vidpred_jax.models import convolution
-from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require, require_multiple
+from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, ConvBlock
 from vidpred_jax.models.ops import composite, resize
 from vidpred_jax.models.scene import renderer
@@ -96,7 +97,7 @@ class UNet3d(nn.Module):
                 "equal to model.shift",
             ),
         )
-        require_multiple(height, width, self.patch * 2**halvings)
+        check_multiple((height, width), self.patch * 2**halvings)
 
     def observe(self, clip: Float[Array, "b t h w c"]) -> Scene | None:
         """The scene of an observed clip, which fed-back predictions do not change; None without

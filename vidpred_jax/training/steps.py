@@ -29,21 +29,21 @@ GAN_LOSSES = {
 class Forward:
     """pred, target, condition: (n, [t], h, w, c) in [-1, 1], the last as the discriminator's input.
 
-    path: (n,), a loss of its own of parameters that pred gives no gradient, or None.
+    trajectory: (n,), a loss of its own for parameters that get no gradient from pred, or None.
     """
 
     pred: Any
     target: Any
     condition: Any
     batch_stats: Any
-    path: Any = None
+    trajectory: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
     """Generator's loss: l1 * L1 + psnr * (-PSNR / 10 dB) + ssim * (1 - SSIM) + adversarial * GAN loss
-    of kind `gan` + matching * L1 between what the discriminator's layers make of both frames +
-    trajectory * the error of objects' paths where a network carries objects.
+    of kind `gan` + matching * L1 between the discriminator's features of both frames + trajectory * the
+    error of extrapolated object positions, where a network tracks objects.
     """
 
     l1: float = 1.0
@@ -121,10 +121,10 @@ def fusion_forward(model, max_unroll: int = 0, field: str = "fusion"):
             video, first
         )
         condition = jnp.broadcast_to(window[:, -1:], target.shape)
-        path = None
+        trajectory = None
         if observed is not None:
-            path = model.trajectory_error(g_params, observed, video[:, context:])
-        return Forward(pred, target, condition, state.batch_stats["g"], path)
+            trajectory = model.trajectory_error(g_params, observed, video[:, context:])
+        return Forward(pred, target, condition, state.batch_stats["g"], trajectory)
 
     return forward
 
@@ -232,9 +232,9 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
                 metrics["ssim_loss"] = losses.ssim_loss(out.pred, out.target).mean()
                 g_loss += weights.ssim * metrics["ssim_loss"]
             d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
-            if out.path is not None:
-                metrics["path"] = out.path.mean()
-                g_loss += weights.trajectory * metrics["path"]
+            if out.trajectory is not None:
+                metrics["trajectory"] = out.trajectory.mean()
+                g_loss += weights.trajectory * metrics["trajectory"]
             if weights.adversarial:
                 g_gan, d_gan, matching, d_stats = judge(d_params, state, out)
                 metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()

@@ -16,34 +16,38 @@ from vidpred_jax.models import accompanying
 from vidpred_jax.models.accompanying import Translated
 from vidpred_jax.training import losses, steps
 from vidpred_jax.training.state import TrainState, ema_rate, has_updated, make_optimizer
-from vidpred_jax.types import CONTEXT
 
 
 def make_translate(
-    predictor, translator, *, targets_per_clip, predicted_fraction=1.0, quantize_labels=0
+    predictor,
+    translator,
+    *,
+    context,
+    targets_per_clip,
+    predicted_fraction=1.0,
+    quantize_labels=0,
 ):
     """`(frozen, batch, key, axis_name) -> Translated`, at `targets_per_clip` random steps of each clip.
 
-    frozen: {"fusion": parameters, "translator": variables}. With probability `predicted_fraction` a
+    frozen: `System.variables` of stages 1 and 2. With probability `predicted_fraction` a
     clip's fusion pictures are stage 1's own rollout, else the true ones.
     """
 
     def translate(frozen, batch, key, axis_name=None):
         frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
-        horizon = frames.shape[1] - CONTEXT
+        horizon = frames.shape[1] - context
         keys = steps.example_keys(key, len(frames), axis_name)
-        observed, shown = pictures[:, :CONTEXT], pictures[:, CONTEXT:]
+        observed, shown = pictures[:, :context], pictures[:, context:]
         if predicted_fraction:
             roll = rollout.make_rollout(predictor, horizon, quantize_labels=quantize_labels)
             use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
-            shown = jnp.where(
-                use[:, None, None, None, None], roll(frozen["fusion"], observed), shown
-            )
-        at = steps.draw_steps(keys, batch["length"] - CONTEXT, horizon, targets_per_clip)
+            rolled = roll(frozen["predict"]["params"], observed)
+            shown = jnp.where(use[:, None, None, None, None], rolled, shown)
+        at = steps.draw_steps(keys, batch["length"] - context, horizon, targets_per_clip)
         pick = jax.vmap(lambda video, i: video[i])
-        shown, target, ahead = pick(shown, at), pick(frames[:, CONTEXT:], at), at + 1.0
-        seen = rollout.references(frames[:, :CONTEXT], observed, translator.reference_frames)
-        found = translator.apply(frozen["translator"], shown, seen, ahead)
+        shown, target, ahead = pick(shown, at), pick(frames[:, context:], at), at + 1.0
+        seen = rollout.references(frames[:, :context], observed, translator.reference_frames)
+        found = translator.apply(frozen["translate"], shown, seen, ahead)
         flat = lambda x: x.reshape(-1, *x.shape[2:])
         return jax.lax.stop_gradient(Translated(*map(flat, (found, shown, ahead, target))))
 

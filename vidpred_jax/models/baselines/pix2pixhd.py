@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.models.fields import require, require_multiple
+from vidpred_jax.data.sizes import check_multiple
+from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import NORMS, Conv, Norm
 
 
@@ -41,7 +42,7 @@ class Pix2PixHD(nn.Module):
             levels=(0 <= self.levels <= 8, "must be 0 to 8"),
             reference_frames=(self.reference_frames >= 0, "must be 0 or more"),
         )
-        require_multiple(height, width, 2**self.levels)
+        check_multiple((height, width), 2**self.levels)
 
     def observe(self, references: Float[Array, "b n h w 6"]) -> None:
         """The references are input as they are: nothing is computed from them in advance."""

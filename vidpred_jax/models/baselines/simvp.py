@@ -12,7 +12,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require, require_multiple
+from vidpred_jax.data.sizes import check_multiple
+from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
 from vidpred_jax.models.unet3d import take_frames
 
@@ -55,7 +56,7 @@ class SimVP(nn.Module):
             context=(self.context in CONTEXTS, CONTEXT_RULE),
             shift=(self.shift >= 1, "must be 1 or more, or 0 for the context"),
         )
-        require_multiple(height, width, 2 ** self.strides.count(2))
+        check_multiple((height, width), 2 ** self.strides.count(2))
 
     def observe(self, clip: Float[Array, "b t h w c"]) -> None:
         """Nothing is kept of an observed clip but the frames that are fed back."""
