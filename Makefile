@@ -1,14 +1,16 @@
 # make demo: install, train both stages on the embedded data, predict 32 frames. Under 15 minutes.
-# make test: install, lint and run every test on the CPU.
+# make test: install, lint, unit tests, smoke runs end to end, resume, devices: under 8 minutes.
+# make check: wheel, documents, several processes, faults, benchmarks, browser, a short fuzz.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist=loadfile --no-loadscope-reorder
 
 # XLA allocates at every step: memory is kept instead of going back to the system each time.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=67108864
 
-.PHONY: demo test lint results clean
+.PHONY: demo test check lint results clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m vidpred_jax.train --config=configs/fusion.py:cpu --workdir=$(DEMO)/runs/fusion
@@ -16,7 +18,11 @@ demo: $(VENV)/installed
 	$(BIN)/python scripts/rollout.py --fusion=$(DEMO)/runs/fusion --translator=$(DEMO)/runs/translator --output=$(DEMO)/rollout
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest --numprocesses=$$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist=loadfile --no-loadscope-reorder
+	$(PYTEST) tests --ignore=tests/check
+
+check: $(VENV)/installed-test
+	$(PYTEST) tests/check
+	$(BIN)/python tests/fuzz.py --inputs=120
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -16,18 +16,15 @@ import json
 import os
 import pathlib
 import statistics
-import sys
 import time
 
 import benchmark_networks
-import benchmark_profile
 import jax
 import jax.numpy as jnp
 from absl import flags
 
 from vidpred_jax.cli import common
 from vidpred_jax.data import video_io
-from vidpred_jax.data.datasets import registry
 from vidpred_jax.models import build, convolution
 from vidpred_jax.training import experiment, parallel
 from vidpred_jax.types import InputError, UserError
@@ -52,9 +49,6 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are, for th
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls after two to warm up.", lower_bound=1)
 _PEER = flags.DEFINE_enum("peer", None, ["torch"], "Also time PyTorch, in turn with ours.")
 _COMPILE = flags.DEFINE_bool("peer_compile", None, "torch.compile too; default where it is a GPU.")
-_PROFILE = flags.DEFINE_string(
-    "profile", None, "Folder for a trace of each case; the report names what took longest."
-)
 _OUTPUT = flags.DEFINE_string("output", "benchmark", "Folder of benchmark.json.")
 
 
@@ -68,13 +62,8 @@ def main(_):
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     peer = _import_peer() if _PEER.value else None
     report = {
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {
-            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "cpus": os.cpu_count(),
-            "jax": jax.__version__,
-            **({"torch": peer.torch.__version__} if peer else {}),
-        },
+        "command": common.command(),
+        "machine": common.machine() | ({"torch": peer.torch.__version__} if peer else {}),
         "tuned_memory": "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""),
         "cases": [],
     }
@@ -159,11 +148,6 @@ def _measure(case, size, precision, peer) -> list[dict]:
     limit = ceiling(precision)
     for found in founds:
         form = found["convolutions"]
-        if _PROFILE.value:
-            folder = f"{_PROFILE.value}/{case}_{found['size']}_{precision}_{form}"
-            with jax.profiler.trace(folder):
-                calls[form]()
-            found["largest_operations"] = benchmark_profile.largest(folder)
         ours = statistics.median(seconds[form])
         found["milliseconds"] = round(1e3 * ours, 2)
         found["fastest_milliseconds"] = round(1e3 * min(seconds[form]), 2)
@@ -215,7 +199,7 @@ def _train_case(stage, numerics):
     config.update(numerics)
     if _FUSION_RUN.value and stage == "translator":
         config.update(fusion_run=_FUSION_RUN.value)
-    else:
+    elif stage == "translator":
         config.update(predicted_fraction=0.0)
     config["data"]["data_dir"] = _DATA_DIR.value
     made = experiment.make(config, axis_name=parallel.AXIS, log=lambda line: None)
@@ -223,14 +207,7 @@ def _train_case(stage, numerics):
     batch.pop("index")
     rate = lambda least: _batches_per_second(made.batches, least)
     first = rate(20)
-    data = config["data"]
-    source = registry.open_split(
-        data["name"],
-        "train",
-        data_dir=data["data_dir"],
-        config=data["config"],
-        log=lambda line: None,
-    )
+    source = experiment.train_source(made.config, lambda line: None)
     rate(len(source) // config["batch_size"])  # From here on clips come out of the cache.
     later = rate(20)
     state, split = parallel.replicate(made.state), parallel.split(batch)

@@ -6,14 +6,14 @@ Each case gives what is known of it (a dict), the call to time and the peers' ca
 import dataclasses
 import time
 
-import flops
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vidpred_jax import stages
 from vidpred_jax.inference import rollout
-from vidpred_jax.models import build
+from vidpred_jax.models import build, convolution
 from vidpred_jax.types import CONTEXT
 
 _LEARNING_RATE = 2e-4
@@ -47,6 +47,13 @@ def _known(options, program, compile_seconds, gflop, frames) -> dict:
     }
 
 
+def _gflop(function, *args) -> float:
+    """Of one call, by XLA's cost analysis of native convolutions on a CPU."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+    with convolution.form("native"), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return jax.jit(function).lower(*shapes).cost_analysis()["flops"] / 1e9
+
+
 def _program_bytes(program) -> int:
     """Arguments, results and temporaries of a compiled program; donated ones once."""
     memory = program.memory_analysis()
@@ -69,7 +76,8 @@ def _network(options, stage, size, precision):
             jnp.zeros((n, 0, size, size, 6)),
             jnp.ones((n, 1)),
         )
-    module = build.make_generator(stage, build.network_fields(config), size, size)
+    fields = build.network_fields(config)
+    module = build.make_network(stages.get(stage), fields, size, size)
     return module, jax.jit(module.init)(jax.random.key(0), *inputs), inputs, config["model"]
 
 
@@ -99,8 +107,7 @@ def step(options, stage, size, precision, peer):
 
     state = (variables, tx.init(variables["params"]))
     params = jax.device_get(variables["params"])
-    by_layer = flops.conv_gflop(module, variables, x, *rest)
-    by_xla = flops.xla_gflop(lambda v, x: module.apply(v, x, *rest), variables, x)
+    forward = _gflop(lambda v, x: module.apply(v, x, *rest), variables, x)
     program, compile_seconds = _compile(update, state, x, target, donate_argnums=0)
 
     def call():
@@ -110,8 +117,8 @@ def step(options, stage, size, precision, peer):
 
     # Backward: once for the inputs of each layer, once for its weights.
     frames = options.batch_size * (CONTEXT if stage == "fusion" else 1)
-    found = _known(options, program, compile_seconds, 3 * by_layer, frames)
-    found["xla_over_layers"], theirs = round(by_xla / by_layer, 3), {}
+    found = _known(options, program, compile_seconds, 3 * forward, frames)
+    theirs = {}
     if peer:
         flat = lambda x: x if stage == "fusion" else x[:, 0]
         arrays = [np.asarray(flat(a)) for a in (x, target)]
@@ -157,14 +164,20 @@ def roll(options, size, precision, peer):
     clip = _noise(1, clip.shape)
 
     def make(horizon):
-        predict = rollout.make_rollout(predictor, horizon, translate=translator.apply)
-        return _compile(predict, p["params"], clip, t, none)
+        roll = rollout.make_rollout(predictor, horizon)
+
+        def predict(p, t, clip):
+            return roll(p["params"], clip, lambda x, ahead: translator.apply(t, x, none, ahead))
+
+        return _compile(predict, p, t, clip)
 
     program, compile_seconds = make(options.horizon)
-    call = lambda: program(p["params"], clip, t, none)[1].block_until_ready()
-    one = jnp.zeros((options.batch_size, 1, size, size, 3))
-    each = flops.conv_gflop(predictor, p, clip)
-    each += flops.conv_gflop(translator, t, one, none, jnp.ones((options.batch_size, 1)))
+    call = lambda: program(p, t, clip)[1].block_until_ready()
+    one, ahead = (
+        jnp.zeros((options.batch_size, 1, size, size, 3)),
+        jnp.ones((options.batch_size, 1)),
+    )
+    each = _gflop(predictor.apply, p, clip) + _gflop(translator.apply, t, one, none, ahead)
     sizes = {h: make(h)[0].memory_analysis() for h in (options.horizon, 16 * options.horizon)}
     frames = options.batch_size * options.horizon
     found = _known(options, program, compile_seconds, options.horizon * each, frames)

@@ -11,7 +11,7 @@ import typing
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAIN = ("-m", "vidpred_jax.train")
-PRELOADED = ["vidpred_jax.training.experiment_accompanying", "vidpred_jax.inference.predictor"]
+PRELOADED = ["vidpred_jax.training.experiment", "vidpred_jax.inference.predictor"]
 PRELOADED += ["vidpred_jax.training.progress"]
 
 

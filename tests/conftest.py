@@ -29,7 +29,7 @@ from commands import TRAIN, succeed
 from PIL import Image
 
 from vidpred_jax import startup
-from vidpred_jax.data import fusion, video_io
+from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis
 
 startup.collect_rarely()
@@ -70,9 +70,7 @@ def trained(tmp_path_factory, data_dir):
 @pytest.fixture(scope="session")
 def clip():
     """48 frames of 64 x 64 with exact labels and edges."""
-    clip = synthesis.sprite_clip(np.random.default_rng(5), "clip", 48, 64)
-    clip.edges = fusion.canny(clip.frames)
-    return clip
+    return synthesis.sprite_clip(np.random.default_rng(5), "clip", 48, 64)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from absl import logging
 from commands import PRELOADED
 from PIL import Image
 
+from vidpred_jax import processes
 from vidpred_jax.cli import common
 from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis
@@ -179,7 +180,8 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
         shutil.copytree(sound / "data", box / "out" / "data")
         stage = rng.choice(["fusion", "translator"])
         config = json.loads((sound / "runs" / stage / "config.json").read_text())
-        config["predicted_fraction"] = 0.0
+        if stage == "translator":
+            config["predicted_fraction"] = 0.0
         config["data"]["data_dir"] = str(box / "out" / "data")
         for _ in range(rng.randint(1, 2) * harm):
             config = fuzz_damage.damage_json(config, rng)
@@ -309,6 +311,7 @@ def _attempt(kind, box):
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))  # The machine's protection.
     os.chdir(ROOT)
     common.keep_errors_to_a_line()
+    processes.end = sys.exit  # Its peak is written after it.
     logging.set_verbosity(logging.FATAL)
     reader = KINDS[kind][0]
     try:

@@ -13,8 +13,8 @@ import warnings
 import atheris
 
 with atheris.instrument_imports(include=["vidpred_jax"]):
-    from vidpred_jax import schema
     from vidpred_jax.checkpoints import runs
+    from vidpred_jax.config import parse
     from vidpred_jax.data import segmentation, video_io
     from vidpred_jax.data.datasets import digits, folders, registry
     from vidpred_jax.evaluation import external
@@ -67,9 +67,7 @@ def image_sets(data):
 
 
 def config(data):
-    found = _json(data)
-    schema.check(found)
-    build.make_generator("fusion", found.get("model", {}), 32, 32)
+    build.make_generator("fusion", parse(_json(data))["model"], 32, 32)
 
 
 def schedule(data):
@@ -83,8 +81,8 @@ def run_folder(data):
 
 
 def prepared(data):
-    _file("data/mine/default/1.0.0/dataset_info.json", data)
-    _file("data/mine/default/1.0.0/features.json", data)
+    for name in ("dataset_info.json", "features.json", "metadata.json"):
+        _file(f"data/mine/default/2.0.0/{name}", data)
     registry.open_builder("mine", data_dir=FOLDER / "data")
 
 

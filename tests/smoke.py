@@ -4,7 +4,7 @@ import pathlib
 
 from vidpred_jax.checkpoints import save
 from vidpred_jax.cli import common
-from vidpred_jax.training import experiment, experiment_accompanying
+from vidpred_jax.training import experiment
 from vidpred_jax.training.state import from_items, to_items
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -22,7 +22,6 @@ def get_config(stage, data_dir, preset="smoke", **fields) -> dict:
 
 def restored(config, workdir):
     """The training state that a run's newest checkpoint holds."""
-    stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
-    template = to_items(stages.make(config).state)
+    template = to_items(experiment.make(config).state)
     items, meta = save.Checkpointer(workdir, create=False).restore(template)
     return from_items(items), meta

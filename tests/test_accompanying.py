@@ -1,43 +1,24 @@
-"""The accompanying convolution: what is passed on, what is trained, the frozen schedule."""
+"""The accompanying convolution: what is passed on, the frozen schedule, refused fields."""
 
 import itertools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+import small_stack
+from small_stack import STACK, make_params
 
 from vidpred_jax.models import accompanying, build, schedules
-from vidpred_jax.training import losses, parallel, steps_accompanying
+from vidpred_jax.training import losses
 from vidpred_jax.types import InputError
 
-STACK = accompanying.Stack((2, 1), (8, 8))
-SELECTION = accompanying.Selection(optimisation="masked", from_reference=False)
 KEEP, A, B, P = ([float(i == k) for i in range(4)] for k in (3, 0, 1, 2))
-
-
-def uniform(seed, *shape):
-    return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0)
 
 
 @pytest.fixture(scope="module")
 def frames():
-    """Four frames of 32 x 32 whose targets are sharper than they are."""
-    target = uniform(0, 4, 32, 32, 3)
-    frame = accompanying.at_scale(target, 2).repeat(2, 1).repeat(2, 2)
-    return accompanying.Translated(frame, uniform(1, 4, 32, 32, 3), jnp.arange(1.0, 5), target)
-
-
-def make_params(seed, stack=STACK, size=32):
-    x = jnp.zeros((1, size, size, 3))
-    init = jax.jit(stack.init)
-    keys = jax.random.split(jax.random.key(seed), 3)
-    return {
-        name: init(key, x, x, jnp.ones(1))["params"]
-        for name, key in zip(accompanying.STACKS, keys, strict=True)
-    }
+    return small_stack.make_frames()
 
 
 def test_who_is_passed_on_by_hand():
@@ -82,7 +63,9 @@ def test_psnr_at_scale_and_sharpness_by_hand():
 def test_a_pass_equals_a_plain_loop(frames):
     params = make_params(0)
     found = jax.jit(
-        lambda params, x: accompanying.run_pair(STACK, params, x.frame, x.fusion, x.ahead, x.target)
+        lambda params, x: accompanying.run_pair(
+            STACK, params, x.frame, x.fusion, x.steps_ahead, x.target
+        )
     )(params, frames)
     for i in range(4):  # One frame after the other, Python's own choice.
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], frames)
@@ -90,7 +73,12 @@ def test_a_pass_equals_a_plain_loop(frames):
         for number, scale in enumerate(STACK.scales):
             outputs = {
                 name: STACK.apply(
-                    {"params": params[name]}, number, fed, one.fusion, one.ahead, method="level"
+                    {"params": params[name]},
+                    number,
+                    fed,
+                    one.fusion,
+                    one.steps_ahead,
+                    method="level",
                 )
                 for name, fed in {"a": feed, "b": feed, "p": reference}.items()
             }
@@ -107,120 +95,21 @@ def test_a_pass_equals_a_plain_loop(frames):
             )
 
 
-@pytest.fixture(scope="module")
-def pair_update():
-    """How far one update of the pair moves its parameters: `(params, x) -> (moved, metrics)`."""
-    first, update = make_training(SELECTION, reference_steps=0)
-    update = jax.jit(update)
-
-    def move(params, x):
-        after, metrics = update(first.replace(params={"g": params, "d": {}}), x)
-        return jax.tree.map(lambda a, b: np.abs(a - b).max(), after.params["g"], params), metrics
-
-    return move
-
-
-def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
-    first, _ = steps_accompanying.make_training(
-        jax.random.key(0),
-        stack,
-        selection,
-        (size, size),
-        loss={"sharpness": 0.5},
-        optimizer={"learning_rate": 1e-3},
-        num_steps=4,
-        reference_steps=reference_steps,
-        ema_decay=0.9,
-    )
-    sgd = dict.fromkeys(accompanying.STACKS, optax.sgd(1e-3))
-    update = steps_accompanying.make_update(
-        stack,
-        selection,
-        sgd,
-        steps_accompanying.make_loss(sharpness=0.5),
-        reference_steps=reference_steps,
-    )
-    opt_state = {name: sgd[name].init(first.params["g"][name]) for name in accompanying.STACKS}
-    return first.replace(opt_state={"g": opt_state, "d": {}}), update
-
-
-def test_only_stages_that_are_behind_are_trained(frames, pair_update):
-    """A pair as good as its reference is left alone; a spoilt stage of it is trained."""
-    params = make_params(0)
-    moved, metrics = pair_update(params, frames)
-    assert all(x == 0 for x in jax.tree.leaves(moved["p"]))  # Frozen.
-    # A reference equal to a: nowhere behind, nothing is trained.
-    moved, metrics = pair_update({**params, "p": params["a"]}, frames)
-    assert float(metrics["behind"]) == 0 and all(x == 0 for x in jax.tree.leaves(moved))
-    # A pair spoilt in its second stage alone: that stage is trained, in both of the pair.
-    spoilt = jax.tree.map(jnp.copy, params["p"])
-    spoilt["levels_1"]["correction"]["bias"] += 0.5
-    moved, metrics = pair_update({"a": spoilt, "b": spoilt, "p": params["p"]}, frames)
-    assert float(metrics["behind"]) == pytest.approx(0.5)
-    for name in ("a", "b"):
-        assert all(x == 0 for x in jax.tree.leaves(moved[name]["levels_0"]))
-        assert all(x > 0 for x in jax.tree.leaves(moved[name]["levels_1"]))
-
-
 def test_gradients_do_not_cross_a_transmission(frames):
     """The loss of the second stage says nothing to the first."""
     params = make_params(0)
 
     def loss(params):
         passes = accompanying.run_pair(
-            STACK, params, frames.frame, frames.fusion, frames.ahead, frames.target
+            STACK, params, frames.frame, frames.fusion, frames.steps_ahead, frames.target
         )
-        return sum(jnp.square(passes[1]["found"][name]).sum() for name in ("a", "b", "p"))
+        return sum(jnp.square(passes[1]["frames"][name]).sum() for name in ("a", "b", "p"))
 
     grads = jax.jit(jax.grad(loss))(params)
     firsts = jax.tree.leaves([grads[name]["levels_0"] for name in ("a", "b")])
     assert all((x == 0).all() for x in firsts)
     assert all((x == 0).all() for x in jax.tree.leaves(grads["p"]))
     assert all((x != 0).any() for x in jax.tree.leaves(grads["a"]["levels_1"]))
-
-
-def test_the_reference_is_trained_first_then_the_pair(frames):
-    selection = accompanying.Selection(optimisation="all")
-    state, update = make_training(selection)
-    update = jax.jit(update)
-    for step in range(4):
-        before = state.params["g"]
-        if step == 2:  # The pair starts from the reference.
-            before = selection.start_pair(before)
-            chex.assert_trees_all_equal(before["a"], before["p"])
-            chex.assert_trees_all_close(
-                before["b"],
-                jax.tree.map(lambda p, b: p + b / 10, before["p"], state.params["g"]["b"]),
-            )
-        state, _ = update(state, frames)
-        moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params["g"], before)
-        for name, trained in {"p": step < 2, "a": step >= 2, "b": step >= 2}.items():
-            assert all(x == trained for x in jax.tree.leaves(moved[name])), (step, name)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"optimisation": "masked", "from_reference": False},
-        {"optimisation": "weighted"},
-    ],
-)
-def test_every_variant_trains_and_sharpens(frames, fields):
-    selection = accompanying.Selection(**fields)
-    state, update = make_training(selection, reference_steps=1)
-    update, values = jax.jit(update), []
-    for _ in range(3):
-        state, metrics = update(state, frames)
-        values.append(float(metrics["loss"]))
-    assert np.isfinite(values).all()
-    params = state.params["g"]
-    assert set(params) == set(accompanying.STACKS)
-    schedule = schedules.freeze_schedule(STACK, params, [frames])
-    assert schedules.check_schedule(schedule, STACK, "run")
-    found = schedules.apply_schedule(
-        STACK, params, schedule, frames.frame, frames.fusion, frames.ahead
-    )
-    chex.assert_shape(found, (4, 32, 32, 3))
 
 
 def test_a_route_is_frozen_by_the_mean_over_clips(frames):
@@ -266,7 +155,9 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
     params, schedule = make_params(3), [B, A]
-    videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.ahead)]
+    videos = [
+        x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.steps_ahead)
+    ]
     found = jax.jit(lambda *v: schedules.sharpen(STACK, params, schedule, *v))(*videos)
     for i, t in itertools.product(range(2), range(2)):
         frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
@@ -275,49 +166,13 @@ def test_the_route_equals_a_plain_loop_over_videos(frames):
         np.testing.assert_allclose(found[i, t], frame[0], atol=1e-5)
 
 
-def test_four_devices_equal_one(frames):
-    """With SGD: Adam amplifies float noise. The reference's step, then the pair's."""
-    selection = accompanying.Selection(optimisation="all")
-    first, update = make_training(selection, reference_steps=1)
-    step = lambda state, batch, axis_name=None: update(state, batch, axis_name)
-    alone = first
-    together, run = parallel.replicate(first), parallel.parallelize(step)
-    batch = jax.tree.map(lambda x: x.reshape(4, 1, *x.shape[1:]), frames)
-    for _ in range(2):
-        alone, _ = jax.jit(step)(alone, frames)
-        together, _ = run(together, batch)
-    chex.assert_trees_all_close(together.params["g"], alone.params["g"], rtol=1e-4, atol=1e-6)
-
-
-def test_one_batch_is_overfitted(frames):
-    selection = accompanying.Selection(optimisation="all")
-    state, update = steps_accompanying.make_training(
-        jax.random.key(0),
-        STACK,
-        selection,
-        (32, 32),
-        loss={},
-        optimizer={"learning_rate": 1e-2, "b1": 0.9},
-        num_steps=120,
-        reference_steps=60,
-        ema_decay=0.9,
-    )
-    before = float(accompanying.level_psnr(frames.frame, frames.target, 1).mean())
-    update = jax.jit(update)
-    for step in range(120):
-        state, metrics = update(state, frames)
-        if step == 59:
-            reference = float(metrics["psnr"])
-    assert reference > before + 0.5 and float(metrics["psnr"]) > reference + 0.2
-
-
 @pytest.mark.parametrize(
     ("fields", "selection", "message"),
     [
         (
             {"scales": [2], "widths": [8, 8]},
             {},
-            r"scales \(2,\) and model.widths \(8, 8\) must be as many",
+            r"scales \(2,\) and model.widths \(8, 8\) must have one length",
         ),
         ({"scales": [3], "widths": [8]}, {}, r"3 x model.patch \(2\) must divide the picture size"),
         ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),

@@ -1,4 +1,4 @@
-"""The background behind objects, against panned textures."""
+"""Background mosaic and pan, against panned textures."""
 
 import jax
 import jax.numpy as jnp
@@ -48,36 +48,36 @@ def with_box(frames, pictures, step=0):
 def test_pan_of_frames(pan):
     frames = panned(wall(), pan, 16)
     frames, pictures = with_box(frames, np.full_like(frames, -1), step=1)
-    found = jax.jit(background.observe_frames, static_argnums=2)(frames, pictures, 2)
-    np.testing.assert_allclose(found.pans[0, 0], pan, atol=0.01)
-    np.testing.assert_allclose(found.pans[0, 1], pan, atol=0.03)
+    mosaic = jax.jit(background.observe_frames, static_argnums=2)(frames, pictures, 2)
+    np.testing.assert_allclose(mosaic.pans[0, 0], pan, atol=0.01)
+    np.testing.assert_allclose(mosaic.pans[0, 1], pan, atol=0.03)
 
 
-def test_nothing_to_see_does_not_move():
+def test_without_texture_nothing_pans():
     still = jnp.zeros((1, 16, 32, 32, 3))
     for frames in (still, still[:, :2]):
-        found = background.observe_frames(frames, jnp.full_like(frames, -1), 2)
-        np.testing.assert_array_equal(found.pans, 0)
+        mosaic = background.observe_frames(frames, jnp.full_like(frames, -1), 2)
+        np.testing.assert_array_equal(mosaic.pans, 0)
     hidden = background.observe_frames(still, jnp.broadcast_to(RED, still.shape), 2)
     np.testing.assert_array_equal(hidden.pans, 0)
-    assert not hidden.known.any() and jnp.isfinite(hidden.planes).all()
+    assert not hidden.observed.any() and jnp.isfinite(hidden.planes).all()
 
 
-def test_what_objects_hide_now_is_taken_from_older_frames():
+def test_occluded_background_comes_from_older_frames():
     """The wall moves by a pixel a frame, the box by one in the same direction and another across."""
     frames = panned(wall(), (1, 0), 17)
     expected = frames[15]
-    seen, pictures = with_box(frames[:16], np.full_like(frames[:16], -1), step=1)
-    found = jax.jit(background.observe_frames, static_argnums=2)(seen, pictures, 2)
-    known = np.asarray(found.known)[0]
-    assert known[9:19, 16:26].all()  # The box stands at 17 to 24.
-    planes = np.moveaxis(np.asarray(found.planes)[0], 0, -1)
-    assert np.abs(planes - expected)[known].max() < 0.05
-    assert np.abs(seen[0, -1] - expected)[known].max() > 0.5
-    # A frame later, but for what has come in above.
-    coming = np.asarray(found.frames(jnp.array([[[1.0, 0.0]]])))[0, 0]
-    np.testing.assert_allclose(coming[1:], planes[:-1], atol=1e-5)
-    np.testing.assert_allclose(coming[0], planes[0], atol=1e-5)
+    clip, pictures = with_box(frames[:16], np.full_like(frames[:16], -1), step=1)
+    mosaic = jax.jit(background.observe_frames, static_argnums=2)(clip, pictures, 2)
+    observed = np.asarray(mosaic.observed)[0]
+    assert observed[9:19, 16:26].all()  # The box stands at 17 to 24.
+    planes = np.moveaxis(np.asarray(mosaic.planes)[0], 0, -1)
+    assert np.abs(planes - expected)[observed].max() < 0.05
+    assert np.abs(clip[0, -1] - expected)[observed].max() > 0.5
+    # A frame later, except for the row that entered above.
+    later = np.asarray(mosaic.frames(jnp.array([[[1.0, 0.0]]])))[0, 0]
+    np.testing.assert_allclose(later[1:], planes[:-1], atol=1e-5)
+    np.testing.assert_allclose(later[0], planes[0], atol=1e-5)
 
 
 def test_edges_of_the_background_pan():
@@ -87,19 +87,19 @@ def test_edges_of_the_background_pan():
     cross[MARGIN + 2 : MARGIN + 30, MARGIN + 12] = 1
     pictures = panned(cross, (0, 1), 20)
     pictures[:, 10:18, 2:10], pictures[:, 10:18, 2] = RED, 1
-    found = background.observe_edges(jnp.asarray(pictures)[None, :16], 2)
-    np.testing.assert_allclose(found.pans[0], [[0, 1], [0, 1]], atol=0.03)
-    path = jnp.array([[[0.0, t] for t in range(5)]])
-    white = np.asarray(jax.jit(lambda f, p: f.edges(p))(found, path))[0]
+    mosaic = background.observe_edges(jnp.asarray(pictures)[None, :16], 2)
+    np.testing.assert_allclose(mosaic.pans[0], [[0, 1], [0, 1]], atol=0.03)
+    displacement = jnp.array([[[0.0, t] for t in range(5)]])
+    white = np.asarray(jax.jit(lambda f, d: f.edges(d))(mosaic, displacement))[0]
     expected = (pictures[15:20] == 1).all(-1)
     expected[:, 9:19, 1:11] = False
     assert (white[:, :, 5:] == expected[:, :, 5:]).mean() > 0.995
     assert not white[0, 10:18, 2].any()
-    away = lambda path: float(
-        background.trajectory_error(jnp.asarray([path]), jnp.asarray(pictures)[None, 16:], 2)[0]
+    error = lambda pan: float(
+        background.pan_error(jnp.asarray([pan]), jnp.asarray(pictures)[None, 16:], 2)[0]
     )
     few = expected[0].sum() / (expected[0].sum() + 16)
-    assert away([0.0, 3.0]) < 0.02
-    assert away([SIZE / 10, 3.0]) == pytest.approx(0.1 * few, abs=0.02)
-    blank = background.trajectory_error(jnp.ones((1, 2)), jnp.full((1, 4, SIZE, SIZE, 3), -1.0), 2)
-    assert float(blank[0]) == 0  # Without edges nothing is told.
+    assert error([0.0, 3.0]) < 0.02
+    assert error([SIZE / 10, 3.0]) == pytest.approx(0.1 * few, abs=0.02)
+    blank = background.pan_error(jnp.ones((1, 2)), jnp.full((1, 4, SIZE, SIZE, 3), -1.0), 2)
+    assert float(blank[0]) == 0  # Without edges there is no weight.

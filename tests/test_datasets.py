@@ -1,5 +1,6 @@
 """Synthetic clips, the format on disk, splits, idx files."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -9,8 +10,14 @@ import types
 import numpy as np
 import pytest
 
-from vidpred_jax.data.datasets import clips, digits, registry, synthesis
-from vidpred_jax.types import Clip, InputError
+from vidpred_jax.data import fusion
+from vidpred_jax.data.datasets import clips, digits, metadata, registry, synthesis
+from vidpred_jax.data.preparation import prepare_clip
+from vidpred_jax.types import InputError
+
+
+def encoded(name, frames, labels):
+    return clips.encode(prepare_clip(name, frames, labels=labels, fps=29.97))
 
 
 def test_bounce_by_hand():
@@ -42,14 +49,33 @@ def test_sprite_labels_are_exact():
 
 
 def test_clip_format_round_trip(clip):
-    example = clips.encode(Clip("a", clip.frames, clip.labels))
+    example = encoded("a", clip.frames, clip.labels)
     found = clips.decode(example, np.array([3, 4, 40]))
     for field in ("frames", "labels", "edges"):
         np.testing.assert_array_equal(getattr(found, field), getattr(clip, field)[[3, 4, 40]])
+    assert (found.name, found.fps) == ("a", 29.97)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fps": 0.0}, r"fps of clip 'clip' \(0.0\) must be above 0 and at most 1000"),
+        ({"fps": float("nan")}, r"fps of clip 'clip' \(nan\)"),
+        (
+            {"edges": np.zeros((1, 64, 64), np.uint8)},
+            r"edges of clip 'clip' are uint8 \(1, 64, 64\)",
+        ),
+        ({"labels": np.zeros((48, 64, 64), int)}, "labels of clip 'clip' are int64"),
+        ({"frames": np.zeros((48, 64, 64, 1), np.uint8)}, "they must be uint8 .t, h, w, 3."),
+    ],
+)
+def test_a_clip_is_checked(change, message, clip):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(clip, **change)
 
 
 def test_damaged_example_names_the_clip(clip):
-    example = clips.encode(Clip("clip_7", clip.frames[:2], clip.labels[:2]))
+    example = encoded("clip_7", clip.frames[:2], clip.labels[:2])
     example["labels"][1] = b"damaged"
     with pytest.raises(InputError, match="labels of clip 'clip_7' cannot be decoded"):
         clips.decode(example)
@@ -58,21 +84,27 @@ def test_damaged_example_names_the_clip(clip):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": b"../../x"}, "clip '../../x' must be named by a single part of a path"),
-        ({"num_frames": 3}, "clip 'a' of 3 frames holds {'frames': 2, 'labels': 2, 'edges': 2}"),
-        ({"num_frames": 0, "frames": [], "labels": [], "edges": []}, "clip 'a' of 0 frames"),
-        ({"height": 0}, "clip 'a' is 64 x 0"),
-        ({"height": 1 << 21}, "clip 'a' is 64 x 2097152"),
+        ({"name": b"../../x"}, "clip ../../x 2 64 64 29.97 is not a 2 64 64 29.97, as in metadata"),
+        ({"num_frames": 3}, "clip a 3 64 64 29.97 is not a 2 64 64 29.97"),
+        ({"height": 0}, "clip a 2 0 64 29.97 is not a 2 64 64 29.97"),
+        ({"fps": 24.0}, "clip a 2 64 64 24.0 is not a 2 64 64 29.97"),
+        ({"edges": [b""]}, "clip 'a' of 2 frames holds {'frames': 2, 'labels': 2, 'edges': 1}"),
         ({"edges": None}, "has no len"),
     ],
 )
 def test_a_forged_example_is_refused_with_its_shard(change, message, clip, tmp_path):
-    example = clips.encode(Clip("a", clip.frames[:2], clip.labels[:2])) | change
+    example = encoded("a", clip.frames[:2], clip.labels[:2]) | change
     files = [tmp_path / f"train-{number}" for number in range(2)]
-    split = types.SimpleNamespace(filepaths=files, shard_lengths=[2, 1])
+    split = types.SimpleNamespace(filepaths=files, shard_lengths=[2, 1], num_examples=3)
     builder = types.SimpleNamespace(
-        as_data_source=lambda split: [example] * 3, info=types.SimpleNamespace(splits={"t": split})
+        as_data_source=lambda split: [example] * 3,
+        info=types.SimpleNamespace(splits={"t": split}),
+        data_path=tmp_path,
     )
+    known = metadata.start(fusion.EdgeRule())
+    for _ in range(3):
+        metadata.add(known, "t", encoded("a", clip.frames[:2], clip.labels[:2]), 4)
+    known.save_metadata(tmp_path)
     source = clips.Source(builder, "t")
     for index, file in ((1, files[0]), (2, files[1]), (-1, files[1])):
         with pytest.raises(InputError, match=re.escape(f"{file} is damaged: ")) as error:
@@ -122,16 +154,14 @@ def test_forged_descriptions_are_refused(change, message, data_dir, tmp_path):
 
 @pytest.mark.parametrize("stream", ["frames", "edges"])
 def test_pictures_of_another_size_are_refused_before_they_are_decoded(stream, clip):
-    example = clips.encode(Clip("a", clip.frames[:2], clip.labels[:2]))
-    example[stream][1] = clips.encode(Clip("b", clip.frames[:1, :9], clip.labels[:1, :9]))[stream][
-        0
-    ]
+    example = encoded("a", clip.frames[:2], clip.labels[:2])
+    example[stream][1] = encoded("b", clip.frames[:1, :9], clip.labels[:1, :9])[stream][0]
     with pytest.raises(InputError, match=f"{stream} of clip 'a' are 64 x 9, the clip is 64 x 64"):
         clips.decode(example)
 
 
 def test_labels_with_colours_are_refused(clip):
-    example = clips.encode(Clip("a", clip.frames[:1], clip.labels[:1]))
+    example = encoded("a", clip.frames[:1], clip.labels[:1])
     example["labels"] = example["frames"]
     with pytest.raises(InputError, match="labels of clip 'a' cannot be decoded"):
         clips.decode(example)
@@ -153,14 +183,18 @@ def test_splits_are_disjoint_and_stable(data_dir):
 
 
 def test_fingerprint_follows_the_data(data_dir, tmp_path):
+    """Not the place where it is; one other clip of as many bytes is another data set."""
     first = registry.open_builder("sprites", data_dir=data_dir, config="tiny")
-    again = registry.open_builder(
-        "sprites", data_dir=tmp_path, config="tiny", log=lambda line: None
-    )
+    shutil.copytree(data_dir / "sprites", tmp_path / "sprites")
+    again = registry.open_builder("sprites", data_dir=tmp_path, config="tiny")
     assert registry.fingerprint(first) == registry.fingerprint(again)
-    shard = next(tmp_path.rglob("*.array_record*"))
-    shard.write_bytes(shard.read_bytes() + b"x")
-    assert registry.fingerprint(first) != registry.fingerprint(again)
+    columns = {"num_frames": 1, "height": 4, "width": 4, "fps": 12.0, "labels": [], "edges": []}
+    found = []
+    for pixels in (b"aa", b"ab"):
+        known = metadata.start(fusion.EdgeRule())
+        metadata.add(known, "train", {"name": "a", "frames": [pixels], **columns}, 1)
+        found.append(known["splits"]["train"]["digest"])
+    assert found[0] != found[1]
 
 
 def test_unknown_data_set_split_and_config(data_dir):

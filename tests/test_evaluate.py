@@ -113,12 +113,29 @@ def test_means_weigh_clips_alike_and_intervals_hold_them():
     found = summary.summarize(table.clips, table.values)["p"]["psnr"]
     assert found["per_step"] == [20, 18] and found["mean"] == 19
     assert (found["low"], found["high"]) == (9, 29)  # Of two clips: either alone, or both.
-    one = summary.summarize(compare.Table(["a"], {"p": {"psnr": rows[:1]}}, []))["p"]["psnr"]
+    one = summary.summarize(["a"], {"p": {"psnr": rows[:1]}})["p"]["psnr"]
     assert one["low"] is None and one["per_step_high"] is None and one["mean"] == 9
     many = np.random.default_rng(0).normal(20, 2, (400, 1)).astype(np.float32)
     names = [str(i) for i in range(400)]
-    found = summary.summarize(compare.Table(names, {"p": {"psnr": many}}, []))["p"]["psnr"]
+    found = summary.summarize(names, {"p": {"psnr": many}})["p"]["psnr"]
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 2 / 20, rel=0.15)
+
+
+def test_differences_are_paired_over_clips():
+    """Clip a: 3 (of two windows) less 0; clip b: 10 less 5. Unpaired, they could be -2 or 10."""
+    clips = ["a", "a", "b"]
+    ours = {"psnr": np.float32([[1, 3], [3, 5], [10, 10]]), "ssim": np.zeros((3, 2), np.float32)}
+    theirs = {"psnr": np.float32([[0, 0], [0, 0], [4, 6]])}
+    found = summary.differences(clips, {"ours": ours, "flow": theirs}, "ours", "flow")
+    assert found == {"psnr": {"mean": 4, "low": 3, "high": 5}}
+    found = summary.differences(["a"] * 3, {"ours": ours, "flow": theirs}, "ours", "flow")
+    assert found["psnr"] == {"mean": pytest.approx(11 / 3, abs=1e-5), "low": None, "high": None}
+    # The same resamples: less nothing, the interval is the predictor's own.
+    names, many = [str(i) for i in range(40)], np.random.default_rng(0).normal(size=(40, 2))
+    values = {"ours": {"psnr": many}, "zero": {"psnr": 0 * many}}
+    own = summary.summarize(names, values)["ours"]["psnr"]
+    found = summary.differences(names, values, "ours", "zero")["psnr"]
+    assert found == {name: own[name] for name in ("mean", "low", "high")}
 
 
 def test_an_error_while_reading_ahead_is_raised_where_it_is_used(element):

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from commands import run_many
 from PIL import Image
 
 from vidpred_jax.data import fusion, video_io
@@ -109,7 +110,7 @@ def test_davis_list_cannot_leave_its_folder(tmp_path, clip):
 
 def test_a_data_set_of_a_stranger_imports_nothing_and_stays_in_its_folder(tmp_path, video_folder):
     registry.prepare(registry.video_folder("mine", tmp_path / "data", input=str(video_folder[0])))
-    features = tmp_path / "data" / "mine" / "default" / "1.0.0" / "features.json"
+    features = tmp_path / "data" / "mine" / "default" / "2.0.0" / "features.json"
     sound = features.read_text()
     features.write_text(
         sound.replace("tensorflow_datasets.core.features.text_feature.Text", "this.Text")
@@ -122,3 +123,38 @@ def test_a_data_set_of_a_stranger_imports_nothing_and_stays_in_its_folder(tmp_pa
     for name, config in (("../data/mine", ""), ("mine", "../mine/default"), ("", "mine")):
         with pytest.raises(InputError, match="data set .* is not in"):
             registry.open_builder(name, data_dir=tmp_path / "data", config=config)
+
+
+def test_prepare_with_an_edge_rule_and_lossless(tmp_path, video_folder, clip):
+    root, _ = video_folder
+    prepare = ("scripts/prepare.py", f"--input={root}", f"--data_dir={tmp_path / 'data'}")
+    held = ("--num_validation=0", "--num_test=1")
+    done = run_many(
+        tmp_path,
+        [
+            (*prepare, *held, "--name=fine", "--canny=50,100.5", "--lossless"),
+            (*prepare, *held, "--name=lossy"),
+            (*prepare, "--canny=350,300"),
+            (*prepare, "--canny=350"),
+        ],
+    )
+    assert [x.returncode for x in done] == [0, 0, 2, 2], done
+    assert "canny (350.0, 300.0) must be LOW, HIGH: 0 <= LOW <= HIGH" in done[2].stderr
+    assert "--canny=350 must be two numbers: LOW,HIGH" in done[3].stderr
+    sources = {
+        (name, split): registry.open_split(name, split, data_dir=tmp_path / "data")
+        for name in ("fine", "lossy")
+        for split in ("train", "test")
+    }
+    truth = video_io.read(root / "c.avi")
+    for (name, split), source in sources.items():
+        rule = fusion.EdgeRule((50.0, 100.5)) if name == "fine" else fusion.EdgeRule()
+        assert source.edge_rule == rule
+        assert source.fps.tolist() == ([12.0] if split == "test" else [24.0, 24.0])
+        found = clips.decode(source[0])
+        expected = truth if split == "test" else clip.frames[:20]
+        np.testing.assert_array_equal(found.edges, rule.apply(expected))
+        # Frames of a folder keep their bytes; those of a video file do if lossless.
+        assert (found.frames == expected).all() == (name == "fine" or split == "train")
+        assert found.fps == source.fps[0]
+    assert np.abs(found.frames.astype(int) - expected).mean() < 5

@@ -1,5 +1,7 @@
 """Fusion pictures by hand, their inverse, and the edge density on real video."""
 
+import json
+
 import cv2
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from vidpred_jax.data import fusion, video_io
 from vidpred_jax.data.datasets import folders
+from vidpred_jax.types import InputError
 
 
 def test_palette_is_davis():
@@ -31,10 +34,38 @@ def test_render_is_clipped_sum(clip):
 def test_canny_finds_a_step_and_nothing_in_flat_grey():
     frames = np.full((2, 20, 20, 3), 100, np.uint8)
     frames[1, :, 10:] = 250
-    edges = fusion.canny(frames)
+    edges = fusion.EdgeRule().apply(frames)
     assert not edges[0].any()
     assert set(np.flatnonzero(edges[1].any(0))) <= {9, 10}
     assert (edges[1, 2:-2].any(1)).all()
+
+
+def test_an_edge_rule_has_its_own_thresholds(clip):
+    assert (fusion.EdgeRule().apply(clip.frames) == clip.edges).all()
+    low = fusion.EdgeRule((100.0, 150.5)).apply(clip.frames)
+    np.testing.assert_array_equal(
+        low[3], cv2.Canny(cv2.cvtColor(clip.frames[3], cv2.COLOR_RGB2GRAY), 100, 150.5)
+    )
+    assert not fusion.EdgeRule((2040.0, 2040.0)).apply(clip.frames).any() and low.any()
+
+
+def test_an_edge_rule_as_json():
+    for rule in (fusion.EdgeRule(), fusion.EdgeRule((0.0, 1.5))):
+        assert fusion.EdgeRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+@pytest.mark.parametrize(
+    "found",
+    [None, {}, [300, 350], {"canny": [1.0]}, {"canny": [1.0, True]}, {"canny": [1.0, 2.0], "x": 0}],
+)
+def test_an_edge_rule_that_is_none_is_refused(found):
+    with pytest.raises(InputError, match=r'the edge rule .* must be {"canny": \[LOW, HIGH\]}'):
+        fusion.EdgeRule.from_json(found)
+    for pair in ((350.0, 300.0), (-1.0, 2.0), (0.0, 2041.0), (0.0, float("nan"))):
+        with pytest.raises(
+            InputError, match=r"canny \(.*\) must be LOW, HIGH: 0 <= LOW <= HIGH <= 2040"
+        ):
+            fusion.EdgeRule(pair)
 
 
 def test_float_and_back():
@@ -71,7 +102,7 @@ def test_resize_is_opencvs(clip):
 
 def test_edges_cover_about_three_percent_of_real_video(davis):
     shares = [
-        (fusion.canny(video_io.read(folder, 0, 40)[::20]) > 0).mean()
+        (fusion.EdgeRule().apply(video_io.read(folder, 0, 40)[::20]) > 0).mean()
         for folder in sorted((davis / folders.DAVIS_FRAMES).iterdir())
     ]
     assert 0.02 < np.mean(shares) < 0.04

@@ -1,4 +1,4 @@
-"""Shapes, what the networks may see, gradients for every parameter, and every refused field."""
+"""Networks: shapes, gradients for every parameter, layers by hand, and each refused field."""
 
 import chex
 import jax
@@ -9,11 +9,11 @@ from flax import linen as nn
 
 from vidpred_jax.data import fusion
 from vidpred_jax.models import build
-from vidpred_jax.models.baselines.pix2pixhd import MultiScaleDiscriminator, Pix2PixHD
+from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
 from vidpred_jax.models.baselines.simvp import SimVP
 from vidpred_jax.models.compositor import Compositor
 from vidpred_jax.models.layers import GroupNorm
-from vidpred_jax.models.translator import Generator, PatchDiscriminator, label_colors
+from vidpred_jax.models.translator import Generator, mean_colors, paint_labels
 from vidpred_jax.models.unet3d import UNet3d
 from vidpred_jax.types import InputError
 
@@ -96,7 +96,7 @@ def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
     assert isinstance(model, SimVP) or float(jnp.abs(pred).max()) <= 1 + 1e-6
     target = uniform(4, *pred.shape)
     grads = jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, x) - target).mean()))(variables)
-    grads["params"].pop("scene", None)  # Learned from paths: tests/test_objects.py.
+    grads["params"].pop("scene", None)  # Its loss is another: tests/test_tracking.py.
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
 
@@ -115,12 +115,12 @@ def test_remat_changes_memory_alone():
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_generator_and_discriminator(name):
+def test_every_parameter_of_a_generator_gets_a_gradient(name):
     model = GENERATORS[name]
     model.check(16, 16)
-    picture, seen = uniform(0, 2, 2, 16, 16, 3), references(model, 2, 16)
-    ahead = jnp.array([[1.0, 9.0], [4.0, 2.0]])
-    variables = jax.jit(model.init)(jax.random.key(1), picture, seen, ahead)
+    picture, refs = uniform(0, 2, 2, 16, 16, 3), references(model, 2, 16)
+    steps_ahead = jnp.array([[1.0, 9.0], [4.0, 2.0]])
+    variables = jax.jit(model.init)(jax.random.key(1), picture, refs, steps_ahead)
     rngs = {"dropout": jax.random.key(5)}
     target = uniform(4, *picture.shape)
 
@@ -128,8 +128,8 @@ def test_generator_and_discriminator(name):
         pred, _ = model.apply(
             {**variables, "params": params},
             picture,
-            seen,
-            ahead,
+            refs,
+            steps_ahead,
             train=True,
             mutable=["batch_stats"],
             rngs=rngs,
@@ -138,45 +138,13 @@ def test_generator_and_discriminator(name):
         return jnp.square(pred - target).mean()
 
     grads = jax.jit(jax.grad(loss))(variables["params"])
-    for numbers in (
-        "pan",
-        "rotation",
-        "trajectories",
-    ):  # Noise does none of it: tests/test_turning.py.
-        grads.pop(numbers, None)
+    for name in ("pan", "rotation", "trajectories"):  # Noise does not move: tests/test_rotation.py.
+        grads.pop(name, None)
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         # A bias before batch norm is cancelled by it.
         normed = model.norm in ("batch", "instance") and "norm" not in str(path)
         cancelled = normed and path[-1].key == "bias"
         assert cancelled or jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
-
-
-def test_discriminator_sees_47_pixels():
-    model = PatchDiscriminator(widths=(4, 4, 4), last_width=4, norm="none")
-    condition, frame = uniform(0, 1, 96, 96, 3), uniform(1, 1, 96, 96, 3)
-    variables = jax.jit(model.init)(jax.random.key(2), condition, frame)
-
-    def middle(frame):
-        return model.apply(variables, condition, frame)[0, 6, 6]
-
-    seen = jnp.abs(jax.jit(jax.grad(middle))(frame))[0].max((-1, 0)) > 0
-    places = np.flatnonzero(seen)
-    assert places[-1] - places[0] + 1 == 47
-
-
-def test_discriminators_at_several_scales():
-    """Each is a PatchDiscriminator of its own, on pictures half as large as the one before."""
-    model = MultiScaleDiscriminator(scales=2, widths=(4,), last_width=4)
-    condition, frame = uniform(0, 2, 16, 16, 3), uniform(1, 2, 16, 16, 3)
-    variables = jax.jit(model.init)(jax.random.key(2), condition, frame)
-    found = model.apply(variables, condition, frame)
-    assert [[x.shape for x in scale] for scale in found] == [
-        [(2, 8, 8, 4), (2, 8, 8, 4), (2, 8, 8)],
-        [(2, 4, 4, 4), (2, 4, 4, 4), (2, 4, 4)],
-    ]
-    alone = PatchDiscriminator((4,), 4, "instance")
-    expected = alone.apply({"params": variables["params"]["scale_0"]}, condition, frame)
-    chex.assert_trees_all_close(found[0][-1], expected)
 
 
 def test_shift_one_moves_each_frame_and_block_moves_the_last():
@@ -188,26 +156,26 @@ def test_shift_one_moves_each_frame_and_block_moves_the_last():
         variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
         variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
         pred = jax.jit(model.apply)(variables, x)
-        ahead = np.ones(16, int) if shift == 1 else np.arange(1, 17)
+        steps = np.ones(16, int) if shift == 1 else np.arange(1, 17)
         for t in range(16):
-            columns = np.minimum(np.arange(8) + ahead[t], 7)
+            columns = np.minimum(np.arange(8) + steps[t], 7)
             chex.assert_trees_all_close(pred[0, t], source[0, t][:, columns], atol=1e-5)
 
 
 def test_flow_of_the_translator_grows_with_the_distance():
     """A constant flow of one unit moves the newest reference by as many pixels as frames ahead."""
     model = Generator(widths=(4, 4), norm="none", dropout=0.0, reference_frames=2, num_flows=1)
-    picture, seen = uniform(0, 1, 2, 64, 64, 3), uniform(1, 1, 2, 64, 64, 6)
-    ahead = jnp.array([[1.0, 5.0]])
-    variables = jax.jit(model.init)(jax.random.key(0), picture, seen, ahead)
+    picture, refs = uniform(0, 1, 2, 64, 64, 3), uniform(1, 1, 2, 64, 64, 6)
+    steps_ahead = jnp.array([[1.0, 5.0]])
+    variables = jax.jit(model.init)(jax.random.key(0), picture, refs, steps_ahead)
     variables = jax.tree.map(jnp.zeros_like, variables)
     variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
     variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
-    pred = jax.jit(model.apply)(variables, picture, seen, ahead)
+    pred = jax.jit(model.apply)(variables, picture, refs, steps_ahead)
     for i, pixels in enumerate((1, 5)):
         columns = np.minimum(np.arange(64) + pixels, 63)
         chex.assert_trees_all_close(
-            pred[0, i], seen[0, -1, :, columns, :3].swapaxes(0, 1), atol=1e-5
+            pred[0, i], refs[0, -1, :, columns, :3].swapaxes(0, 1), atol=1e-5
         )
 
 
@@ -219,46 +187,54 @@ def test_label_colors_by_hand():
     frames[0, 0, :, 0], frames[0, 0, :, 1:3] = 0.9, 0.3
     now = np.full((1, 1, 4, 6, 3), -1.0, np.float32)
     now[0, 0, :, 4:], now[0, 0, :, :2] = red, green
-    found = label_colors(jnp.asarray(now), jnp.concatenate([frames, pictures], -1), 3)
-    chex.assert_trees_all_close(
-        found[0, 0, 0, :, 0], jnp.array([0.0, 0, 0, 0, 0.5, 0.5]), atol=1e-6
-    )
-
-
-def test_refused_discriminator():
-    with pytest.raises(InputError, match=r"discriminator.norm \('bacth'\) must be one of"):
-        build.make_discriminator(dict(norm="bacth"))
+    colors = mean_colors(jnp.asarray(frames), jnp.asarray(pictures), 3)
+    painted = paint_labels(jnp.asarray(now), colors)[0, 0, 0, :, 0]
+    chex.assert_trees_all_close(painted, jnp.array([0.0, 0, 0, 0, 0.5, 0.5]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("stage", "fields", "message"),
     [
         ("fusion", dict(shift=0), r"model.shift \(0\) must be 1 to 16"),
-        ("fusion", dict(shift=8, outputs=4), r"model.outputs \(4\) must be shift \(8\) to 16"),
+        (
+            "fusion",
+            dict(shift=8, outputs=4),
+            r"model.outputs \(4\) must be 0, or shift \(8\) to 16",
+        ),
         ("fusion", dict(num_flows=-1), r"model.num_flows \(-1\) must be 0 or more"),
         ("fusion", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("fusion", dict(time_strides=[2]), r"model.time_strides \(\(2,\)\) must hold 2 numbers"),
-        ("fusion", dict(patch=5), r"picture size \(32 x 32\) must be a multiple of 20"),
-        ("fusion", dict(time_patch=8), r"context \(16\) must be a multiple of 32"),
+        ("fusion", dict(patch=5), r"picture is 32 x 32; both sides must be multiples of 20"),
+        ("fusion", dict(context=3), r"model.context \(3\) must be 4 to 32"),
+        ("fusion", dict(context=4, shift=5), r"model.shift \(5\) must be 1 to 4"),
+        ("fusion", dict(time_patch=0), r"model.time_patch \(0\) must be 1 or more"),
         ("fusion", dict(patch=0), r"model.patch \(0\) must be 1 or more"),
         ("translator", dict(head_features=-1), r"model.head_features \(-1\) must be 0 or more"),
         ("translator", dict(flow_levels=-1), r"model.flow_levels \(-1\) must be 0 or more"),
         (
             "fusion",
-            dict(num_labels=300, num_flows=1),
-            r"model.num_labels \(300\) must be at most 256, and",
+            dict(num_labels=300, num_flows=1, shift=16),
+            r"model.num_labels \(300\) must be 0, or 2 to 256",
         ),
         (
             "fusion",
             dict(num_labels=3, num_flows=1),
-            r"model.num_labels \(3\) must be 0, or 2 or more with",
+            r"model.num_labels \(3\) must be .* model.outputs equal to model.shift",
         ),
         ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be 0 to 1"),
         ("translator", dict(num_flows=1), r"model.num_flows \(1\) needs model.reference_frames"),
-        ("translator", dict(label_colors=2), r"model.label_colors \(2\) needs model.num_flows"),
-        ("translator", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        (
+            "translator",
+            dict(label_colors=2),
+            r"model.label_colors \(2\) must be .* with model.num_flows",
+        ),
+        (
+            "translator",
+            dict(widths=[8] * 6),
+            r"picture is 32 x 32; both sides must be multiples of 64",
+        ),
         ("translator", dict(label_colors=1), r"model.label_colors \(1\) must be 0, or 2 to 256"),
         ("translator", dict(seen_frames=1), r"model.seen_frames \(1\) must be at most model.ref"),
         (
@@ -266,9 +242,15 @@ def test_refused_discriminator():
             dict(scene=True, reference_frames=3, num_flows=1, label_colors=2),
             r"model.scene \(True\) needs .*model.reference_frames of 4",
         ),
-        ("direct", dict(strides=[3]), r"model.strides \(3,\) must be one or more of 1 and 2"),
+        ("direct", dict(strides=[3]), r"model.strides \(\(3,\)\) must be one or more of 1 and 2"),
+        ("direct", dict(context=33), r"model.context \(33\) must be 4 to 32"),
+        ("direct", dict(shift=-1), r"model.shift \(-1\) must be 1 or more"),
         ("direct", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
-        ("direct", dict(strides=[2] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        (
+            "direct",
+            dict(strides=[2] * 6),
+            r"picture is 32 x 32; both sides must be multiples of 64",
+        ),
         ("sharpener", {}, "stage 'sharpener' is not one of fusion, translator, direct"),
     ],
 )
@@ -285,18 +267,22 @@ def test_refused_fields(stage, fields, message):
         ("compositor", dict(widths=()), r"model.fusion needs model.widths of one number or more"),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("compositor", dict(flow_levels=7), r"model.flow_levels \(7\) must be 0 or more, .* of 64"),
-        ("compositor", dict(widths=[8] * 6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        (
+            "compositor",
+            dict(widths=[8] * 6),
+            r"picture is 32 x 32; both sides must be multiples of 64",
+        ),
+        ("pix2pixhd", dict(levels=9), r"model.levels \(9\) must be 0 to 8"),
+        ("pix2pixhd", dict(width=0), r"model.width \(0\) must be 1 or more"),
         (
             "pix2pixhd",
-            dict(levels=9),
-            r"model.width \(64\) must be 1 or more, model.levels \(9\) 0 to",
+            dict(reference_frames=-1),
+            r"model.reference_frames \(-1\) must be 0 or more",
         ),
         ("pix2pixhd", dict(norm="x"), r"model.norm \('x'\) must be one of"),
-        ("pix2pixhd", dict(levels=6), r"picture size \(32 x 32\) must be a multiple of 64"),
+        ("pix2pixhd", dict(levels=6), r"picture is 32 x 32; both sides must be multiples of 64"),
     ],
 )
 def test_refused_networks(network, fields, message):
     with pytest.raises(InputError, match=message):
         build.make_generator("translator", fields, 32, 32, network=network)
-    with pytest.raises(InputError, match=r"discriminator.scales \(0\) must be 1 to 8"):
-        build.make_discriminator(dict(scales=0))

@@ -1,12 +1,63 @@
-"""What the environment says: accelerators and other processes."""
+"""Devices that share a batch, and what the environment says of accelerators and other processes."""
 
 import glob
 import importlib.util
+import subprocess
+import sys
 
+import jax
+import numpy as np
 import pytest
 
 from vidpred_jax import processes
+from vidpred_jax.training import parallel
 from vidpred_jax.types import InputError
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "asked", "used"),
+    [(1, None, 1), (2, None, 2), (4, None, 4), (5, None, 1), (6, None, 3), (8, None, 4), (8, 2, 2)],
+)
+def test_as_many_devices_as_divide_a_batch(batch_size, asked, used):
+    devices = parallel.choose_devices(batch_size, asked)
+    assert devices == jax.devices()[:used]  # Of four.
+    batch = parallel.split({"x": np.arange(2.0 * batch_size).reshape(-1, 2)}, devices)
+    assert batch["x"].shape == (used, batch_size // used, 2)
+
+
+def test_devices_that_do_not_fit_are_refused(monkeypatch):
+    refused = {
+        (8, 3): r"--devices \(3\) must divide batch_size \(8\)",
+        (8, 8): r"--devices \(8\) must be 1 to 4: no more are here",
+        (8, 0): r"--devices \(0\) must be 1 to 4",
+    }
+    for arguments, message in refused.items():
+        with pytest.raises(InputError, match=message):
+            parallel.choose_devices(*arguments)
+    with pytest.raises(ValueError, match=r"batch_size \(6\) must be a multiple of 4 devices"):
+        parallel.split({"x": np.zeros((6, 2))})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)  # Whose devices are all used.
+    assert parallel.choose_devices(8) == parallel.choose_devices(8, 4) == jax.devices()
+    with pytest.raises(InputError, match=r"batch_size \(6\) must be a multiple of 4 devices"):
+        parallel.choose_devices(6)
+    with pytest.raises(InputError, match=r"--devices \(2\) is for one process; several use all"):
+        parallel.choose_devices(8, 2)
+
+
+def test_after_the_line_of_a_failure_nothing_is_said():
+    """By threads that still run; what was printed before is not lost."""
+    code = """
+import sys, threading, time
+from vidpred_jax.cli import common
+def talk():
+    time.sleep(0.5)
+    print("Traceback", file=sys.stderr, flush=True)
+threading.Thread(target=talk).start()
+sys.stdout.write("before")
+common._stop("a\\n  file", 2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "before", "error: a file\n")
 
 
 def test_an_accelerator_needs_a_device_and_its_plugin(monkeypatch):

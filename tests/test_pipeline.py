@@ -14,6 +14,22 @@ def source(data_dir):
     return registry.open_split("sprites", "train", data_dir=data_dir, config="tiny")
 
 
+class Changed:
+    """A source whose examples are changed when they are read, and counted in `reads`."""
+
+    def __init__(self, source, change=lambda i, example: example, num_frames=None):
+        self._source, self._change, self.reads = source, change, []
+        self.names, self.sizes = source.names, source.sizes
+        self.num_frames = source.num_frames if num_frames is None else np.array(num_frames)
+
+    def __len__(self):
+        return len(self.num_frames)
+
+    def __getitem__(self, i):
+        self.reads.append(i)
+        return self._change(i, self._source[i])
+
+
 def batches(source, **options):
     defaults = dict(batch_size=4, num_frames=6, height=32, width=32, seed=1)
     return pipeline.train_batches(source, **{**defaults, **options})
@@ -38,9 +54,7 @@ def test_batches_are_windows_of_their_clips(source):
 @pytest.mark.parametrize(("field", "other"), [("frames", "labels"), ("fusion", "frames")])
 def test_what_is_not_asked_for_is_not_decoded(source, field, other):
     """The same windows, though the rest of each clip is damaged."""
-    damaged = [
-        {**x, other: [b""] * int(x["num_frames"])} for x in map(source.__getitem__, range(12))
-    ]
+    damaged = Changed(source, lambda i, x: {**x, other: [b""] * int(x["num_frames"])})
     options = dict(augmentation=Augmentation(flip=True, reverse=True, crop=0.5))
     whole, alone = batches(source, **options), batches(damaged, fields=(field,), **options)
     for _ in range(4):
@@ -105,31 +119,16 @@ def test_processes_share_an_epoch(source):
 
 def test_processes_draw_windows_of_their_own(source):
     """Two processes that show the same clip do not agree on where its window starts."""
-
-    class Same:
-        def __len__(self):
-            return 12
-
-        def __getitem__(self, i):
-            return source[0]
-
+    same = Changed(source, lambda i, example: source[0])
     first, second = (
-        next(batches(Same(), process_index=i, process_count=2))["frames"] for i in range(2)
+        next(batches(same, process_index=i, process_count=2))["frames"] for i in range(2)
     )
     assert (first != second).any(axis=(1, 2, 3, 4)).all()
 
 
 def test_short_clips_are_left_out(source):
-    class Mixed:
-        def __len__(self):
-            return 5
-
-        def __getitem__(self, i):
-            example = dict(source[i])
-            return example if i % 2 else {**example, "num_frames": np.int32(9)}
-
-    lines = []
-    found = batches(Mixed(), num_frames=10, batch_size=2, log=lines.append)
+    mixed, lines = Changed(source, num_frames=[9, 48, 9, 48, 9]), []
+    found = batches(mixed, num_frames=10, batch_size=2, log=lines.append)
     seen = {int(i) for b, _ in zip(found, range(4), strict=False) for i in b["index"]}
     assert seen == {1, 3} and lines == ["3 clips are shorter than 10 frames and left out"]
 
@@ -165,6 +164,23 @@ def test_cached_at_the_models_size_equals_resized_windows(source):
         assert np.abs(small - expected).max() <= 1
 
 
+def test_opening_reads_no_example(source):
+    counted = Changed(source)
+    opened = batches(counted)
+    opened.set_state({"next_index": 2})
+    assert len(pipeline.window_places(counted, 20, 14)) == 36
+    size = dict(num_frames=20, height=32, width=32)
+    windows = pipeline.evaluation_windows(counted, **size, stride=14, only={"train_00007"}, clips=3)
+    assert not counted.reads
+    assert [w[:2] for w in windows] == [("train_00007", start) for start in (0, 14, 28)]
+    assert counted.reads == [7]  # The clips that are left out are not read either.
+    longer = Changed(source, num_frames=[19, 48] * 6)
+    windows = list(pipeline.evaluation_windows(longer, **size, stride=14, clips=2))
+    assert [w[0] for w in windows] == ["train_00001"] * 3 + ["train_00003"] * 3
+    assert longer.reads == [1, 3]
+    assert len(next(opened)["index"]) == 4
+
+
 def test_evaluation_windows(source):
     found = list(pipeline.evaluation_windows(source, num_frames=20, height=32, width=32, stride=14))
     assert [start for _, start, _ in found] == [0, 14, 28] * 12
@@ -183,7 +199,7 @@ def test_refusals(source):
     with pytest.raises(InputError, match="holds 0 clips of 60 frames or more .* longest has 48"):
         batches(source, num_frames=60)
     with pytest.raises(InputError, match="holds 0 clips"):
-        batches([])
+        batches(Changed(source, num_frames=[]))
     with pytest.raises(InputError, match="holds 12 clips .* for 13 processes"):
         batches(source, process_count=13)
 

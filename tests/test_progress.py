@@ -48,7 +48,9 @@ def test_so_many_are_skipped_and_no_more():
 
 def test_a_skipped_step_changes_nothing_but_its_number():
     tree = {"w": jnp.ones(3)}
-    state = TrainState(jnp.asarray(4), {"g": tree}, {}, {"m": jnp.zeros(3)}, tree, {})
+    state = TrainState(
+        jnp.asarray(4), {"g": tree}, {}, {"m": jnp.zeros(3)}, tree, {}, jnp.asarray(3)
+    )
 
     def step(state, batch, *, axis_name=None):
         changed = jax.tree.map(lambda x: x + batch, state)

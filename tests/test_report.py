@@ -40,13 +40,13 @@ def written(tmp_path_factory, clip):
     curve = {"metric": "ssim_paper", "label": "dance", "steps": [1, 2], "values": [0.9, 0.8]}
     fvd = {"ours": {"value": 12.5, "num_real": 2, "num_predicted": 2, "num_frames": 8}}
     about = {"data": "sprites", "command": "a & b"}
-    report.write(folder, table, about, naive=NAIVE, blame=("ours",), fvd=fvd, reference=[curve])
+    report.write(folder, table, about, naive=NAIVE, ablated=("ours",), fvd=fvd, reference=[curve])
     return folder
 
 
 def test_files(written):
     names = {path.name for path in written.iterdir()}
-    curves = {f"{m}.png" for m in ("psnr", "ssim", "ssim_paper", "edge_f1", "blame")}
+    curves = {f"{m}.png" for m in ("psnr", "ssim", "ssim_paper", "edge_f1", "ablation")}
     assert names == {"per_step.csv", "summary.json", "index.html", "strips", *curves}
     rows = list(csv.DictReader((written / "per_step.csv").open()))
     assert tuple(rows[0]) == report.CSV_COLUMNS
@@ -58,6 +58,43 @@ def test_files(written):
     steps = [float(row["mean"]) for row in blur]
     assert steps == summary["predictors"]["blur"]["ssim"]["per_step"]
     assert all(float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in blur)
+
+
+def test_differences_to_the_best_baseline(written):
+    summary = json.loads((written / "summary.json").read_text())
+    means = {name: x["psnr"]["mean"] for name, x in summary["predictors"].items()}
+    entry = summary["differences"]["ours"]["psnr"]
+    best = max(NAIVE, key=means.get)
+    assert entry["against"] == best and entry["low"] <= entry["mean"] <= entry["high"]
+    assert entry["mean"] == pytest.approx(means["ours"] - means[best], abs=1e-4)
+    assert summary["differences"].keys() == {"ours"}
+    assert summary["differences"]["ours"].keys() == {"psnr", "ssim", "ssim_paper"}
+    page = (written / "index.html").read_text()
+    table = page.split("Ours minus the best baseline, paired over clips, 95 %")[1].split(
+        "</table>"
+    )[0]
+    assert f">{entry['mean']:+.2f}<" in table and best in table and "<th>differences" not in page
+
+
+def test_the_best_baseline_is_by_each_metric(tmp_path):
+    """The least error and the most PSNR; where no value is the best, none is."""
+    rows = {"a": (3.0, 20.0), "b": (1.0, 10.0), "ours": (2.0, 25.0)}
+    values = {
+        name: {
+            m: np.full((2, 4), v, np.float32)
+            for m, v in zip(("mse_openstl", "psnr"), found, strict=True)
+        }
+        for name, found in rows.items()
+    }
+    for name in ("a", "ours", "truth"):
+        values.setdefault(name, {})["warp_error"] = np.ones((2, 4), np.float32)
+    found = report.write(tmp_path, compare.Table(["x", "y"], values, []), {}, naive=("a", "b"))
+    even = lambda x: {"mean": x, "low": x, "high": x}
+    assert found["differences"] == {
+        "ours": {"mse_openstl": {"against": "b", **even(1)}, "psnr": {"against": "a", **even(5)}}
+    }
+    alone = report.write(tmp_path, compare.Table(["x", "y"], values, []), {})
+    assert "differences" not in alone
 
 
 def test_strips_show_the_newest_frame_then_truth_ours_and_the_best_naive(written, clip):
@@ -91,10 +128,10 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
     assert path.name == "a_00000.png" and (video_io.read_image(path)[-1, -1] == 100).all()
 
 
-def test_metrics_that_no_stage_shares_make_no_figure_of_blame(tmp_path):
+def test_metrics_that_no_stage_shares_make_no_figure_of_ablation(tmp_path):
     rows = {"ssim": np.full((1, 8), 0.5, np.float32)}
     table = compare.Table(["a"], {"ours": rows, "truth": {"warp_error": rows["ssim"]}}, [])
-    report.write(tmp_path, table, {"data": "x"}, blame=("ours",))
+    report.write(tmp_path, table, {"data": "x"}, ablated=("ours",))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"per_step.csv", "summary.json", "index.html", "ssim.png", "warp_error.png"}
     rows = list(csv.DictReader((tmp_path / "per_step.csv").open()))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vidpred_jax.data import fusion, segmentation, video_io
 from vidpred_jax.data.datasets import folders
+from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import InputError
 
 
@@ -76,9 +77,9 @@ def panned_scene(num_frames=12, size=160):
 def test_motion_finds_what_moves_against_the_camera():
     frames, truth = panned_scene()
     labels = segmentation.motion(frames)
-    found = labels > 0
+    found, truth = labels[1:] > 0, truth[1:]  # At frame 0 nothing is known to move.
     assert (found & truth).sum() / (found | truth).sum() > 0.5
-    assert len(np.unique(labels[truth & found])) == 1  # One object, one id throughout.
+    assert len(np.unique(labels[1:][truth & found])) == 1  # One object, one id throughout.
 
 
 def test_motion_of_a_still_clip_is_background(clip):
@@ -147,11 +148,22 @@ def test_onnx_refusals(tmp_path, clip):
         segmentation.segment(clip.frames, f"onnx:{tmp_path}/bad.onnx")
 
 
-@pytest.mark.parametrize("method", ["motion", "kmeans"])
-def test_labels_of_the_context_do_not_see_its_future(method):
-    frames, _ = panned_scene(num_frames=20)
-    whole = segmentation.segment(frames, method)[:16]
-    np.testing.assert_array_equal(whole, segmentation.segment(frames[:16], method))
+@pytest.mark.parametrize("method", ["motion", "kmeans", "onnx"])
+def test_maps_do_not_depend_on_later_frames(method, tmp_path):
+    frames, _ = panned_scene(num_frames=12)
+    method = f"onnx:{red_or_not(tmp_path / 'red.onnx')}" if method == "onnx" else method
+    whole = prepare_clip("a", frames, method=method)
+    assert whole.labels.any() and whole.edges.any()
+    for t in (0, 1, 5, 10):
+        changed = np.concatenate([frames[: t + 1], frames[t + 1 :, ::-1, ::-1] // 2])
+        found = prepare_clip("a", changed, method=method)
+        np.testing.assert_array_equal(found.labels[: t + 1], whole.labels[: t + 1])
+        np.testing.assert_array_equal(found.edges[: t + 1], whole.edges[: t + 1])
+        alone = prepare_clip("a", frames[: t + 1], method=method)
+        np.testing.assert_array_equal(alone.labels, whole.labels[: t + 1])
+        assert (found.labels != whole.labels).any()
+    if method == "motion":
+        assert not whole.labels[0].any() and whole.labels[1].any()
 
 
 def test_unknown_method(clip):

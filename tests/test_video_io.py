@@ -1,12 +1,15 @@
 """Videos and folders in and out, windows, limits, and every refusal by its text."""
 
+import contextlib
 import dataclasses
 import os
+import types
 
+import cv2
 import numpy as np
 import pytest
 
-from vidpred_jax.data import video_io
+from vidpred_jax.data import sizes, video_io
 from vidpred_jax.types import InputError, Limits, UserError
 
 
@@ -29,6 +32,7 @@ def test_written_videos_read_back(tmp_path, video, suffix):
     found = video_io.read(path)
     assert found.shape == video.shape
     assert np.abs(found.astype(int) - video).mean() < 25  # Lossy; a gif has 256 colours.
+    assert video_io.probe(path) == video_io.VideoInfo(24, 128, 128, 10.0)
     window = video_io.read(path, 5, 7)
     np.testing.assert_array_equal(window, found[5:12])
     assert [f.name for f in tmp_path.iterdir()] == [path.name]
@@ -38,6 +42,33 @@ def test_folder_in_natural_order_and_windows(folder, video):
     np.testing.assert_array_equal(video_io.read(folder), video)
     np.testing.assert_array_equal(video_io.read(folder, 9, 3), video[9:12])
     assert video_io.probe(folder) == video_io.VideoInfo(24, 128, 128, 24.0)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 90_000.0])
+def test_a_container_without_a_valid_fps(tmp_path, video, monkeypatch, fps):
+    video_io.write_video(tmp_path / "a.avi", video)
+    monkeypatch.setattr(cv2, "CAP_PROP_FPS", 12345)  # OpenCV gives 0 for a number it does not know.
+    assert video_io.probe(tmp_path / "a.avi").fps == 24.0
+    values = types.SimpleNamespace(get=lambda key: fps if key == cv2.CAP_PROP_FPS else 24.0)
+    monkeypatch.setattr(video_io, "_capture", lambda path: contextlib.nullcontext(values))
+    assert video_io.probe(tmp_path / "a.avi").fps == 24.0
+
+
+def test_sizes_as_flags_name_them():
+    assert sizes.parse("32", "--size") == (32, 32) and sizes.parse("11x8192", "--size") == (
+        11,
+        8192,
+    )
+    for text, message in (
+        ("10x64", "--size is 64 x 10; both sides must be 11 to 8192"),
+        ("64x8193", "--size is 8193 x 64; both sides must be 11 to 8192"),
+        ("9" * 5000, "--size must be HEIGHTxWIDTH or SIDE, in pixels"),
+        ("1x2x3", "--size must be HEIGHTxWIDTH or SIDE, in pixels"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sizes.parse(text, "--size")
+    with pytest.raises(InputError, match="frames is 40 x 31; both sides must be 32 to 8192"):
+        sizes.check("frames", (31, 40), least=32)
 
 
 def test_missing(tmp_path):
@@ -105,7 +136,7 @@ def test_a_flipped_bit_of_a_frame_is_told_in_one_line(folder, capfd):
     ("limits", "message"),
     [
         (Limits(max_frames=10), "has 24 frames; at most 10 are read"),
-        (Limits(max_pixels=1000), "has 128 x 128 pixels; at most 1000 are read"),
+        (Limits(max_pixels=1000), "is 128 x 128; at most 1000 pixels are read"),
         (Limits(max_bytes=1000), "would decode to 1179648 bytes; at most 1000 are read at once"),
     ],
 )

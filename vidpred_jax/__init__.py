@@ -1,13 +1,21 @@
-"""Video prediction in JAX: from 16 observed frames to the next 32 or more."""
+"""Video prediction in JAX: from a few observed frames to the next 32 or more."""
 
-__version__ = "0.1.0"
-__all__ = ["Prediction", "Predictor", "load"]
+import importlib
+
+__version__ = "0.2.0"
+_PUBLIC = {
+    "load": ("inference.loading", "load"),
+    "Predictor": ("inference.predictor", "Predictor"),
+    "Prediction": ("inference.predictor", "Prediction"),
+    "read_video": ("data.video_io", "read"),
+    "read_masks": ("data.segmentation", "read_masks"),
+}
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name):
     # Imported on first use: `import vidpred_jax` alone starts no backend.
-    if name in __all__:
-        from vidpred_jax.inference import loading, predictor
-
-        return loading.load if name == "load" else getattr(predictor, name)
+    if name in _PUBLIC:
+        module, attribute = _PUBLIC[name]
+        return getattr(importlib.import_module(f"vidpred_jax.{module}"), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

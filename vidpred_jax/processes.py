@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import glob
 import importlib.util
+import json
 import os
 import sys
 from typing import NoReturn
@@ -82,12 +83,12 @@ def watched():
 
 
 def end(code: int) -> NoReturn:
-    """Exits; at once after a failure among several processes, for the others wait for this one."""
-    if code not in (0, Interrupted.exit_code) and jax.distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    """Exits at once: threads that Orbax left behind would print, and other processes would wait for
+    this one. Not where several were stopped together: they end together.
+    """
+    if code == Interrupted.exit_code and jax.distributed.is_initialized():
+        sys.exit(code)
+    os._exit(code)
 
 
 def has_accelerator() -> bool:
@@ -123,11 +124,12 @@ def in_main_process(function) -> None:
     main_process_first(function if jax.process_index() == 0 else lambda: None)
 
 
-def from_main_process(value: float) -> float:
-    """Process 0's number, in every process."""
+def from_main_process(value):
+    """Process 0's number, in every process: a float32, or an int32 of an int."""
     if jax.process_count() == 1:
         return value
-    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+    kind = np.int32 if isinstance(value, int) else np.float32
+    return multihost_utils.broadcast_one_to_all(kind(value)).item()
 
 
 def all_processes(value: bool) -> bool:
@@ -142,3 +144,15 @@ def to_host(tree):
     return jax.tree.map(
         lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree
     )
+
+
+def from_main(function):
+    """What `function` gives in process 0 (text, numbers, lists: JSON), in every process."""
+    if jax.process_count() == 1:
+        return function()
+    found = json.dumps(function() if jax.process_index() == 0 else None).encode()
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(found))))
+    text = np.zeros(length, np.uint8)
+    if jax.process_index() == 0:
+        text[:] = np.frombuffer(found, np.uint8)
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(text)).tobytes())

@@ -1,10 +1,13 @@
 """Training of any stage on all devices; run again, it resumes.
 
 python -m vidpred_jax.train --config=configs/fusion.py[:preset] [--workdir=DIR] [--config.FIELD=V]
+
+A checkpoint's quality is the PSNR of our prediction on the validation clips: by it the best is chosen.
 """
 
 import functools
 import json
+import math
 import os
 import pathlib
 
@@ -14,14 +17,14 @@ from ml_collections import config_flags
 
 import vidpred_jax
 from vidpred_jax import interruption, processes
-from vidpred_jax.checkpoints import save
+from vidpred_jax.checkpoints import restore, save
 from vidpred_jax.cli import common
+from vidpred_jax.config import parse
 from vidpred_jax.data import pipeline, video_io
 from vidpred_jax.evaluation import strip
 from vidpred_jax.models import build
 from vidpred_jax.training import (
     experiment,
-    experiment_accompanying,
     parallel,
     progress,
     resume,
@@ -29,39 +32,49 @@ from vidpred_jax.training import (
     validation,
 )
 from vidpred_jax.training.state import from_items, to_items
-from vidpred_jax.types import CONTEXT, InputError, Interrupted
+from vidpred_jax.types import InputError, Interrupted
 
 
-def train(config: dict, workdir: str | os.PathLike, log=print) -> dict:
+def train(
+    config: dict, workdir: str | os.PathLike, log=print, num_devices: int | None = None
+) -> dict:
     """Trains to `num_steps`, resuming from the workdir's newest checkpoint; the last evaluation.
 
-    config: as `configs/` make it, plain. Raises InputError for a config that cannot be run,
-    UserError when the loss is no longer finite or the workdir cannot be written, and Interrupted,
-    after saving, when SIGTERM or SIGINT asked for a stop.
+    config: as `configs/` make it, plain; `config.parse` fills in what it leaves out. num_devices: see
+    `parallel.choose_devices`. Raises InputError for a config that cannot be run, UserError when the
+    loss is no longer finite or the workdir cannot be written, and Interrupted, after saving, when
+    SIGTERM or SIGINT asked for a stop.
     """
+    config = parse(config)
+    devices = parallel.choose_devices(config["batch_size"], num_devices)
+    if len(devices) < jax.device_count():
+        log(
+            f"batch_size {config['batch_size']}: {len(devices)} of {jax.device_count()} devices are used"
+        )
     workdir = pathlib.Path(workdir)
     is_main = jax.process_index() == 0
     # A signal that comes before the first step is over stops after it.
     with interruption.Interruption() as interrupted:
         config = resume.fill_in(config, workdir)
         resume.check_resumable(config, workdir)
-        stages = experiment_accompanying if config["stage"] == "accompanying" else experiment
-        made = stages.make(config, axis_name=parallel.AXIS, log=log)
+        made = experiment.make(config, axis_name=parallel.AXIS, log=log)
         with (
             build.numerics(config),
             resume.locked(workdir),
             save.Checkpointer(workdir) as saver,
         ):
-            state = _resume(made, saver, workdir, log)
+            state = _resume(made, saver, workdir, len(devices), log)
             if is_main:
                 video_io.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
             with progress.MetricsWriter(workdir if is_main else None, int(state.step)) as writer:
-                summary = _train(config, workdir, made, state, saver, writer, interrupted, log)
+                summary = _train(
+                    config, workdir, made, state, devices, saver, writer, interrupted, log
+                )
     log(f"{config['stage']}: done at step {config['num_steps']}, saved in {workdir}")
     return summary
 
 
-def _resume(made, saver, workdir, log):
+def _resume(made, saver, workdir, num_devices, log):
     """The state to begin with; the batches stand where it stood."""
     if saver.latest_step() is None:
         return made.state
@@ -72,36 +85,39 @@ def _resume(made, saver, workdir, log):
     if meta.get("fingerprint") != made.fingerprint:
         log(f"warning: data set {config['data']['name']!r} has changed since the last checkpoint")
     log(f"resuming {workdir} at step {int(state.step)}")
-    before = meta.get("devices", jax.device_count())
-    if before != jax.device_count():
+    before = meta.get("devices", num_devices)
+    if before != num_devices:
         drawn = " and for dropout, which is drawn for each device" * bool(
             config["model"].get("dropout")
         )
         log(
-            f"warning: saved on {before} devices, goes on on {jax.device_count()}: the same "
+            f"warning: saved on {before} devices, goes on on {num_devices}: the same "
             f"training, but for rounding{drawn}"
         )
     return state
 
 
-def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dict:
+def _train(config, workdir, made, state, devices, saver, writer, interrupted, log) -> dict:
     """The loop; the last evaluation."""
     stage, num_steps = config["stage"], config["num_steps"]
     num_params = sum(x.size for x in jax.tree.leaves(state.params["g"]))
     log(
         f"{stage}: {num_params:,} parameters, {num_steps} steps of batch "
-        f"{config['batch_size']} on {jax.device_count()} x {jax.devices()[0].device_kind}"
+        f"{config['batch_size']} on {len(devices)} x {devices[0].device_kind}"
     )
     meta = {
+        "format": restore.FORMAT,
         "stage": stage,
         "config": config,
         "fingerprint": made.fingerprint,
-        "devices": jax.device_count(),
+        "data": made.facts,
+        "devices": len(devices),
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }
-    is_main, skippable = jax.process_index() == 0, config.get("skip_nonfinite", 0)
-    step_fn = parallel.parallelize(steps.skip_nonfinite(made.step) if skippable else made.step)
-    state, windows = parallel.replicate(state), made.validation() if is_main else []
+    is_main, skippable = jax.process_index() == 0, config["skip_nonfinite"]
+    step_fn = steps.skip_nonfinite(made.step) if skippable else made.step
+    step_fn = parallel.parallelize(step_fn, devices)
+    state, windows = parallel.replicate(state, devices), made.validation() if is_main else []
     describe = functools.partial(_describe_batch, made.clip_name)
     pace = progress.Progress(int(state.step), num_steps, describe, skippable, log)
     watch = progress.GanWatch(config["loss"].get("gan", "bce"), log)
@@ -109,7 +125,7 @@ def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dic
     for step in range(int(state.step) + 1, num_steps + 1):
         batch = next(made.batches)
         index = batch.pop("index")
-        state, metrics = step_fn(state, parallel.split(batch))
+        state, metrics = step_fn(state, parallel.split(batch, devices))
         pace.add(metrics, index)
         stop, last = interrupted.asked(step), step == num_steps
         evaluate_now = last or step % config["evaluation"]["every"] == 0
@@ -130,12 +146,13 @@ def _train(config, workdir, made, state, saver, writer, interrupted, log) -> dic
                 writer.write_evaluation(step, pace.seconds, summary)
                 log(_describe(step, summary))
                 sample = workdir / "samples" / f"step_{step:07d}.png"
-                _write_sample(sample, made.field, windows, shown)
+                _write_sample(sample, made, windows, shown)
         if save_now:
             quality = None
             if evaluate_now:
-                psnr = summary["ours"]["psnr"]["mean"] if summary else 0.0
-                quality = {"psnr": processes.from_main_process(psnr)}
+                psnr = summary["ours"]["psnr"]["mean"] if summary else math.nan
+                psnr = processes.from_main_process(psnr)
+                quality = {"psnr": psnr} if math.isfinite(psnr) else None
             saver.save(
                 to_items(state), {**meta, **found, "data_state": made.batches.get_state()}, quality
             )
@@ -162,11 +179,11 @@ def _describe(step, summary) -> str:
     return f"validation at step {step}: " + "; ".join(parts)
 
 
-def _write_sample(path, field, windows, shown) -> None:
+def _write_sample(path, made, windows, shown) -> None:
     """Truth above prediction for the validation windows that are shown."""
     rows = []
     for (_, _, element), pred in zip(windows, shown, strict=False):
-        rows += [("truth", element[field][CONTEXT:]), ("predicted", pred)]
+        rows += [("truth", element[made.field][made.config["context"] :]), ("predicted", pred)]
     video_io.write_image(path, strip.draw(rows))
 
 
@@ -178,7 +195,8 @@ def main(_):
     workdir = _WORKDIR.value or pathlib.Path("runs", config.get("network") or config["stage"])
     is_main = jax.process_index() == 0
     with processes.watched():
-        train(config, workdir, log=functools.partial(print, flush=True) if is_main else _no_log)
+        log = functools.partial(print, flush=True) if is_main else _no_log
+        train(config, workdir, log, _DEVICES.value)
 
 
 def _no_log(line):
@@ -189,6 +207,9 @@ if __name__ == "__main__":
     _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
     _WORKDIR = flags.DEFINE_string(
         "workdir", None, "Folder of this run; default runs/STAGE or runs/NETWORK."
+    )
+    _DEVICES = flags.DEFINE_integer(
+        "devices", None, "Devices to train on; as many as divide batch_size."
     )
     flags.mark_flag_as_required("config")
     common.run(main, before=processes.initialize)

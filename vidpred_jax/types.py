@@ -8,6 +8,8 @@ import dataclasses
 import numpy as np
 
 CONTEXT = 16  # Observed frames (paper: "Given 16 input frames").
+MAX_FPS = 1000
+MIN_SIDE, MAX_SIDE = 11, 8192  # Of frames; the least is SSIM's window.
 HORIZON = 32  # Predicted frames (paper: "recursively generates 32 output frames").
 
 
@@ -50,14 +52,15 @@ class Clip:
     """A video with its segmentation.
 
     frames: uint8 (t, h, w, 3), RGB. labels: uint8 (t, h, w), 0 is background.
-    edges: uint8 (t, h, w), 0 or 255, at native resolution; None until computed. encoded: the frames
-    as the files they came from (JPEG or PNG), which are kept as they are; None to encode them.
+    edges: uint8 (t, h, w), 0 or 255. fps: frames a second. encoded: the bytes of the JPEG or PNG files
+    that the frames were read from; None if there are none.
     """
 
     name: str
     frames: np.ndarray
     labels: np.ndarray
-    edges: np.ndarray | None = None
+    edges: np.ndarray
+    fps: float = 24.0
     encoded: list[bytes] | None = None
 
     def __post_init__(self):
@@ -66,8 +69,18 @@ class Clip:
                 f"frames of clip {self.name!r} are {self.frames.dtype} {self.frames.shape}; "
                 "they must be uint8 (t, h, w, 3)"
             )
-        if self.labels.shape != self.frames.shape[:3] or self.labels.dtype != np.uint8:
+        for field, planes in (("labels", self.labels), ("edges", self.edges)):
+            if planes.shape != self.frames.shape[:3] or planes.dtype != np.uint8:
+                raise InputError(
+                    f"{field} of clip {self.name!r} are {planes.dtype} {planes.shape}; "
+                    f"they must be uint8 {self.frames.shape[:3]}, as the frames"
+                )
+        if not 0 < self.fps <= MAX_FPS:
             raise InputError(
-                f"labels of clip {self.name!r} are {self.labels.dtype} {self.labels.shape}; "
-                f"they must be uint8 {self.frames.shape[:3]}, as the frames"
+                f"fps of clip {self.name!r} ({self.fps}) must be above 0 and at most {MAX_FPS}"
             )
+
+    def last(self, count: int) -> "Clip":
+        """Its last frames."""
+        arrays = {name: getattr(self, name)[-count:] for name in ("frames", "labels", "edges")}
+        return dataclasses.replace(self, **arrays, encoded=None)

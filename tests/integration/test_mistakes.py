@@ -76,6 +76,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ((*TRAIN,), 2, "--config must have a value"),
         ((*TRAIN, smoke, "--config.num_steps=many"), 2, "num_steps"),
         ((*TRAIN, smoke, "--config.nothing=1"), 2, "--config has no field 'nothing'"),
+        ((*TRAIN, smoke, "--config.self_fed=2"), 2, "no field 'self_fed': use max_unroll"),
         ((*TRAIN, smoke, f"--workdir={tmp_path / 'w'}", "--config.data.name=moon"), 2, "'moon'"),
         (
             (*prepare, "--input=nowhere", f"--data_dir={tmp_path / 'd'}"),

@@ -1,5 +1,6 @@
 """What was saved is what is read: digests of checkpoints, and what is wrong with one in one line."""
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -65,6 +66,36 @@ def check_shapes(found, expected) -> None:
             raise ValueError(f"{name} is {array.shape}, the network needs {needed.shape}")
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Silent once closed: Orbax closes its loop at the first read or write that fails; of the others
+    TensorStore tells the loop, and would print a traceback for each.
+    """
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+
+    def call_exception_handler(self, context):
+        """Of tasks that nobody waited for: the first error is raised and told."""
+
+
+@contextlib.contextmanager
+def quiet_loops():
+    """Event loops that are made within the block, as Orbax does for each call, are silent once closed."""
+    plain = asyncio.new_event_loop
+    if plain is _Loop:
+        yield
+        return
+    asyncio.new_event_loop = _Loop
+    try:
+        yield
+    finally:
+        asyncio.new_event_loop = plain
+
+
 @contextlib.contextmanager
 def clear_errors(folder, verb):
     """Orbax raises many kinds of errors; a user needs one line with the folder in it.
@@ -72,7 +103,8 @@ def clear_errors(folder, verb):
     Raises InputError where what is read is at fault, UserError where the machine is.
     """
     try:
-        yield
+        with quiet_loops():
+            yield
     except (InputError, UserError):
         raise
     except Exception as error:

@@ -1,10 +1,13 @@
 """Checkpoints through Orbax: atomic, asynchronous, arrays and JSON only, no code and no pickle.
 
 One step's folder holds three items: `inference` (what prediction needs), `training` (the rest of
-the state) and `meta` (JSON: config, data position, versions, data set's fingerprint, and a digest
-of each item). A damaged newest step is told and set aside, and the one before it is used.
+the state) and `meta` (JSON: format, config, data position, versions, data set's fingerprint, and a
+digest of each item). Beside them Orbax keeps the step's validation PSNR, where there was one:
+prediction uses the best step by it, training goes on from the newest. What is damaged is told, and
+the next step is used.
 """
 
+import functools
 import json
 import math
 import os
@@ -15,10 +18,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+import vidpred_jax
+from vidpred_jax import processes
 from vidpred_jax.checkpoints import integrity
 from vidpred_jax.types import InputError
 
 FOLDER = "checkpoints"
+FORMAT = 2  # Of what a checkpoint holds, under which names; meta["format"], 1 where it has none.
+_READERS = {1: "vidpred_jax 0.1"}
 _MOST_VALUES = 2**31
 
 
@@ -34,30 +41,74 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
+def recorded_psnr(folder: pathlib.Path) -> float | None:
+    """The validation PSNR of a step's folder in dB; None where there is none, or it is damaged."""
+    try:
+        found = float(json.loads((folder / "metrics" / "metrics").read_bytes())["psnr"])
+        return found if math.isfinite(found) else None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def best_step(workdir: str | os.PathLike) -> int:
+    """The sound step of the highest validation PSNR, or the newest where no step has one.
+
+    Process 0's choice, in every process. Raises InputError where no step is sound; the first such
+    error.
+    """
+    found = _best_sound(workdir) if jax.process_index() == 0 else 0
+    return processes.from_main_process(found)
+
+
+def _best_sound(workdir) -> int:
+    quality = {n: recorded_psnr(_step_folder(workdir, n)) for n in steps(workdir)}
+    known = {n: -math.inf if psnr is None else psnr for n, psnr in quality.items()}
+    wanted = sorted(known, key=lambda n: (known[n], n), reverse=True)
+    if len(wanted) < 2:
+        return int(
+            _step_folder(workdir, None).name
+        )  # Whether it is sound is found by who reads it.
+    error = None
+    for number in wanted:
+        folder = _step_folder(workdir, number)
+        try:
+            with integrity.clear_errors(folder, "read"):
+                files = [(f, f.stat()) for f in sorted(folder.rglob("*"))]
+                _check_sound(folder, tuple((f, s.st_mtime_ns, s.st_size) for f, s in files))
+        except InputError as damage:
+            error = error or damage
+            continue
+        if error is not None:
+            integrity.warn_damaged(_step_folder(workdir, wanted[0]), number)
+        return number
+    raise error
+
+
+@functools.lru_cache(maxsize=8)
+def _check_sound(folder, stamps) -> None:
+    """Raises what `integrity.clear_errors` clears. stamps: of its files, so that it is read once."""
+    _read_whole(folder, _read_meta(folder))
+
+
 def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
-    """The meta item of a step (None: the newest sound one). Raises InputError where there is none."""
-    found = _newest_sound(workdir, step, _read_meta)
-    if not {"stage", "config"} <= set(found):
-        raise InputError(
-            f"checkpoint of {str(workdir)!r} was not made by vidpred_jax: its meta names no stage"
-        )
-    return found
+    """The meta item of a step (None: `best_step`). Raises InputError where there is none."""
+    folder = _step_folder(workdir, best_step(workdir) if step is None else step)
+    with integrity.clear_errors(folder, "read"):
+        return _read_meta(folder)
 
 
 def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = None) -> list:
     """Copies what prediction needs of a step into a new run folder; the files written.
 
-    Folders that its config names are left out. step: None for the newest sound one. Raises
+    Folders that its config names are left out. step: None for `best_step`. Raises
     InputError where there is none, OSError where it cannot be written.
     """
-
-    def read(folder):
-        meta = _read_meta(folder)
-        found = _read(folder, inference=ocp.args.StandardRestore())["inference"]
-        integrity.check_digest(meta, "inference", integrity.digest(found))
-        return folder, meta
-
-    source, meta = _newest_sound(workdir, step, read)
+    source = _step_folder(workdir, best_step(workdir) if step is None else step)
+    with integrity.clear_errors(source, "read"):
+        meta = _read_meta(source)
+        _read_whole(source, meta)
     config = {**meta["config"], "data": {**meta["config"]["data"], "data_dir": "data"}}
     config |= {field: "" for field in ("fusion_run", "translator_run") if field in config}
     meta = {**meta, "config": config}
@@ -80,24 +131,35 @@ def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = 
 def restore_inference(workdir: str | os.PathLike, shapes: dict, step: int | None = None) -> dict:
     """The `inference` item: {step, ema, batch_stats}, NumPy arrays.
 
-    shapes: {ema, batch_stats} as `jax.eval_shape` gives them. step: None for the newest sound one.
+    shapes: {ema, batch_stats} as `jax.eval_shape` gives them. step: None for `best_step`.
     Raises InputError where there is none, or none that fits, and beyond 2 G values.
     """
-    size = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
-    if size > _MOST_VALUES:  # A stranger's config may ask for any.
-        raise InputError(
-            f"run {str(workdir)!r} has {size:,} parameters; at most {_MOST_VALUES:,} are read"
-        )
+    _check_size(shapes, workdir)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     template = {**template, "step": np.zeros((), np.int32)}
-
-    def read(folder):
+    folder = _step_folder(workdir, best_step(workdir) if step is None else step)
+    with integrity.clear_errors(folder, "read"):
         found = _read(folder, inference=ocp.args.StandardRestore(template))["inference"]
         integrity.check_digest(_read_meta(folder), "inference", integrity.digest(found))
         integrity.check_shapes(found, template)
-        return found
+    return found
 
-    return _newest_sound(workdir, step, read)
+
+def _check_size(shapes, run) -> None:
+    """A stranger's config, or checkpoint, may ask for any."""
+    size = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+    if size > _MOST_VALUES:
+        raise InputError(
+            f"run {str(run)!r} has {size:,} parameters; at most {_MOST_VALUES:,} are read"
+        )
+
+
+def _read_whole(folder, meta):
+    """The `inference` item as it was saved, whatever its shapes."""
+    _check_size(ocp.StandardCheckpointHandler().metadata(folder / "inference"), folder)
+    found = _read(folder, inference=ocp.args.StandardRestore())["inference"]
+    integrity.check_digest(meta, "inference", integrity.digest(found))
+    return found
 
 
 def _read_meta(folder) -> dict:
@@ -105,27 +167,18 @@ def _read_meta(folder) -> dict:
     if not isinstance(found, dict):
         raise ValueError("its meta is not a JSON object")
     integrity.check_digest(found, "meta", integrity.digest_json(found))
+    if not {"stage", "config"} <= set(found):
+        raise InputError(
+            f"checkpoint {folder} was not made by vidpred_jax: its meta names no stage"
+        )
+    number = found.get("format", 1)
+    if number != FORMAT:
+        reader = _READERS.get(number, "a later vidpred_jax")
+        raise InputError(
+            f"checkpoint {folder} was made by format {number}, which {reader} reads; this is "
+            f"{vidpred_jax.__version__} and reads format {FORMAT}"
+        )
     return found
-
-
-def _newest_sound(workdir, step, read):
-    """`read(folder)` of a step, or of the newest for which it does not raise."""
-    wanted = [int(_step_folder(workdir, step).name)]
-    if step is None:
-        wanted = steps(workdir)[::-1]
-    error = None
-    for number in wanted:
-        folder = _step_folder(workdir, number)
-        try:
-            with integrity.clear_errors(folder, "read"):
-                found = read(folder)
-        except InputError as damage:
-            error = error or damage
-            continue
-        if error is not None:
-            integrity.warn_damaged(_step_folder(workdir, wanted[0]), number)
-        return found
-    raise error
 
 
 def _step_folder(workdir, step) -> pathlib.Path:

@@ -1,26 +1,69 @@
-"""Run folders, found by what they hold."""
+"""Run folders, found by what they hold: the newest runs that belong together."""
 
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
 from vidpred_jax.checkpoints import restore
 
 
-def newest(stage: str, folder: str | os.PathLike = "runs") -> str | None:
-    """The run of a stage under `folder` whose newest checkpoint is the latest, or None.
+def configs(folder: str | os.PathLike, stage: str) -> dict[str, dict]:
+    """{run: its config} of the runs of a stage under `folder` that hold a checkpoint, newest first.
 
-    Baselines (`pix2pixhd`) are taken only where they are named.
+    Other methods, which stand beside ours as baselines (`pix2pixhd`), are taken only where they are
+    named.
     """
     found = []
-    for config in pathlib.Path(folder).glob("*/config.json"):
-        run = config.parent
+    for path in pathlib.Path(folder).glob("*/config.json"):
+        run = path.parent
         try:
-            values = json.loads(config.read_text())
-            found_stage = values["stage"] if values.get("network") != "pix2pixhd" else None
+            config = json.loads(path.read_text())
+            is_wanted = config["stage"] == stage and config.get("network") != "pix2pixhd"
+            data = config.get("data", {})
+            is_wanted = (
+                is_wanted and isinstance(data, dict) and isinstance(data.get("name", ""), str)
+            )
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError):
             continue
-        if found_stage == stage and restore.steps(run):
-            newest_step = run / restore.FOLDER / str(restore.steps(run)[-1])
-            found.append((newest_step.stat().st_mtime, os.fspath(run)))
-    return max(found)[1] if found else None
+        if is_wanted and (steps := restore.steps(run)):
+            newest = run / restore.FOLDER / str(steps[-1])
+            found.append((newest.stat().st_mtime, os.fspath(run), config))
+    return {run: config for _, run, config in sorted(found, key=lambda x: x[:2], reverse=True)}
+
+
+def newest(stage: str, folder: str | os.PathLike = "runs", data: str | None = None) -> str | None:
+    """The run of a stage under `folder` whose newest checkpoint is the latest, or None.
+
+    data: only runs trained on the data set of that name.
+    """
+    wanted = (
+        run
+        for run, config in configs(folder, stage).items()
+        if data is None or config.get("data", {}).get("name") == data
+    )
+    return next(wanted, None)
+
+
+def newest_pair(
+    folder: str | os.PathLike = "runs", accept: Callable[[str], bool] = lambda data: True
+) -> tuple[str, str] | None:
+    """The newest run of stage 2 and the run of stage 1 that it goes with, or None.
+
+    That is the run it was trained on; where it was trained on none, the newest trained on the same data
+    set. accept: of the name of that data set.
+    """
+    for run, config in configs(folder, "translator").items():
+        data = config.get("data", {}).get("name")
+        if not accept(data):
+            continue
+        first = config.get("fusion_run") or newest("fusion", folder, data)
+        if isinstance(first, str) and (first := _moved(first, folder)):
+            return first, run
+    return None
+
+
+def _moved(run: str, folder) -> str | None:
+    """A run where it was, or beside the run that names it, if they were moved together."""
+    places = (run, os.path.join(folder, os.path.basename(run)))
+    return next((place for place in places if restore.steps(place)), None)

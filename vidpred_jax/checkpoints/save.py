@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import itertools
-import json
-import math
 import os
 import pathlib
 import shutil
@@ -17,7 +15,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vidpred_jax import processes
 from vidpred_jax.checkpoints import integrity
-from vidpred_jax.checkpoints.restore import FOLDER
+from vidpred_jax.checkpoints.restore import FOLDER, recorded_psnr
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 DAMAGED = "damaged"  # Beside the checkpoints: what could not be read, for a look.
@@ -152,11 +150,7 @@ class Checkpointer:
 def _drop_damaged_metrics(folder) -> None:
     """The record of a step's quality, which Orbax reads first, is no reason to refuse a run."""
     for file in folder.glob("[0-9]*/metrics/metrics"):
-        try:
-            sound = math.isfinite(json.loads(file.read_bytes())["psnr"])
-        except (ValueError, LookupError, TypeError, RecursionError, IsADirectoryError):
-            sound = False
-        if not sound:
+        if recorded_psnr(file.parents[1]) is None:
             shutil.rmtree(file.parent)
             warnings.warn(
                 f"{file} is damaged; the quality of that step is forgotten",

@@ -1,8 +1,9 @@
 """What the commands share: one clear line for a user's mistake, and the right exit code."""
 
-import asyncio
+import contextlib
 import json
 import os
+import re
 import runpy
 import sys
 import traceback
@@ -12,7 +13,9 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 
+import vidpred_jax
 from vidpred_jax import processes, startup
+from vidpred_jax.config import removed
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show a traceback and check every operation for NaN.")
@@ -60,34 +63,31 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
     app.run(guarded, flags_parser=_parse)
 
 
+def machine() -> dict:
+    """What figures were measured on."""
+    return {
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cpus": os.cpu_count(),
+        "jax": jax.__version__,
+        "vidpred_jax": vidpred_jax.__version__,
+    }
+
+
+def command() -> str:
+    """This command, as it can be run again."""
+    return " ".join(["python", *sys.argv])
+
+
 def load_config(path: str | os.PathLike, preset: str) -> dict:
     """What a config file gives for a preset, as plain dicts and lists."""
     return json.loads(runpy.run_path(os.fspath(path))["get_config"](preset).to_json())
 
 
 def keep_errors_to_a_line() -> None:
-    """Warnings of ours in a line, and nothing beside it from threads that Orbax leaves behind."""
+    """Each of our warnings in a line, once."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    warnings.simplefilter("always", DamagedWarning)
+    warnings.simplefilter("once", DamagedWarning)
     warnings.showwarning = _show_warning
-    sys.unraisablehook = lambda unraisable: None
-    asyncio.new_event_loop = _Loop
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Deaf once closed: a read or write that fails ends Orbax's loop, and TensorStore's others, which
-    report to it, would each print a traceback.
-    """
-
-    def call_soon_threadsafe(self, callback, *args, context=None):
-        try:
-            return super().call_soon_threadsafe(callback, *args, context=context)
-        except RuntimeError:
-            if not self.is_closed():
-                raise
-
-    def call_exception_handler(self, context):
-        """What no task waited for: the first error is raised and told."""
 
 
 def _traced(main, argv):
@@ -107,8 +107,8 @@ def _parse(argv):
         # whose last line tells.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if isinstance(error, (AttributeError, KeyError)):
-            name = str(error).strip("\"'")
-            lines = [f"--config has no field {name!r}"]
+            name = re.search(r"\w+", str(error)).group()
+            lines = [f"--config has no field {name!r}" + (f": {x}" if (x := removed(name)) else "")]
         _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
 
 
@@ -123,5 +123,7 @@ _show_plain = warnings.showwarning
 
 
 def _stop(message: str, code: int, label: str = "error"):
-    print(f"{label}: " + " ".join(message.split()), file=sys.stderr)
+    with contextlib.suppress(OSError):  # Of a pipe that nobody reads.
+        sys.stdout.flush()
+    print(f"{label}: " + " ".join(message.split()), file=sys.stderr, flush=True)
     processes.end(code)

@@ -6,26 +6,22 @@ python scripts/evaluate.py --data=mine --export=windows           # what another
 python scripts/evaluate.py --data=mine --predictions=theirs=DIR   # and how it fares
 """
 
-import functools
-import os
 import pathlib
 import resource
-import sys
 import time
 
-import jax
 import numpy as np
 from absl import flags
 
-import vidpred_jax
 from vidpred_jax import metrics
+from vidpred_jax.cli import common
 from vidpred_jax.data import pipeline, sizes, video_io
 from vidpred_jax.data.datasets import registry
-from vidpred_jax.evaluation import compare, external, predictors, report, sharpening
+from vidpred_jax.evaluation import ablations, compare, external, predictors, report, sharpening
 from vidpred_jax.inference import loading
 from vidpred_jax.metrics import named, summary
 from vidpred_jax.proposals import naive
-from vidpred_jax.types import CONTEXT, HORIZON, InputError
+from vidpred_jax.types import HORIZON, InputError
 
 _DATA = flags.DEFINE_string("data", "sprites", "Prepared data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
@@ -33,10 +29,16 @@ _CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; 
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _RUNS = flags.DEFINE_multi_string(
     "runs",
-    "newest",
-    "A predictor NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN][@SIZE] or NAME=DIRECT_RUN; again for "
-    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, for a stage 2 that looks at frames alone. "
-    "`newest`: the newest runs under runs/, called ours, if there are any; `none`: no run.",
+    None,
+    "A predictor NAME=RUN[,RUN ...][@SIZE] of runs that go together, such as stages 1 and 2; again for "
+    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, for a stage 2 that needs no fusion pictures. "
+    "`newest`: the newest pair under runs/, called ours, if there is one (the default without --weights); "
+    "`none`: no run.",
+)
+_WEIGHTS = flags.DEFINE_multi_string(
+    "weights",
+    [],
+    f"Weights that come with the package, of {', '.join(loading.WEIGHTS)}; again for more.",
 )
 _ACCOMPANYING = flags.DEFINE_string(
     "accompanying", None, "Stage 3 of the newest runs: a run folder, or newest; default none."
@@ -50,7 +52,7 @@ _PREDICTIONS = flags.DEFINE_multi_string(
 _BASELINES = flags.DEFINE_list(
     "baselines",
     list(naive.BASELINES),
-    "Naive predictors; NAME@SIZE for one that sees frames of another size.",
+    "Baselines; NAME@SIZE for one that sees frames of another size.",
 )
 _METRICS = flags.DEFINE_list(
     "metrics", [], f"Of {', '.join(named.METRICS)}; `all`; default those of a report."
@@ -58,11 +60,11 @@ _METRICS = flags.DEFINE_list(
 _FVD = flags.DEFINE_list(
     "fvd", [], "Predictors whose Fréchet video distance is measured too, or `all`: slow on a CPU."
 )
-_BLAME = flags.DEFINE_bool(
-    "blame", True, "Also the translator alone, on true fusion pictures, and stage 1 alone."
+_ABLATE = flags.DEFINE_bool(
+    "ablate", True, "Also stage 2 alone, given the true fusion pictures (an oracle for stage 1)."
 )
-_SNAP = flags.DEFINE_integer(
-    "quantize_labels", None, "Also each run with its pictures snapped to so many labels.", 1
+_QUANTIZE = flags.DEFINE_integer(
+    "quantize_labels", None, "Also each run with fusion pictures quantized to so many labels.", 1
 )
 _LABELS = flags.DEFINE_integer(
     "labels", 4, "Labels, background included, that miou tells apart.", 2
@@ -74,9 +76,7 @@ _PROTOCOL = flags.DEFINE_enum(
     "block: windows side by side; paper: a window at every frame. Only unseen frames count.",
 )
 _HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames to predict.", 1)
-_CONTEXT = flags.DEFINE_integer(
-    "context", CONTEXT, "Observed frames; to runs, which need 16, 9 to 15 are mirrored in time.", 2
-)
+_CONTEXT = flags.DEFINE_integer("context", None, "Observed frames; those of the runs, else 16.", 2)
 _RESOLUTION = flags.DEFINE_string(
     "resolution", None, "HEIGHTxWIDTH or SIDE at which frames are measured; the runs', else 128."
 )
@@ -96,12 +96,9 @@ def main(_):
     output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
     video_io.check_writable(output)
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
-    loaded = predictors.load(_RUNS.value, _ACCOMPANYING.value, _log)
-    if loaded and not predictors.LEAST_CONTEXT <= _CONTEXT.value <= CONTEXT:
-        raise InputError(
-            f"--context={_CONTEXT.value}: runs need {predictors.LEAST_CONTEXT} to {CONTEXT}; "
-            "add --runs=none"
-        )
+    runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
+    loaded = predictors.load(runs, _WEIGHTS.value, _ACCOMPANYING.value, _log)
+    context = predictors.common_context(loaded, _CONTEXT.value)
     pictures, (height, width) = predictors.common_sizes(loaded, _RESOLUTION.value)
     seen = predictors.sizes_seen(loaded) | naive.sizes_seen(_BASELINES.value)
     frames = sizes.fields((height, width), seen)
@@ -109,7 +106,7 @@ def main(_):
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
     )
-    length = _CONTEXT.value + _HORIZON.value
+    length = context + _HORIZON.value
     stride = _STRIDE.value or (1 if _PROTOCOL.value == "paper" else length)
     places = pipeline.window_places(source, length, stride, _START.value)
     kept = set(list(dict.fromkeys(clip for clip, _ in places))[: _CLIPS.value or None])
@@ -129,14 +126,14 @@ def main(_):
         frames=frames,
     )
     if _EXPORT.value:
-        return _export(windows, output)
-    compared, sees, blame = _predictors(loaded, chosen, places, height, width)
+        return _export(windows, context, output)
+    compared, sees, ablated = _predictors(loaded, chosen, places, height, width)
     fvd = _fvd(compared, len(places))
     began = time.perf_counter()
     table = compare.compare(
         windows,
         compared,
-        context=_CONTEXT.value,
+        context=context,
         metrics=chosen,
         sees=sees,
         batch_size=_BATCH.value,
@@ -148,11 +145,8 @@ def main(_):
     about = {
         "data": f"{_DATA.value} {_SPLIT.value}",
         "table": predictors.table_kind(loaded, _DATA.value, _SPLIT.value),
-        "protocol": f"{_PROTOCOL.value}: {_CONTEXT.value} frames seen"
-        f"{' (mirrored in time to 16 for runs)' * (_CONTEXT.value < CONTEXT and bool(loaded))}, "
-        f"{_HORIZON.value} predicted, "
-        f"windows every {stride} frames from {_START.value} on; means over a clip's windows, then over "
-        "clips",
+        "protocol": f"{_PROTOCOL.value}: {context} frames observed, {_HORIZON.value} predicted, windows "
+        f"every {stride} frames from {_START.value} on; means over a clip's windows, then over clips",
         "height": height,
         "width": width,
         "predicted_at": {
@@ -162,14 +156,9 @@ def main(_):
         },
         "steps": _HORIZON.value,
         "runs": {name: run.runs for name, run in loaded.items()},
-        "seed": {name: run.config["seed"] for name, run in loaded.items()},
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {
-            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "cpus": os.cpu_count(),
-            "jax": jax.__version__,
-            "vidpred_jax": vidpred_jax.__version__,
-        },
+        "seed": {name: run.system.networks[-1].config["seed"] for name, run in loaded.items()},
+        "command": common.command(),
+        "machine": common.machine(),
         "seconds": round(time.perf_counter() - start, 1),
         "windows_per_second": round(len(places) / seconds, 2),
         "seconds_spent": {name: round(value, 1) for name, value in table.seconds.items()},
@@ -180,7 +169,7 @@ def main(_):
         table,
         about,
         naive=tuple(_BASELINES.value),
-        blame=blame,
+        ablated=ablated,
         fvd=fvd.values(),
         reference=reference,
     )
@@ -213,36 +202,21 @@ def _check(flag, names, known):
 
 
 def _predictors(loaded, chosen, places, height, width):
-    """(predictors, the futures they may see, the names of the figure of blame)."""
+    """(predictors, the futures they may see, the names of those that show where error comes from)."""
     _check("sharpen", _SHARPEN.value, sharpening.SHARPENERS)
-    found, sees, blame = {}, {}, []
+    found, sees, ablated = {}, {}, []
     for name, run in loaded.items():
-        found[name] = functools.partial(_predict, run)
-        if not predictors.is_staged(run):
-            for method in _SHARPEN.value:
-                found[f"{name}, {method}"] = functools.partial(_sharpened, run, method)
-            continue
-        if _SNAP.value:
-            snapped = loading.load(
-                run.fusion_run,
-                run.translator_run,
-                run.accompanying_run,
-                quantize_labels=_SNAP.value,
-                size=run.frame_size,
-            )
-            found[f"{name}, snapped"] = functools.partial(_predict, snapped)
-        plain = run
-        if run.accompanying_run:
-            plain = loading.load(run.fusion_run, run.translator_run, size=run.frame_size)
-            found[f"{name}, without accompanying"] = functools.partial(_predict, plain)
-        for method in _SHARPEN.value:
-            found[f"{name}, {method}"] = functools.partial(_sharpened, plain, method)
-        if _BLAME.value:
-            truth = f"{name}, true fusion"
-            found[truth] = functools.partial(_translate, run)
-            sees[truth] = ("fusion",)
-            without = [f"{name}, without accompanying"] * bool(run.accompanying_run)
-            blame += [name, *without, *[f"{name}, snapped"] * bool(_SNAP.value), truth]
+        variants, shown = ablations.variants(
+            name,
+            run,
+            _HORIZON.value,
+            ablate=_ABLATE.value,
+            sharpen=_SHARPEN.value,
+            quantize_labels=_QUANTIZE.value,
+        )
+        found |= variants
+        ablated += shown
+        sees[ablations.true_fusion(name)] = ("fusion",)
     for text in _PREDICTIONS.value:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
@@ -254,32 +228,17 @@ def _predictors(loaded, chosen, places, height, width):
     clash = set(baselines) & set(found)
     if clash:
         raise InputError(f"two predictors are called {clash.pop()!r}")
-    if (
-        any(map(predictors.is_staged, loaded.values())) and "copy_last" in baselines
-    ):  # In fusion pictures as well, beside stage 1.
+    staged = any(map(predictors.is_staged, loaded.values()))
+    if staged and "copy_last" in baselines:  # In fusion pictures as well, beside stage 1.
         still = naive.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
         frames = baselines["copy_last"]
         baselines["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
     found |= baselines
     if not found:
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
-    if not any(map(predictors.is_staged, loaded.values())) and all(
-        metric.field == "fusion" for metric in chosen.values()
-    ):
+    if not staged and all(metric.field == "fusion" for metric in chosen.values()):
         raise InputError(f"--metrics: {', '.join(chosen)} of fusion pictures need a run")
-    return found, sees, tuple(blame + ["copy_last"] * bool(blame and "copy_last" in baselines))
-
-
-def _predict(run, seen):
-    return predictors.predict(run, seen, _HORIZON.value, _CONTEXT.value)
-
-
-def _translate(run, seen):
-    return predictors.translate(run, seen, _CONTEXT.value)
-
-
-def _sharpened(run, method, seen):
-    return {"frames": sharpening.sharpen(method, _predict(run, seen)["frames"])}
+    return found, sees, tuple(ablated + ["copy_last"] * bool(ablated and "copy_last" in baselines))
 
 
 def _fvd(predictors, num_windows) -> metrics.FvdMeter:
@@ -295,14 +254,12 @@ def _fvd(predictors, num_windows) -> metrics.FvdMeter:
     return metrics.FvdMeter(names)
 
 
-def _export(windows, output):
+def _export(windows, context, output):
     count = 0
     for clip, begin, element in windows:
         path = output / f"{external.window_name(clip, begin)}.npz"
         with video_io.atomic(path) as temporary, open(temporary, "wb") as stream:
             frames = element["frames"]
-            np.savez_compressed(
-                stream, context=frames[: _CONTEXT.value], truth=frames[_CONTEXT.value :]
-            )
+            np.savez_compressed(stream, context=frames[:context], truth=frames[context:])
         count += 1
     print(f"wrote {count} windows of `context` and `truth`, uint8 (t, h, w, 3), into {output}")

@@ -9,7 +9,7 @@ import time
 
 from absl import flags
 
-from vidpred_jax.data import segmentation, video_io
+from vidpred_jax.data import fusion, segmentation, video_io
 from vidpred_jax.data.datasets import catalogue, digits, registry
 from vidpred_jax.types import InputError
 
@@ -24,6 +24,10 @@ _IDX = flags.DEFINE_string("idx", None, "MNIST images file: moving digits, inste
 _VALIDATION = flags.DEFINE_integer("num_validation", 1, "Clips held out to choose on.", 0)
 _TEST = flags.DEFINE_integer("num_test", 1, "Clips held out to test on.", 0)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 2000, "Longest clip accepted.", 1)
+_CANNY = flags.DEFINE_list("canny", ["300", "350"], "Thresholds of the edges: LOW,HIGH.")
+_LOSSLESS = flags.DEFINE_bool(
+    "lossless", False, "Store the frames of video files as PNG; default JPEG of quality 95."
+)
 _CATALOGUE = flags.DEFINE_enum(
     "catalogue", None, list(catalogue.ADAPTERS), "A set that TFDS has prepared, instead of --input."
 )
@@ -35,7 +39,12 @@ def main(_):
         raise InputError("give one of --input=FOLDER, --catalogue=NAME and --idx=FILE")
     data_dir = pathlib.Path(_DATA_DIR.value)
     video_io.check_writable(data_dir)
-    shared = {"segmentation": _SEGMENTATION.value}
+    edge_rule = _edge_rule()
+    shared = {
+        "segmentation": _SEGMENTATION.value,
+        "edge_rule": edge_rule,
+        "lossless": _LOSSLESS.value,
+    }
     if _CATALOGUE.value:
         builder = catalogue.builder(
             _NAME.value,
@@ -45,7 +54,7 @@ def main(_):
             **shared,
         )
     elif _IDX.value:
-        config = digits.DigitsConfig(name="default", idx=_IDX.value)
+        config = digits.DigitsConfig(name="default", idx=_IDX.value, edge_rule=edge_rule)
         builder = registry.make_builder(digits.Digits, _NAME.value, config, data_dir)
     else:
         builder = registry.video_folder(
@@ -69,3 +78,13 @@ def main(_):
         print(f"{split}: {info.num_examples} clips")
     print(f"wrote {builder.data_path} in {time.time() - start:.0f} s")
     print(f"train on it by --config.data.name={_NAME.value}")
+
+
+def _edge_rule() -> fusion.EdgeRule:
+    try:
+        low, high = map(float, _CANNY.value)
+    except ValueError as error:
+        raise InputError(
+            f"--canny={','.join(_CANNY.value)} must be two numbers: LOW,HIGH"
+        ) from error
+    return fusion.EdgeRule((low, high))

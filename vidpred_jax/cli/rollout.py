@@ -11,22 +11,25 @@ import itertools
 import json
 import os
 import pathlib
-import sys
 
-import jax
 import numpy as np
 from absl import flags
 
-from vidpred_jax.checkpoints import runs
-from vidpred_jax.data import fusion, pipeline, segmentation, sizes, video_io
+from vidpred_jax.cli import common
+from vidpred_jax.data import pipeline, preparation, segmentation, sizes, video_io
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import compare, predictors, strip
 from vidpred_jax.inference import loading
 from vidpred_jax.metrics import summary
 from vidpred_jax.proposals import naive
-from vidpred_jax.types import CONTEXT, Clip, InputError
+from vidpred_jax.types import InputError
 
-_FUSION = flags.DEFINE_string("fusion", None, "Run folder of stage 1; the newest under runs/.")
+_RUNS = flags.DEFINE_list(
+    "runs",
+    [],
+    "Run folders that go together, such as stages 1 and 2, or one that predicts frames itself.",
+)
+_FUSION = flags.DEFINE_string("fusion", None, "Run folder of stage 1; that of the newest pair.")
 _TRANSLATOR = flags.DEFINE_string("translator", None, "Run folder of stage 2; the newest.")
 _ACCOMPANYING = flags.DEFINE_string(
     "accompanying",
@@ -50,7 +53,12 @@ _CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; 
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames to predict.", lower_bound=1)
-_SNAP = flags.DEFINE_integer("quantize_labels", None, "Labels to snap to (0: off); the run's own.")
+_QUANTIZE = flags.DEFINE_integer(
+    "quantize_labels", None, "Labels that fusion pictures are quantized to (0: off); the run's."
+)
+_STEP = flags.DEFINE_integer(
+    "step", None, "Checkpoint of the named runs; the best by validation.", 0
+)
 _SIZE = flags.DEFINE_string(
     "size",
     None,
@@ -64,54 +72,57 @@ _SHOWN_CLIPS = 4
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
     video_io.check_writable(output)
-    ours = loading.load(
-        _FUSION.value,
-        _TRANSLATOR.value,
-        _ACCOMPANYING.value,
-        quantize_labels=_SNAP.value,
-        weights=_weights(),
-        size=_SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"),
-    )
-    third = f", stage 3 from {ours.accompanying_run}" if ours.accompanying_run else ""
-    print(f"stage 1 from {ours.fusion_run}, stage 2 from {ours.translator_run}{third}", flush=True)
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
-    windows = iter(_video_windows(ours) if _VIDEO.value else _data_windows(ours))
-    first = list(itertools.islice(windows, _SHOWN_CLIPS))
-    if not first:
-        frames = CONTEXT + _HORIZON.value
+    ours = _load()
+    windows = _video_windows(ours) if _VIDEO.value else _data_windows(ours)
+    first = next(windows, None)
+    if first is None:
+        frames = ours.context + _HORIZON.value
         raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {frames} frames")
-    known = min(len(first[0][2]["frames"]) - CONTEXT, _HORIZON.value)
-    _write_pictures(ours, [element for _, _, element in first], output)
+    known = min(len(first[2]["frames"]) - ours.context, _HORIZON.value)
+    shown, elements = [], []
+
+    def predict(seen):
+        """Predicted once: the first are shown as well."""
+        found = predictors.predict(ours, seen, _HORIZON.value)
+        room = _SHOWN_CLIPS - len(shown)
+        for i in range(min(room, len(seen))):
+            shown.append({field: np.array(video[i]) for field, video in found.items()})
+        return {"frames": found["frames"][:, :known]}
+
+    def remembered(windows):
+        for window in windows:
+            if len(elements) < _SHOWN_CLIPS:
+                elements.append(window[2])
+            yield window
+
     if known < 1:
-        print("no frame after the 16 observed ones: the truth is unknown, no metrics.json")
+        elements.append(first[2])
+        predict([first[2]])
+        _write_pictures(ours, elements, shown, output)
+        print(
+            f"no frame after the {ours.context} observed ones: the truth is unknown, no metrics.json"
+        )
         return
     table = compare.compare(
-        itertools.chain(first, windows),
-        {
-            "ours": lambda seen: {"frames": _predict(ours, seen)["frames"][:, :known]},
-            **naive.predictors(known),
-        },
-        context=CONTEXT,
+        remembered(itertools.chain([first], windows)),
+        {"ours": predict, **naive.predictors(known)},
+        context=ours.context,
         log=lambda line: print(line, flush=True),
     )
+    _write_pictures(ours, elements, shown, output)
     found = summary.summarize(table.clips, table.values)
     report = {
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
-        "fusion_run": ours.fusion_run,
-        "translator_run": ours.translator_run,
-        "accompanying_run": ours.accompanying_run,
+        "runs": ours.runs,
         "height": ours.frame_size[0],
         "width": ours.frame_size[1],
         "windows": len(table.clips),
         "steps": known,
-        "seed": ours.config["seed"],
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {
-            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "cpus": os.cpu_count(),
-            "jax": jax.__version__,
-        },
+        "seed": ours.system.networks[-1].config["seed"],
+        "command": common.command(),
+        "machine": common.machine(),
         "protocol": "psnr and ssim per frame on 8-bit RGB, means over windows",
         "predictors": found,
     }
@@ -123,32 +134,47 @@ def main(_):
     print(f"wrote {output / 'metrics.json'}")
 
 
-def _predict(ours, seen):
-    return predictors.predict(ours, seen, _HORIZON.value, CONTEXT)
+def _load():
+    """The predictor, told with the reason why these runs were taken."""
+    fusion, translator, weights, why = _FUSION.value, _TRANSLATOR.value, _WEIGHTS.value, "as named"
+    options = {
+        "quantize_labels": _QUANTIZE.value,
+        "size": _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"),
+        "step": _STEP.value,
+    }
+    if _RUNS.value:
+        if fusion or translator or weights:
+            raise InputError("--runs are instead of --fusion, --translator and --weights")
+        return _told(loading.load_runs(*_RUNS.value, **options), why)
+    if not (weights or fusion or translator):
+        # Runs on embedded sets know no real video.
+        accept = lambda data: not _VIDEO.value or data not in registry.EMBEDDED
+        otherwise = "real" if _VIDEO.value else "sprites"
+        (fusion, translator), why = loading.find(accept=accept, otherwise=otherwise)
+    ours = loading.load(fusion, translator, _ACCOMPANYING.value, weights=weights, **options)
+    return _told(ours, why)
 
 
-def _weights() -> str | None:
-    """Those of the package, where they are asked for or there is no run at all."""
-    stages = ("fusion", "translator")
-    named = _FUSION.value or _TRANSLATOR.value
-    if _WEIGHTS.value or named or any(runs.newest(stage) for stage in stages):
-        return _WEIGHTS.value
-    return "real" if _VIDEO.value else "sprites"
+def _told(ours, why):
+    runs = ", ".join(f"{n.stage.name} {n.run}" for n in ours.system.networks)
+    print(f"predicting with {runs} ({why})", flush=True)
+    return ours
 
 
 def _video_windows(ours):
     info = video_io.probe(_VIDEO.value)
-    wanted, start = CONTEXT + _HORIZON.value, _START.value
-    if 0 < info.num_frames < start + CONTEXT:
+    wanted, start, context = ours.context + _HORIZON.value, _START.value, ours.context
+    if 0 < info.num_frames < start + context:
         raise InputError(
             f"{_VIDEO.value} has {max(info.num_frames - start, 0)} frames from frame {start} "
-            f"on; at least {CONTEXT} are needed"
+            f"on; at least {context} are needed"
         )
     frames = video_io.read(_VIDEO.value, start, wanted, at_most=True)
-    if len(frames) < CONTEXT:
+    if len(frames) < context:
         raise InputError(
-            f"{_VIDEO.value} has {len(frames)} frames from frame {start} on; at least {CONTEXT} are needed"
+            f"{_VIDEO.value} has {len(frames)} frames from frame {start} on; at least {context} are needed"
         )
+    labels = None
     if _MASKS.value:
         count = info.num_frames
         if not pathlib.Path(_VIDEO.value).is_dir():
@@ -158,47 +184,48 @@ def _video_windows(ours):
         labels = segmentation.read_masks(
             _MASKS.value, count, frames.shape[1:3], start, start + len(frames)
         )
-    else:
-        # The future is not looked at: labels come from the observed frames alone.
-        labels = np.zeros(frames.shape[:3], np.uint8)
-        labels[:CONTEXT] = segmentation.segment(frames[:CONTEXT], _SEGMENTATION.value)
-    clip = Clip(pathlib.Path(_VIDEO.value).stem, frames, labels, fusion.canny(frames))
-    frames = {"frames": ours.frame_size}
-    element = pipeline.to_batch_element(clip, ours.height, ours.width, frames)
-    return [(clip.name, _START.value, element)]
+    clip = preparation.prepare_clip(
+        pathlib.Path(_VIDEO.value).stem,
+        frames,
+        labels=labels,
+        method=_SEGMENTATION.value,
+        edge_rule=ours.system.predict.edge_rule,
+        fps=info.fps,
+    )
+    sizes_of = {"frames": ours.frame_size}
+    element = pipeline.to_batch_element(clip, ours.height, ours.width, sizes_of)
+    yield clip.name, _START.value, element
 
 
 def _data_windows(ours):
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value
     )
-    num_frames = CONTEXT + _HORIZON.value
-    windows = pipeline.evaluation_windows(
+    return pipeline.evaluation_windows(
         source,
-        num_frames=num_frames,
+        num_frames=ours.context + _HORIZON.value,
         height=ours.height,
         width=ours.width,
+        clips=_CLIPS.value or None,
         frames={"frames": ours.frame_size},
     )
-    return itertools.islice(windows, _CLIPS.value or None)
 
 
-def _write_pictures(ours, elements, output):
+def _write_pictures(ours, elements, shown, output):
     """Videos and a strip of the first clips: truth, prediction and fusion one above the other."""
-    seen = [{k: v[:CONTEXT] for k, v in element.items()} for element in elements]
-    found = _predict(ours, seen)
-    pictures, frames = found["fusion"], found["frames"]
     rows = []
-    for element, picture, frame in zip(elements, pictures, frames, strict=True):
-        truth = element["frames"][CONTEXT:]
+    for element, found in zip(elements, shown, strict=True):
+        truth = element["frames"][ours.context :]
         if len(truth) >= _HORIZON.value:
             rows.append(("truth", truth))
-        rows += [("predicted", frame), ("fusion", picture)]
-    videos = {
-        "prediction": np.concatenate(list(frames), 2),
-        "fusion": np.concatenate(list(pictures), 2),
-    }
-    for name, video in videos.items():
+        rows.append(("predicted", found["frames"]))
+        if "fusion" in found:
+            rows.append(("fusion", found["fusion"]))
+    names = {"prediction": "frames", "fusion": "fusion"}
+    for name, field in names.items():
+        if field not in shown[0]:
+            continue
+        video = np.concatenate([found[field] for found in shown], 2)
         for suffix in (".webm", ".gif"):
             video_io.write_video(output / f"{name}{suffix}", video)
             print(f"wrote {output / name}{suffix}")

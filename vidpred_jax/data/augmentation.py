@@ -1,4 +1,4 @@
-"""What may be done to a training window: crops, flips, speeds, time's direction."""
+"""Random augmentation of training windows: crops, flips, speed, direction of time."""
 
 import dataclasses
 
@@ -9,12 +9,11 @@ from vidpred_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What may be done to a training window; all off for evaluation.
+    """Which augmentations are drawn at random; the default is none.
 
-    crop: smallest side of a random crop, as a share of the clip's (1: no crop). Clips are kept at
-        the size at which the smallest crop is the model's.
-    speeds: every n-th frame, n drawn from these. reverse: time may run backwards.
-    transpose: h and w may swap, for square clips.
+    crop: smallest side of a crop, as a share of the clip's (1: no crop).
+    speeds: a window takes every n-th frame, n drawn from these.
+    reverse: half of the windows run backwards. transpose: half of the square clips swap h and w.
     """
 
     flip: bool = False

@@ -1,9 +1,8 @@
 """From a prepared data set to NumPy batches: random access, windows, augmentation, sharding.
 
-A batch is a dict: `frames`, `fusion` or both, uint8 (b, t, h, w, 3); `length`, int32 (b,), how many of
-the t are the clip's (the last is repeated after it); `index`, int32 (b,), its place in its split. The
-order is a pure function of the seed, and the iterator's state is a small dict, so a run resumes on the
-very next batch.
+A batch is a dict: `frames`, `fusion` or both, uint8 (b, t, h, w, 3); `length`, int32 (b,): after so many
+frames the last one is repeated; `index`, int32 (b,), the clip's number in its split. The order depends
+on the seed alone. The iterator's state is a small dict; with it a run resumes on the next batch.
 """
 
 import collections
@@ -18,10 +17,10 @@ import numpy as np
 
 from vidpred_jax.data import fusion
 from vidpred_jax.data.augmentation import Augmentation, augment
-from vidpred_jax.data.datasets import clips
+from vidpred_jax.data.datasets.clips import decode, decode_streams
 from vidpred_jax.types import Clip, InputError
 
-# What of a clip each field is made of, how, and how it is resized.
+# {field of a batch: (streams of the clip, how to compute it from them, how to resize it)}
 _FIELDS = {
     "frames": (("frames",), lambda frames: frames, fusion.resize_frames),
     "fusion": (("edges", "labels"), fusion.render, fusion.resize),
@@ -31,10 +30,9 @@ _FIELDS = {
 def to_batch_element(
     clip: Clip, height: int, width: int, frames: dict[str, tuple[int, int]] | None = None
 ) -> dict:
-    """Frames and fusion pictures of a clip at the model's size; edges are the native ones.
+    """Frames and fusion pictures of a clip at the networks' size; edges are computed before resizing.
 
-    frames: height and width of the frames, by the fields to put them in; None: `frames`, as the
-    pictures.
+    frames: {field: (height, width)} of the frames; None: `frames`, as large as the pictures.
     """
     pictures = fusion.render(clip.edges, clip.labels)
     frames = frames or {"frames": (height, width)}
@@ -45,36 +43,37 @@ def to_batch_element(
 
 
 class ClipCache:
-    """Decoded and prepared clips of a split, the most recently used up to `max_bytes`.
+    """The clips of a split with `min_frames` or more frames; keeps the last used ones decoded.
 
-    Its entries are the clips with at least `min_frames` frames. prepare: (example, frames wanted or
-    None for all) -> dict of arrays (t, ...), what is kept. Safe for threads.
+    max_bytes: of the clips kept. prepare: (example, indices of frames or None for all) -> dict of arrays
+    (t, ...), which are kept. Safe for threads.
     """
 
     def __init__(self, source, prepare: Callable[..., dict], max_bytes: int, min_frames: int):
         self._source, self._prepare, self._max_bytes = source, prepare, max_bytes
-        self.num_frames = [int(source[i]["num_frames"]) for i in range(len(source))]
-        self._places = [i for i, n in enumerate(self.num_frames) if n >= min_frames]
+        self.num_frames = source.num_frames
+        self._indices = np.flatnonzero(source.num_frames >= min_frames)
         self._clips: collections.OrderedDict[int, dict] = collections.OrderedDict()
         self._bytes, self._lock = 0, threading.Lock()
 
     def __len__(self):
-        return len(self._places)
+        return len(self._indices)
 
     def __getitem__(self, index):
-        """The place and how to get there: decoding waits until the window is known."""
-        return self._places[int(index)], self
+        """(clip, this cache): nothing is decoded until the window is known."""
+        return int(self._indices[int(index)]), self
 
     def window(self, index: int, frames: np.ndarray) -> dict:
+        """Some frames, by their indices, of a clip."""
         with self._lock:
             clip = self._clips.get(index)
             if clip is not None:
                 self._clips.move_to_end(index)
         if clip is None:
             example = self._source[index]
-            # Bytes a pixel: RGB, label and edge.
-            native = 5 * int(example["num_frames"]) * int(example["height"] * example["width"])
-            if native > self._max_bytes // 2:  # Too long to hold while it is prepared.
+            # A pixel has 5 bytes: RGB, label and edge.
+            native = 5 * int(self.num_frames[index]) * int(self._source.sizes[index].prod())
+            if native > self._max_bytes // 2:  # Too large to be decoded as a whole.
                 return self._prepare(example, frames)
             clip = self._prepare(example, None)
             self._keep(index, clip)
@@ -94,9 +93,10 @@ def _size(clip: dict) -> int:
 
 
 class RandomWindow(grain.transforms.RandomMap):
-    """A random, augmented window of `num_frames` from a ClipCache, finished by `finish`.
+    """A random, augmented window of `num_frames` frames from a ClipCache, finished by `finish`.
 
-    Where a clip has fewer, but `min_frames`, the window is all of it and its last frame repeated.
+    Of a clip with fewer frames, but at least `min_frames`, it is the whole clip; the last frame is
+    repeated.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RandomWindow(grain.transforms.RandomMap):
 
     def random_map(self, element, rng: np.random.Generator):
         index, cache = element
-        total, options = cache.num_frames[index], self._augmentation
+        total, options = int(cache.num_frames[index]), self._augmentation
         fitting = [s for s in options.speeds if (self._min_frames - 1) * s < total]
         speed = int(rng.choice(fitting))
         length = min(self._num_frames, (total - 1) // speed + 1)
@@ -143,13 +143,13 @@ def train_batches(
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share of shuffled windows.
 
-    batch_size is this process's. min_frames: clips of as many are used too; None: num_frames. fields:
-    what batches hold; what else a clip has is not decoded, and not found if it is damaged. `get_state()`
-    and `set_state()` carry the position.
+    batch_size: of this process. min_frames: of the shortest clip used; None: num_frames. fields: of a
+    batch; what they do not need is not decoded. `get_state()` and `set_state()` carry the position.
+    Opening reads no clip.
     """
 
     def prepare(example, frames):
-        """At the size of which the smallest crop is the model's, but no larger than the clip is."""
+        """Resized so that the smallest crop has the networks' size; a clip is not enlarged for that."""
         kept = [
             max(min(math.ceil(side / augmentation.crop), int(example[native])), side)
             for side, native in ((height, "height"), (width, "width"))
@@ -157,7 +157,7 @@ def train_batches(
         made = {}
         for field in fields:
             streams, make, resize = _FIELDS[field]
-            found = clips.decode_streams(example, streams, frames)
+            found = decode_streams(example, streams, frames)
             made[field] = resize(make(*(found[stream] for stream in streams)), *kept)
         return made
 
@@ -167,24 +167,25 @@ def train_batches(
     cache = ClipCache(source, prepare, cache_bytes, needed)
     if len(cache) < max(process_count, 1):
         raise InputError(
-            f"the training split holds {len(cache)} clips of {needed} frames or more (data.num_frames or "
-            f"data.min_frames is {min_frames}) for {process_count} processes; its longest has "
-            f"{max(cache.num_frames, default=0)} frames"
+            f"the training split holds {len(cache)} clips of {needed} frames or more (context + "
+            f"data.min_future_frames is {min_frames}) for {process_count} processes; its longest has "
+            f"{cache.num_frames.max(initial=0)} frames"
         )
     if len(cache) < len(source):
         log(f"{len(source) - len(cache)} clips are shorter than {needed} frames and left out")
     dataset = grain.MapDataset.source(cache).seed(seed).shuffle()
-    # Drawn before the split, for random_map knows an element by its place: no two processes agree.
+    # Before the split by process: random_map seeds a window by the element's position, which would be the
+    # same for the elements of two processes.
     window = RandomWindow(num_frames, min_frames, augmentation, finish)
     dataset = dataset.repeat().random_map(window)
-    # Neighbours stay together: the devices of all processes see what those of one would see.
+    # Processes take batches in turn: together they see what one process would see.
     dataset = dataset.batch(batch_size, drop_remainder=True)[process_index::process_count]
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
     return iter(dataset.to_iter_dataset(options))
 
 
 def set_position(batches: grain.DatasetIterator, state: Any) -> None:
-    """`set_state` for a state out of a file. Raises InputError for what is no state of these."""
+    """`set_state` for a state read from a file. Raises InputError for one of another pipeline."""
     refused = InputError(f"the data position {str(state)[:100]} is not one of this pipeline")
     if not _alike(state, batches.get_state()):
         raise refused
@@ -205,17 +206,17 @@ def _resize(window: dict, height: int, width: int) -> dict:
     return {field: _FIELDS[field][2](x, height, width) for field, x in window.items()}
 
 
-_DECODED_AHEAD = 32  # Frames beyond a window that are decoded with it.
+_DECODED_AHEAD = 32  # Frames after a window that are decoded with it.
 
 
 def window_places(
     source, num_frames: int, stride: int | None = None, first: int = 0
 ) -> list[tuple[str, int]]:
-    """(clip, first frame) of every window that `evaluation_windows` yields, in its order."""
+    """(clip, first frame) of every window that `evaluation_windows` yields of all clips, in its order."""
     return [
-        (clips.name(example), start)
-        for example in (source[i] for i in range(len(source)))
-        for start in _starts(example, num_frames, stride, first)
+        (name, start)
+        for name, total in zip(source.names, source.num_frames, strict=True)
+        for start in _starts(int(total), num_frames, stride, first)
     ]
 
 
@@ -228,33 +229,34 @@ def evaluation_windows(
     stride: int | None = None,
     first: int = 0,
     only: set[str] | None = None,
+    clips: int | None = None,
     frames: dict[str, tuple[int, int]] | None = None,
 ):
     """Yields (clip, first frame, element) for windows every `stride` frames (None: one a clip).
 
-    first: where a clip's first window begins. only: the clips wanted. frames: as of
-    `to_batch_element`. Each frame is decoded once; no
-    more than a window and a little is held.
+    first: first frame of a clip's first window. only: names of the clips wanted. clips: at most so many
+    clips, the first that have a window; None: all. frames: as of `to_batch_element`. Each frame is
+    decoded once; about one window is in memory.
     """
-    for i in range(len(source)):
-        example = source[i]
-        starts = _starts(example, num_frames, stride, first)
-        if not starts or (only is not None and clips.name(example) not in only):
-            continue
+    starts_of = {
+        i: _starts(int(n), num_frames, stride, first) for i, n in enumerate(source.num_frames)
+    }
+    wanted = [i for i in starts_of if starts_of[i] and (only is None or source.names[i] in only)]
+    for i in wanted[:clips]:
+        example, starts = source[i], starts_of[i]
         held, begun, end = {}, 0, 0
         for start in starts:
             if end < start + num_frames:
                 begin, end_of_use = max(end, start), starts[-1] + num_frames
                 end = min(start + num_frames + _DECODED_AHEAD, end_of_use)
-                clip = clips.decode(example, np.arange(begin, end))
+                clip = decode(example, np.arange(begin, end))
                 more = to_batch_element(clip, height, width, frames)
                 rest = {k: v[start - begun :] for k, v in held.items()}
                 held = {k: np.concatenate([rest[k], v]) if rest else v for k, v in more.items()}
                 begun = start
             window = slice(start - begun, start - begun + num_frames)
-            yield clips.name(example), start, {k: v[window] for k, v in held.items()}
+            yield source.names[i], start, {k: v[window] for k, v in held.items()}
 
 
-def _starts(example, num_frames, stride, first):
-    total = int(example["num_frames"])
+def _starts(total, num_frames, stride, first):
     return range(first, max(total - num_frames + 1, first), stride or total)

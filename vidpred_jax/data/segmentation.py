@@ -1,6 +1,7 @@
-"""Labels for clips: given masks, or found by motion, colour or a user's network.
+"""Labels for clips: from mask files, or computed from motion, colour or a user's network.
 
-Every function returns uint8 (t, h, w); 0 is background and ids are stable over the clip.
+Every function returns uint8 (t, h, w); 0 is background and an object keeps its id over the clip. The
+labels that `segment` gives frame t depend on frames 0 to t alone.
 """
 
 import os
@@ -10,15 +11,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vidpred_jax.data import video_io
-from vidpred_jax.types import CONTEXT, InputError
+from vidpred_jax.data import sizes, video_io
+from vidpred_jax.types import InputError
 
 METHODS = ("motion", "kmeans", "onnx:MODEL")
 MAX_MODEL_BYTES = 2 << 30
 
 
 def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
-    """Labels for uint8 (t, h, w, 3) frames by a method of METHODS. Raises InputError."""
+    """Labels of uint8 (t, h, w, 3) frames by a method of METHODS. Raises InputError."""
     if method == "motion":
         return motion(frames)
     if method == "kmeans":
@@ -35,11 +36,10 @@ def read_masks(
     start: int = 0,
     stop: int | None = None,
 ) -> np.ndarray:
-    """Mask images `start` to `stop` of a folder with one per frame, in DAVIS's convention.
+    """Masks `start` to `stop` of a folder that holds one image a frame, in DAVIS's convention.
 
-    Palette PNGs hold ids; grey ones hold ids too, or 0 and 255 for one object. Beside ids, 255 is
-    void and read as background. Raises InputError when the count or a size differs from the
-    video's.
+    Pixels of a palette or grey PNG are ids. If all are 0 or 255, 255 is the one object; otherwise 255
+    is void and becomes background. Raises InputError unless count and size are the video's.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -54,7 +54,7 @@ def read_masks(
         found = video_io.image_size(file)
         if found != size:
             raise InputError(
-                f"{file} is {found[1]} x {found[0]}; masks must be {size[1]} x {size[0]}, as the frames"
+                f"{file} is {sizes.by(found)}; masks must be {sizes.by(size)}, as the frames"
             )
         masks.append(_read_mask(file))
     masks = np.stack(masks)
@@ -80,24 +80,22 @@ def _read_mask(file) -> np.ndarray:
 def motion(
     frames: np.ndarray, threshold: float = 1.0, min_area: float = 0.004, max_objects: int = 3
 ) -> np.ndarray:
-    """What moves against the camera.
+    """Objects are the regions that move relative to the camera; frame 0 is all background.
 
-    Camera motion is a partial affine map fitted to tracked corners (RANSAC); what the dense flow
-    (Farneback) leaves over it beyond `threshold` pixels, at a width of 320, is an object. Blobs
-    under `min_area` of the frame are dropped; ids follow the blob they overlap most.
+    Camera motion is a partial affine map fitted to tracked corners (RANSAC). An object is a region
+    where the dense flow (Farneback) from the frame before differs from it by more than `threshold`
+    pixels, at a width of 320. Regions below `min_area` of the frame are dropped. An id passes on to
+    the region that overlaps it most.
     """
     num_frames, height, width, _ = frames.shape
-    if num_frames < 2:
-        return np.zeros(frames.shape[:3], np.uint8)
     scale = min(1.0, 320 / width)
     size = max(int(width * scale), 16), max(int(height * scale), 16)
     grey = [
         cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
         for f in frames
     ]
-    residual = np.stack([_residual(grey[t], grey[t + 1]) for t in range(num_frames - 1)])
-    # A frame's label looks back: the future of a context must not show in it.
-    residual = np.concatenate([residual[:1], residual])
+    residual = [np.zeros(size[::-1], np.float32)]
+    residual += [_residual(grey[t - 1], grey[t]) for t in range(1, num_frames)]
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     labels, previous = [], np.zeros(size[::-1], np.uint8)
     for magnitude in residual:
@@ -110,7 +108,7 @@ def motion(
 
 
 def _residual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Length of the flow from first to second less the camera's, in pixels."""
+    """Length in pixels of the flow from first to second minus the camera's."""
     flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 4, 15, 3, 5, 1.2, 0)
     height, width = first.shape
     camera = np.zeros_like(flow)
@@ -130,7 +128,8 @@ def _residual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _track(moving, previous, min_area, max_objects) -> np.ndarray:
-    """Connected blobs of `moving` with the ids of `previous` where they overlap, largest first."""
+    """Labels of the largest connected regions of `moving`: the id of `previous` that a region overlaps
+    most, else a free one."""
     count, blobs, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
     order = sorted(range(1, count), key=lambda i: -stats[i, cv2.CC_STAT_AREA])
     order = [i for i in order if stats[i, cv2.CC_STAT_AREA] >= min_area][:max_objects]
@@ -153,11 +152,8 @@ def _track(moving, previous, min_area, max_objects) -> np.ndarray:
 
 
 def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
-    """Colour and position clusters; 0 is the one that covers most of the border.
-
-    The clusters are fitted to the first 16 frames: what is predicted later must not show in them.
-    """
-    num_frames, height, width, _ = frames.shape
+    """Clusters of colour and position, fitted to frame 0; label 0 covers most of its border."""
+    height, width = frames.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     place = 40 * np.stack([y / height, x / width], -1)
 
@@ -166,8 +162,7 @@ def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
         return np.concatenate([lab, place], -1).reshape(-1, 5)
 
     rng = np.random.default_rng(seed)
-    chosen = np.linspace(0, min(num_frames, CONTEXT) - 1, min(num_frames, 8)).astype(int)
-    sample = np.concatenate([features(frames[t]) for t in chosen])
+    sample = features(frames[0])
     sample = sample[rng.permutation(len(sample))[:20_000]]
     cv2.setRNGSeed(seed)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 30, 0.1)
@@ -176,10 +171,8 @@ def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
     labels = np.stack(
         [_nearest(features(frame), centers).reshape(height, width) for frame in frames]
     )
-    observed = labels[:CONTEXT]
-    border = np.concatenate(
-        [observed[:, 0], observed[:, -1], observed[:, :, 0], observed[:, :, -1]], 1
-    ).ravel()
+    first = labels[0]
+    border = np.concatenate([first[0], first[-1], first[:, 0], first[:, -1]])
     order = np.argsort(-np.bincount(border, minlength=clusters), kind="stable")
     return np.argsort(order).astype(np.uint8)[labels]
 

@@ -1,29 +1,46 @@
-"""Sizes of frames: as commands name them, and elements that hold the same frames at several."""
+"""Sizes (height, width) of frames: as flags name them, and elements with the same frames at several.
+
+Flags read HEIGHTxWIDTH. Messages say WIDTH x HEIGHT.
+"""
 
 import numpy as np
 
 from vidpred_jax.data import fusion
-from vidpred_jax.types import InputError
+from vidpred_jax.types import MAX_SIDE, MIN_SIDE, InputError
 
 
-def parse(text: str, what: str) -> tuple[int, int]:
-    """(height, width) of HEIGHTxWIDTH or SIDE, each 11 (SSIM's window) or more. Raises InputError."""
+def check(name: str, size: tuple[int, int], least: int = MIN_SIDE) -> None:
+    """Raises InputError for a (height, width) with a side below `least` or above MAX_SIDE."""
+    if not all(least <= side <= MAX_SIDE for side in size):
+        raise InputError(f"{name} is {by(size)}; both sides must be {least} to {MAX_SIDE}")
+
+
+def check_multiple(size: tuple[int, int], factor: int, name: str = "picture") -> None:
+    """Raises InputError unless both sides of a (height, width) are multiples of `factor`."""
+    if any(side % factor for side in size):
+        raise InputError(f"{name} is {by(size)}; both sides must be multiples of {factor}")
+
+
+def parse(text: str, name: str) -> tuple[int, int]:
+    """(height, width) of HEIGHTxWIDTH or SIDE, as of `check`. Raises InputError."""
     sides = text.split("x")
-    if len(sides) > 2 or not all(s.isdecimal() and int(s) >= 11 for s in sides):
-        raise InputError(f"{what} must be HEIGHTxWIDTH or SIDE, 11 or more")
-    return int(sides[0]), int(sides[-1])
+    if len(sides) > 2 or not all(s.isdecimal() and len(s) < 10 for s in sides):
+        raise InputError(f"{name} must be HEIGHTxWIDTH or SIDE, in pixels")
+    size = int(sides[0]), int(sides[-1])
+    check(name, size)
+    return size
 
 
 def by(size: tuple[int, int]) -> str:
-    """HEIGHT x WIDTH, for people."""
-    return f"{size[0]} x {size[1]}"
+    """WIDTH x HEIGHT of a (height, width), for messages."""
+    return f"{size[1]} x {size[0]}"
 
 
 def fields(size: tuple[int, int], seen: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """What `pipeline.evaluation_windows` puts into elements: `frames` at the size at which they are
-    measured, and a field for each other size that a predictor sees. seen: by who sees it.
+    """The fields of frames of an element, {field: size}, for `pipeline.evaluation_windows`.
 
-    Raises InputError for one that is less than what is measured.
+    size: of `frames`, at which metrics are computed. seen: {predictor: size of the frames it is given};
+    each other size gets a field of its own. Raises InputError for one below `size`.
     """
     for who, own in seen.items():
         if any(a < b for a, b in zip(own, size, strict=True)):
@@ -32,15 +49,15 @@ def fields(size: tuple[int, int], seen: dict[str, tuple[int, int]]) -> dict[str,
 
 
 def field(size: tuple[int, int], elements: list[dict]) -> str:
-    """The field of such elements that holds frames of a size."""
+    """The field of elements, made with `fields`, that holds frames of a size."""
     return "frames" if size == elements[0]["frames"].shape[1:3] else _field(size)
 
 
 def _field(size):
-    return f"frames {by(size)}"
+    return f"frames {size[0]} x {size[1]}"
 
 
 def reduce(frames, elements: list[dict]) -> np.ndarray:
-    """Predicted frames (n, t, h, w, 3) at the size at which those of `elements` are measured."""
+    """Predicted frames (n, t, h, w, 3), resized as `frames` of `elements`."""
     size = elements[0]["frames"].shape[1:3]
     return np.stack([fusion.resize_frames(np.asarray(each), *size) for each in frames])

@@ -18,15 +18,16 @@ import imageio.v3 as imageio
 import numpy as np
 from PIL import Image
 
-from vidpred_jax.types import InputError, Limits, UserError
+from vidpred_jax.data import sizes
+from vidpred_jax.types import MAX_FPS, InputError, Limits, UserError
 
-# A file that cannot be read is told in our one line, without its decoder's messages beside it.
+# Our error about a file that cannot be read is one line; its decoder's messages would stand beside it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP")  # Whatever the suffix: Pillow would run others' programs.
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP")  # Pillow runs external programs to open some other formats.
 _VP9 = ["-crf", "28", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6"]
 _ENCODERS = {
     ".mp4": {"codec": "libx264"},
@@ -37,7 +38,7 @@ _ENCODERS = {
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """num_frames is the container's word for a video file, exact for a folder."""
+    """num_frames: exact for a folder, else the container's count (0: unknown). fps: 24 if unknown."""
 
     num_frames: int
     height: int
@@ -80,12 +81,9 @@ def probe(path: str | os.PathLike, limits: Limits = Limits()) -> VideoInfo:
                 max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0),
                 int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
                 int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-                capture.get(cv2.CAP_PROP_FPS) or 24.0,
+                fps if 0 < (fps := capture.get(cv2.CAP_PROP_FPS)) <= MAX_FPS else 24.0,
             )
-    if info.height * info.width > limits.max_pixels:
-        raise InputError(
-            f"{path} has {info.width} x {info.height} pixels a frame; at most {limits.max_pixels} are read"
-        )
+    _check_pixels(path, (info.height, info.width), limits)
     if info.num_frames > limits.max_frames:
         raise InputError(
             f"{path} has {info.num_frames} frames; at most {limits.max_frames} are read"
@@ -102,9 +100,8 @@ def read(
 ) -> np.ndarray:
     """Frames `start` to `start + num_frames` (None: to the end) as uint8 (t, h, w, 3), RGB.
 
-    at_most: fewer than num_frames are no error, if the video ends there.
-    Raises InputError for a missing, unreadable, truncated, empty or oversized video, and for a
-    folder whose frames differ in size.
+    at_most: the video may end before num_frames. Raises InputError for a missing, unreadable, truncated,
+    empty or oversized video, and for a folder whose frames differ in size.
     """
     path = _existing(path)
     info = probe(path, limits)
@@ -124,7 +121,7 @@ def read(
         raise InputError(
             f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for"
         )
-    if len(frames) > limits.max_frames:  # The container did not say how many.
+    if len(frames) > limits.max_frames:  # The container's count was missing or wrong.
         raise InputError(f"{path} has more than {limits.max_frames} frames, which are not read")
     if not len(frames):
         raise InputError(f"{path} holds 0 frames from frame {start} on")
@@ -140,18 +137,20 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 
 def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int, int]:
-    """(height, width) from the header, refused beyond `limits`; checksums (PNG) are looked at too."""
+    """(height, width) from the header. Raises InputError beyond `limits` and for a wrong PNG checksum."""
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             width, height = image.size
             image.verify()
     except Exception as error:  # Of many kinds, for damaged files.
         raise InputError(f"{path} cannot be opened as an image: {_one_line(error)}") from error
-    if height * width > limits.max_pixels:
-        raise InputError(
-            f"{path} has {width} x {height} pixels; at most {limits.max_pixels} are read"
-        )
+    _check_pixels(path, (height, width), limits)
     return height, width
+
+
+def _check_pixels(path, size, limits):
+    if size[0] * size[1] > limits.max_pixels:
+        raise InputError(f"{path} is {sizes.by(size)}; at most {limits.max_pixels} pixels are read")
 
 
 def _read_folder(files, size, limits) -> list[np.ndarray]:
@@ -161,8 +160,8 @@ def _read_folder(files, size, limits) -> list[np.ndarray]:
         found = image_size(file)
         if found != size:
             raise InputError(
-                f"{file} is {found[1]} x {found[0]}; every frame of the folder must be "
-                f"{size[1]} x {size[0]}, as the first"
+                f"{file} is {sizes.by(found)}; every frame of the folder must be {sizes.by(size)}, "
+                "as the first"
             )
         frames.append(read_image(file))
     return frames
@@ -185,7 +184,7 @@ def _read_file(path, start, wanted, info, limits) -> list[np.ndarray]:
             if len(frames) * frame.size > limits.max_bytes:
                 raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
         decoded = position + len(frames)
-    # Containers may miscount by a frame; more missing than that is a damaged file.
+    # Containers may be wrong by a frame or two in a hundred; a damaged file lacks more.
     expected = min(info.num_frames, start + wanted)
     if decoded < expected - max(1, info.num_frames // 50):
         raise InputError(
@@ -231,7 +230,7 @@ def _one_line(error) -> str:
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike):
-    """A temporary path with the same suffix, moved to `path` if the block succeeds.
+    """Gives a temporary path with the same suffix, which is moved to `path` if the block succeeds.
 
     Raises UserError (exit code 1) when the folder cannot be written or the disk is full.
     """
@@ -291,7 +290,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) 
             imageio.imwrite(temporary, frames, extension=".gif", duration=duration, loop=0)
         elif suffix in _ENCODERS:
             options = {"fps": fps, "macro_block_size": 1, "ffmpeg_log_level": "error"}
-            with warnings.catch_warnings():  # JAX's of every child process; this one is harmless.
+            with warnings.catch_warnings():  # JAX warns of every fork; FFmpeg's is harmless.
                 warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
                 imageio.imwrite(temporary, frames, plugin="FFMPEG", **options, **_ENCODERS[suffix])
         else:

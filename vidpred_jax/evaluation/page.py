@@ -21,17 +21,21 @@ _FPS = 8.0
 def render(summary: dict, shown: list[dict], figures: dict[str, bytes], naive) -> str:
     """The page of a summary, `compare.Table.shown` and figures as PNG; naive clips stand last."""
     template = importlib.resources.files(__package__).joinpath("report.html").read_text()
-    about = {k: v for k, v in summary.items() if k not in ("predictors", "fvd")}
+    tables = ("predictors", "differences", "fvd")
+    about = {k: v for k, v in summary.items() if k not in tables}
     rows = "".join(
         f"<tr><th>{_text(k)}</th><td>{_text(json.dumps(v) if isinstance(v, dict) else v)}</td></tr>"
         for k, v in about.items()
     )
-    parts = [_means(summary["predictors"]), _steps(summary["predictors"])]
+    parts = [_means(summary["predictors"])]
+    if "differences" in summary:
+        parts.append(_differences_table(summary["differences"]))
+    parts.append(_steps(summary["predictors"]))
     if "fvd" in summary:
         parts.append(_fvd_table(summary["fvd"]))
     curves = "".join(
         f'<figure><img alt="{_text(name)} by step" src="{_uri(png, "image/png")}"></figure>'
-        for name, png in sorted(figures.items(), key=lambda item: item[0] != "blame")
+        for name, png in sorted(figures.items(), key=lambda item: item[0] != "ablation")
     )
     return string.Template(template).substitute(
         title=_text(f"{summary.get('data', 'evaluation')}: video prediction"),
@@ -61,16 +65,30 @@ def _means(found) -> str:
     )
 
 
-def _cell(entry, best) -> str:
+def _differences_table(found) -> str:
+    metrics = list(dict.fromkeys(m for entry in found.values() for m in entry))
+    lines = "".join(
+        f"<tr><th>{_text(name)}</th>{''.join(_cell(entry.get(m), None, '+') for m in metrics)}</tr>"
+        for name, entry in found.items()
+    )
+    head = "".join(f"<th>{_text(m)}</th>" for m in metrics)
+    return (
+        "<h2>Ours minus the best baseline, paired over clips, 95 %</h2><p>Means over steps. In "
+        "brackets: bootstrap interval of the clips' differences, and which baseline is the best.</p>"
+        f"<table><tr><th></th>{head}</tr>{lines}</table>"
+    )
+
+
+def _cell(entry, best, sign="") -> str:
     if entry is None:
         return "<td></td>"
     digits = 2 if abs(entry["mean"]) >= 10 else 3
-    text = f"{entry['mean']:.{digits}f}"
-    interval = (
-        f" [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"
-        if entry["low"] is not None
-        else ""
-    )
+    text = f"{entry['mean']:{sign}.{digits}f}"
+    interval = ""
+    if entry["low"] is not None:
+        interval = f" [{entry['low']:{sign}.{digits}f}, {entry['high']:{sign}.{digits}f}]"
+    if "against" in entry:
+        interval += f" {_text(entry['against'])}"
     mark = ' class="best"' if entry["mean"] == best else ""
     return f"<td{mark}>{text}<small>{interval}</small></td>"
 

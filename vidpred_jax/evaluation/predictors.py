@@ -4,54 +4,60 @@ import math
 
 import numpy as np
 
-from vidpred_jax.checkpoints import restore, runs
 from vidpred_jax.data import sizes
-from vidpred_jax.inference import direct, loading, predictor
+from vidpred_jax.inference import loading
+from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.types import CONTEXT, InputError
 
 DEFAULT_SIZE = (128, 128)  # Of the published tables; where no run says otherwise.
 _PIXELS = 16 * 128 * 128  # Of frames, one of each window that is predicted at once.
-LEAST_CONTEXT = CONTEXT // 2 + 1  # What can be mirrored to 16 frames.
 
 
-def load(texts: list[str], accompanying: str | None = None, log=lambda line: None) -> dict:
-    """{name: Predictor or DirectPredictor} of texts as --runs takes them.
+def load(
+    texts: list[str], weights: list[str], accompanying: str | None = None, log=lambda line: None
+) -> dict[str, Predictor]:
+    """{name: Predictor} of texts as --runs takes them, and of weights that come with the package.
 
-    Each NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN], NAME=DIRECT_RUN, `newest` (called ours, with
-    `accompanying`) or `none`. After @ a size of frames for a stage 2 that looks at frames alone, as of
-    `sizes.parse`. Raises InputError.
+    Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours,
+    with `accompanying`) or `none`. After @ a size of frames for a stage 2 that needs no fusion pictures,
+    as of `sizes.parse`. Raises InputError.
     """
-    loaded = {}
+    loaded = {name: loading.load(weights=name) for name in weights}
     for text in texts:
         if text == "none":
             continue
-        name, equals, pair = ("ours", "=", "") if text == "newest" else text.partition("=")
+        name, equals, named = ("ours", "=", "") if text == "newest" else text.partition("=")
         if name in loaded or name == "truth":
             raise InputError(f"--runs={text}: a predictor called {name!r} is there already")
         if text == "newest":
-            if all(runs.newest(stage, "runs") for stage in ("fusion", "translator")):
-                loaded["ours"] = loading.load(accompanying=accompanying)
-            else:
-                log("no runs of both stages under runs/: naive predictors alone")
+            pair, why = loading.find()
+            if pair == loading.bundled("real"):
+                log("no pair of runs of stages 1 and 2 under runs/: baselines alone")
+                continue
+            log(f"ours: {', '.join(pair)}, {why}")
+            loaded["ours"] = loading.load(*pair, accompanying)
             continue
-        pair, at, size = pair.rpartition("@") if _names_size(pair) else (pair, "", "")
+        named, at, size = named.rpartition("@") if _names_size(named) else (named, "", "")
         size = sizes.parse(size, f"--runs={text}: the size after @ ({size})") if at else None
-        parts = pair.split(",")
-        if not (equals and name and len(parts) in (1, 2, 3) and all(parts)):
-            raise InputError(
-                f"--runs={text} must be NAME=FUSION_RUN,TRANSLATOR_RUN[,ACCOMPANYING_RUN][@SIZE], "
-                "NAME=DIRECT_RUN, newest or none"
-            )
-        if len(parts) == 1 and size:
-            raise InputError(f"--runs={text}: a direct run predicts at its own size alone")
-        one = len(parts) == 1
-        loaded[name] = direct.DirectPredictor(*parts) if one else loading.load(*parts, size=size)
-    if accompanying and not any(is_staged(run) and run.accompanying_run for run in loaded.values()):
+        parts = named.split(",")
+        if not (equals and name and all(parts)):
+            raise InputError(f"--runs={text} must be NAME=RUN[,RUN ...][@SIZE], newest or none")
+        loaded[name] = loading.load_runs(*parts, size=size)
+    if accompanying and not any(run.run_of("accompanying") for run in loaded.values()):
         raise InputError(
-            f"--accompanying={accompanying} goes with the newest runs; other runs take theirs as "
-            "the third part of --runs"
+            f"--accompanying={accompanying} goes with the newest runs; other runs name theirs in --runs"
         )
     return loaded
+
+
+def common_context(loaded: dict, asked: int | None) -> int:
+    """Observed frames: those of the runs, else `asked` or 16. Raises InputError where they differ."""
+    found = {name: run.context for name, run in loaded.items()}
+    if len(set(found.values()) | ({asked} if asked else set())) > 1:
+        told = ", ".join(f"{name!r} {n}" for name, n in found.items())
+        also = f"--context={asked}, " if asked else ""
+        raise InputError(f"{also}runs observe {told} frames; they must be equal (or --runs=none)")
+    return next(iter(found.values()), asked or CONTEXT)
 
 
 def _names_size(pair):
@@ -60,9 +66,9 @@ def _names_size(pair):
     return bool(at) and not set(rest) & set("/\\,")
 
 
-def is_staged(run) -> bool:
+def is_staged(run: Predictor) -> bool:
     """Whether it predicts fusion pictures and translates them."""
-    return isinstance(run, predictor.Predictor)
+    return "fusion" in run.system.fields
 
 
 def common_sizes(loaded: dict, asked: str | None) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -83,23 +89,23 @@ def sizes_seen(loaded: dict) -> dict[str, tuple[int, int]]:
     return {f"run {name!r}": run.frame_size for name, run in loaded.items()}
 
 
-def predict(run, elements: list[dict], horizon: int, context: int) -> dict[str, np.ndarray]:
+def predict(run: Predictor, elements: list[dict], horizon: int) -> dict[str, np.ndarray]:
     """`frames` and, of staged runs, `fusion` pictures of elements; `frames` at their `frames`' size."""
     names = ("fusion", "frames") if is_staged(run) else ("frames",)
     by_part = lambda part: run.predict_batch(part, horizon)[-len(names) :]
-    return dict(zip(names, _in_parts(run, elements, context, by_part), strict=True))
+    return dict(zip(names, _in_parts(run, elements, by_part), strict=True))
 
 
-def translate(run, elements: list[dict], context: int) -> dict[str, np.ndarray]:
+def translate(run: Predictor, elements: list[dict]) -> dict[str, np.ndarray]:
     """`frames` by stage 2 alone, from the true fusion pictures, as of `predict`."""
-    (frames,) = _in_parts(run, elements, context, lambda part: [run.translate_batch(part)])
+    (frames,) = _in_parts(run, elements, lambda part: [run.translate_batch(part)])
     return {"frames": frames}
 
 
-def _in_parts(run, elements, context, predict):
+def _in_parts(run, elements, predict):
     """What `predict` makes, frames last, of so many elements at once as memory is meant for."""
     field = sizes.field(run.frame_size, elements)
-    shown = fill_context([{**each, "frames": each[field]} for each in elements], context)
+    shown = [{**each, "frames": each[field]} for each in elements]
     at_once = max(_PIXELS // math.prod(run.frame_size), 1)
     found = []
     for start in range(0, len(shown), at_once):
@@ -112,23 +118,10 @@ def table_kind(loaded: dict, data: str, split: str) -> str:
     """Whether clips of a split are new to the runs: `in-sample` where any stage of any was trained on
     them, else `validation`, on which runs are chosen, or `held-out`. Each has tables of its own.
     """
-    stages = [run for each in loaded.values() for run in each.runs]
-    known = [restore.read_meta(stage)["config"]["data"] for stage in stages]
-    known = [config.get("split", "train") for config in known if config["name"] == data]
+    networks = [network for run in loaded.values() for network in run.system.networks]
+    known = [network.config["data"] for network in networks]
+    known = [trained["split"] for trained in known if trained["name"] == data]
     parts = set(split.split("+"))
     if any(parts & set(trained.split("+")) for trained in known):
         return "in-sample"
     return "validation" if known and "validation" in parts else "held-out"
-
-
-def fill_context(elements: list[dict], context: int) -> list[dict]:
-    """Clips of which `context` frames were observed, for runs, which see 16: what is missing before
-    them is their own beginning, backwards. (Not in any paper: ours, for protocols of 10 frames.)
-
-    elements: dicts whose arrays are (t, h, w, c), t of `context` or more.
-    """
-    missing = CONTEXT - context
-    if not missing:
-        return elements
-    mirror = lambda x: np.concatenate([x[missing:0:-1], x]) if isinstance(x, np.ndarray) else x
-    return [{field: mirror(x) for field, x in element.items()} for element in elements]

@@ -12,7 +12,7 @@ from vidpred_jax import metrics
 from vidpred_jax.data import video_io
 from vidpred_jax.evaluation import compare, external, page, strip
 from vidpred_jax.metrics import named
-from vidpred_jax.metrics.summary import SHOWN_STEPS, summarize
+from vidpred_jax.metrics.summary import SHOWN_STEPS, differences, summarize
 from vidpred_jax.types import InputError
 
 CSV_COLUMNS = ("predictor", "metric", "step", "mean", "low", "high", "n_clips", "n_windows")
@@ -26,23 +26,28 @@ def write(
     about: dict,
     *,
     naive: tuple[str, ...] = (),
-    blame: tuple[str, ...] = (),
+    ablated: tuple[str, ...] = (),
     fvd: dict | None = None,
     reference: list[dict] | None = None,
 ) -> dict:
     """Writes everything into `folder`; the summary that summary.json holds.
 
+    Its `differences`, {predictor: {metric: {"against", "mean", "low", "high"}}}, are of each predictor
+    minus the best baseline (`naive`) by that metric's mean.
+
     about: what was done (data, protocol, command, machine ...), told as it is. naive: predictors
-    drawn thin and grey. blame: predictors of the figure that shows where quality is lost. fvd:
+    drawn thin and grey. ablated: predictors of the figure that shows where quality is lost. fvd:
     {predictor: perceptual.Fvd as a dict}. reference: curves of `read_reference`.
     """
     folder = pathlib.Path(folder)
     found = summarize(table.clips, table.values)
     counts = {"clips": len(set(table.clips)), "windows": len(table.clips)}
     summary = {**about, **counts, "predictors": found}
+    if paired := _differences(table, found, naive):
+        summary["differences"] = paired
     if fvd:
         summary["fvd"] = fvd
-    figures = _draw_all(found, naive, blame, reference or [])
+    figures = _draw_all(found, naive, ablated, reference or [])
     video_io.write_text(folder / "per_step.csv", _csv(found, counts))
     video_io.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     for name, png in figures.items():
@@ -55,6 +60,20 @@ def write(
         name = external.window_name(entry["clip"], entry["start"])
         video_io.write_image(folder / "strips" / f"{name}.png", _strip(entry, naive))
     return summary
+
+
+def _differences(table, found, naive) -> dict:
+    paired = {}
+    for name in (n for n in found if n not in (*naive, "truth")):
+        for metric in found[name]:
+            means = {n: found[n][metric]["mean"] for n in naive if metric in found.get(n, {})}
+            best = named.METRICS[metric].best(means.values()) if means else None
+            if best is None:
+                continue
+            against = next(n for n, mean in means.items() if mean == best)
+            entry = differences(table.clips, table.values, name, against)[metric]
+            paired.setdefault(name, {})[metric] = {"against": against, **entry}
+    return paired
 
 
 def _strip(entry, naive) -> np.ndarray:
@@ -123,21 +142,21 @@ def read_reference(path: str | os.PathLike, sequence: str = "") -> list[dict]:
     ]
 
 
-def _draw_all(found, naive, blame, reference) -> dict[str, bytes]:
+def _draw_all(found, naive, ablated, reference) -> dict[str, bytes]:
     metrics = list(dict.fromkeys(m for entry in found.values() for m in entry))
     figures = {}
     for metric in metrics:
         lines = {name: entry[metric] for name, entry in found.items() if metric in entry}
         drawn = [curve for curve in reference if curve["metric"] == metric]
         figures[metric] = _draw([(metric, lines)], naive, drawn)
-    parts = [("psnr", {n: found[n]["psnr"] for n in blame if "psnr" in found.get(n, {})})]
+    parts = [("psnr", {n: found[n]["psnr"] for n in ablated if "psnr" in found.get(n, {})})]
     parts += [
         (m, {n: e[m] for n, e in found.items() if m in e})
         for m in ("fusion_psnr", "edge_f1", "miou")
     ]
     parts = [part for part in parts if part[1]]
-    if blame and parts:
-        figures["blame"] = _draw(parts, naive, [])
+    if ablated and parts:
+        figures["ablation"] = _draw(parts, naive, [])
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Prediction of any horizon: the stage-1 network fed with its own output, inside one loop."""
+"""Prediction of any horizon: a network fed with its own output, inside one loop."""
 
 import functools
 
@@ -7,43 +7,37 @@ import jax.numpy as jnp
 
 from vidpred_jax.data import fusion
 
+_AT_ONCE = 8  # Known fusion pictures that are translated at once.
+
 
 def make_rollout(
-    model,
-    horizon: int,
-    *,
-    quantize_labels: int = 0,
-    translate=None,
-    finish=lambda pictures: pictures,
+    model, horizon: int, *, quantize_labels: int = 0, finish=lambda pictures: pictures
 ):
-    """A function `(params, context) -> pictures` to jit.
+    """A function `(params, context, translate=None, needed=None)` to jit.
 
-    model: a UNet3d. context: (b, 16, h, w, 3) fusion pictures in [-1, 1]. pictures: (b, horizon,
-    h, w, 3). Memory beyond the output does not grow with the horizon.
+    model: a network with `shift`, `observe(context)` and `apply`. context: (b, t, h, w, 3) in [-1, 1].
+    The function gives (b, horizon, h, w, 3); memory beyond that does not grow with the horizon. With
+    `translate(pictures (b, t, h, w, 3), steps_ahead (b, t)) -> frames` it gives (pictures, frames):
+    each call's new pictures are translated inside the loop. needed: how many steps are wanted (None:
+    all); those of later calls stay 0.
 
-    With `translate(variables, pictures (b, t, h, w, 3), references, ahead (b, t)) -> frames`, a
-    Generator's `apply`, the function is `(params, context, variables, references) -> (pictures,
-    frames)`: each call's new pictures are translated inside the scan. references: (b, n, h, w, 6).
-
-    quantize_labels: 0, or how many labels (background included) new frames are snapped to.
-
-    finish: what is done to pictures and frames before they are kept, element by element, such as
-    `fusion.to_uint8`; what the network sees of its own output stays as it was.
-
-    The function's `needed` (an integer, None: all) is how many steps are wanted: those of later calls
-    stay 0.
+    quantize_labels: 0, or how many labels (background included) new
+    pictures are quantized to. finish: applied, element by element, to what is kept, such as
+    `fusion.to_uint8`; what is fed back stays as it was.
     """
     shift = model.shift
 
-    def rollout(params, context, *translation, needed=None):
-        apply = functools.partial(model.apply, {"params": params})
-
-        # However much is fed back, what was observed is remembered.
+    def rollout(params, context, translate=None, needed=None):
+        predict_clip = functools.partial(model.apply, {"params": params})
+        length = context.shape[1]
+        # What was observed is remembered, however much is fed back.
         observed = model.observe(context)
 
         def predict(window, call):
-            memory = {} if observed is None else {"observed": observed, "since": call * shift}
-            new = apply(window, **memory)[:, -shift:]
+            memory = (
+                {} if observed is None else {"observed": observed, "frame_offset": call * shift}
+            )
+            new = predict_clip(window, **memory)[:, -shift:]
             if quantize_labels:
                 new = fusion.quantize(new, quantize_labels)
             window = jnp.concatenate([window[:, shift:], new], 1)
@@ -52,10 +46,9 @@ def make_rollout(
             new = jax.lax.dynamic_slice_in_dim(window, window.shape[1] + call, shift, axis=1)
             found = (new,)
             if translate is not None:
-                variables, references = translation
-                ahead = jnp.tile(call * shift + jnp.arange(1.0, shift + 1), (len(context), 1))
-                found += (translate(variables, new, references, ahead),)
-            return window, jax.tree.map(finish, found)
+                steps_ahead = call * shift + jnp.arange(1.0, shift + 1)
+                found += (translate(new, jnp.tile(steps_ahead, (len(context), 1))),)
+            return window[:, -length:], jax.tree.map(finish, found)
 
         def feed(call, carry):
             window, kept = carry
@@ -63,9 +56,8 @@ def make_rollout(
             place = functools.partial(_place, start=call * shift)
             return window, jax.tree.map(place, kept, found)
 
-        kept = (_empty((len(context), horizon, *context.shape[2:]), finish),)
-        if translate is not None:  # Frames are of the size of the frames that were observed.
-            kept += (_empty((len(context), horizon, *translation[1].shape[2:4], 3), finish),)
+        shapes = jax.eval_shape(lambda window: predict(window, 0)[1], context)
+        kept = tuple(jnp.zeros((x.shape[0], horizon, *x.shape[2:]), x.dtype) for x in shapes)
         calls = -(-(horizon if needed is None else needed) // shift)
         _, kept = jax.lax.fori_loop(0, calls, feed, (context, kept))
         return kept if translate is not None else kept[0]
@@ -73,33 +65,33 @@ def make_rollout(
     return rollout
 
 
-def translate_pictures(translate, variables, pictures, references, finish=lambda frames: frames):
-    """RGB frames of known fusion pictures (b, t, h, w, 3), uint8 or in [-1, 1], the steps 1 to t
-    after the references; `finish` as of `make_rollout`.
+def translate_pictures(translate, pictures, finish=lambda frames: frames):
+    """RGB frames of known fusion pictures (b, t, h, w, 3), uint8 or in [-1, 1], steps 1 to t ahead.
 
-    One step at a time: memory beyond the output does not grow with t.
+    translate, finish: as of `make_rollout`. A few pictures at a time: memory beyond the output does not
+    grow with t.
     """
+    b, t = pictures.shape[:2]
+    size = min(_AT_ONCE, t)
 
-    def step(kept, i):
-        ahead = jnp.full((len(pictures), 1), i + 1.0)
-        picture = jax.lax.dynamic_slice_in_dim(pictures, i, 1, axis=1)
-        if picture.dtype == jnp.uint8:
-            picture = fusion.to_float(picture)
-        return _place(kept, finish(translate(variables, picture, references, ahead)), i), None
+    def frames_at(start):
+        some = jax.lax.dynamic_slice_in_dim(pictures, start, size, axis=1)
+        some = fusion.to_float(some) if some.dtype == jnp.uint8 else some
+        return finish(translate(some, jnp.tile(start + jnp.arange(1.0, size + 1), (b, 1))))
 
-    kept = _empty((*pictures.shape[:2], *references.shape[2:4], 3), finish)
-    return jax.lax.scan(step, kept, jnp.arange(pictures.shape[1]))[0]
+    def step(call, kept):
+        start = jnp.minimum(call * size, t - size)  # The last ones reach back over earlier ones.
+        return jax.lax.dynamic_update_slice_in_dim(kept, frames_at(start), start, axis=1)
+
+    shape = jax.eval_shape(frames_at, 0)
+    kept = jnp.zeros((b, t, *shape.shape[2:]), shape.dtype)
+    return jax.lax.fori_loop(0, -(-t // size), step, kept)
 
 
 def references(frames, pictures, n: int):
     """The last n observed frames with their fusion pictures: (b, n, h, w, 6); n may be 0."""
     t = frames.shape[1]
     return jnp.concatenate([frames[:, t - n :], pictures[:, t - n :]], -1)
-
-
-def _empty(shape, finish):
-    """Where finished pictures are kept."""
-    return jnp.zeros(shape, jax.eval_shape(finish, jax.ShapeDtypeStruct((), jnp.float32)).dtype)
 
 
 def _place(kept, new, start):

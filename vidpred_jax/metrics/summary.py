@@ -1,5 +1,7 @@
 """Tables of an evaluation in figures: means over clips, their intervals, and text to read."""
 
+import functools
+
 import numpy as np
 
 SHOWN_STEPS = (1, 4, 8, 16, 32)
@@ -15,30 +17,63 @@ def summarize(
     Means over a clip's windows, then over clips; "mean" is over steps as well. low and high:
     bootstrap 95 % interval over clips (Efron's percentiles, 2,000 resamples), None for one clip.
     """
-    names = list(dict.fromkeys(clips))
-    number = {name: i for i, name in enumerate(names)}
-    place = np.array([number[clip] for clip in clips])
-    rng, n = np.random.default_rng(seed), len(names)
-    # How often each resample holds each clip: its mean is then one matrix product.
-    weights = np.empty((_RESAMPLES, n), np.float32)
-    for row in weights:
-        row[:] = np.bincount(rng.integers(n, size=n), minlength=n) / n
-    summary = {}
+    weights, summary = _resamples(len(set(clips)), seed), {}
     for name, found in values.items():
         summary[name] = {}
         for metric, rows in found.items():
-            rows = rows.astype(np.float64)
-            by_clip = np.zeros((n, rows.shape[1]))
-            np.add.at(by_clip, place, rows)
-            by_clip /= np.bincount(place)[:, None]
-            overall = _interval(by_clip.mean(1, keepdims=True), weights)
-            mean, low, high = (None if values is None else values[0] for values in overall)
+            by_clip = _by_clip(clips, rows)
             steps = _interval(by_clip, weights)
             summary[name][metric] = {
-                **{"mean": mean, "low": low, "high": high},
+                **_overall(by_clip, weights),
                 **dict(zip(("per_step", "per_step_low", "per_step_high"), steps, strict=True)),
             }
     return summary
+
+
+def differences(
+    clips: list[str],
+    values: dict[str, dict[str, np.ndarray]],
+    name: str,
+    against: str,
+    seed: int = 0,
+) -> dict[str, dict]:
+    """{metric: {"mean", "low", "high"}} of one predictor minus another, paired over clips.
+
+    Arguments and intervals as of `summarize`, by the same resamples; metrics that both have. A clip's
+    difference is the mean over its windows and steps.
+    """
+    weights = _resamples(len(set(clips)), seed)
+    ours, theirs = values[name], values[against]
+    return {
+        metric: _overall(_by_clip(clips, ours[metric]) - _by_clip(clips, theirs[metric]), weights)
+        for metric in ours
+        if metric in theirs
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _resamples(n: int, seed: int):
+    """How often each resample holds each of n clips, over n: its mean is then one matrix product."""
+    rng, weights = np.random.default_rng(seed), np.empty((_RESAMPLES, n), np.float32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(n, size=n), minlength=n) / n
+    return weights
+
+
+def _by_clip(clips, rows):
+    """(windows, steps) -> means over each clip's windows, (clips, steps)."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(clips))}
+    place = np.array([number[clip] for clip in clips])
+    by_clip = np.zeros((len(number), rows.shape[1]))
+    np.add.at(by_clip, place, rows.astype(np.float64))
+    return by_clip / np.bincount(place)[:, None]
+
+
+def _overall(by_clip, weights):
+    """Mean over steps and clips, with its interval."""
+    found = _interval(by_clip.mean(1, keepdims=True), weights)
+    values = (None if value is None else value[0] for value in found)
+    return dict(zip(("mean", "low", "high"), values, strict=True))
 
 
 def _interval(by_clip, weights):

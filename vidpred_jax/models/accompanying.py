@@ -4,10 +4,11 @@ After Jing et al. 2022 (paper: "accompanying convolution"; the author's thesis: 
 of multilayer multiscale shallow neural networks, selective transmission, and selective multiscale
 optimization"). Only these words are published: everything here beyond them is inferred or ours.
 
-Three equal stacks: `p`, pre-trained and then frozen, is the reference; `a` and `b` are the pair. At
-every stage the better of the pair is passed on where it is not behind the reference, else the
-reference is (selective transmission); stages are trained where the pair is behind (selective
-multiscale optimisation). Without the true frame a schedule frozen on validation clips decides.
+Three equal stacks of levels: `p`, trained first and then frozen, is the reference; `a` and `b` are the
+pair. Each level passes on the better output of the pair if its PSNR is at least the reference's, else
+the reference's (selective transmission). A level is trained where both of the pair are below the
+reference (selective multiscale optimisation). Without the true frame, a schedule chosen on validation
+clips decides.
 """
 
 import dataclasses
@@ -20,29 +21,30 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from vidpred_jax.models import convolution
+from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import Conv
 from vidpred_jax.models.ops import resize
 
 STACKS = ("a", "b", "p")
 OPTIMISATIONS = ("masked", "weighted", "all")
-_LEAD_WEIGHT = 0.25  # What `weighted` leaves to frames on which the pair already leads.
+_LEAD_WEIGHT = 0.25  # Of `weighted`, for frames on which the pair is not behind.
 
 
 @struct.dataclass
 class Translated:
-    """Frames to mend: frame, fusion, target (n, h, w, 3) in [-1, 1], ahead (n,)."""
+    """Translated frames: frame, fusion, target (n, h, w, 3) in [-1, 1], steps_ahead (n,)."""
 
     frame: Any
     fusion: Any
-    ahead: Any
+    steps_ahead: Any
     target: Any
 
 
 class Level(nn.Module):
-    """A frame with a correction added that is seen and drawn at 1/scale of its resolution.
+    """Adds a correction to a frame, computed at 1/scale of its resolution. Starts near the identity.
 
-    width: features of each of `layers` - 1 hidden convolutions. patch: they see patch x patch pixels
-    as one, which is cheap. Starts near the identity.
+    width: features of each of `layers` - 1 hidden convolutions. patch: blocks of patch x patch pixels
+    are folded into channels, which is cheap.
     """
 
     scale: int
@@ -57,14 +59,14 @@ class Level(nn.Module):
         self,
         frame: Float[Array, "n h w 3"],
         fusion: Float[Array, "n h w 3"],
-        ahead: Float[Array, " n"],
+        steps_ahead: Float[Array, " n"],
     ) -> Float[Array, "n h w 3"]:
-        """frame, fusion: in [-1, 1]. ahead: steps after the last observed frame."""
+        """frame, fusion: in [-1, 1]. steps_ahead: frames after the last observed one."""
         _, h, w, _ = frame.shape
         x = at_scale(jnp.concatenate([frame, fusion], -1), self.scale)
         x = convolution.space_to_depth(x[:, None], self.patch)[:, 0]
-        far = jnp.broadcast_to((ahead / 16 - 1)[:, None, None, None], (*x.shape[:3], 1))
-        x = jnp.concatenate([x, far], -1).astype(self.dtype)
+        time = jnp.broadcast_to((steps_ahead / 16 - 1)[:, None, None, None], (*x.shape[:3], 1))
+        x = jnp.concatenate([x, time], -1).astype(self.dtype)
         size = (self.kernel, self.kernel)
         for layer in range(self.layers - 1):
             x = nn.leaky_relu(
@@ -78,7 +80,7 @@ class Level(nn.Module):
 
 
 class Stack(nn.Module):
-    """Stages one after the other, coarse scales first (the order is inferred)."""
+    """Levels one after the other, coarse scales first (the order is inferred)."""
 
     scales: tuple[int, ...] = (4, 2, 1)
     widths: tuple[int, ...] = (32, 24, 24)
@@ -89,12 +91,12 @@ class Stack(nn.Module):
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""
-        for field, least in (("layers", 2), ("kernel", 1), ("patch", 1)):
-            if getattr(self, field) < least:
-                raise ValueError(f"model.{field} ({getattr(self, field)}) must be {least} or more")
+        limits = {"layers": 2, "kernel": 1, "patch": 1}
+        rules = {f: (getattr(self, f) >= n, f"must be {n} or more") for f, n in limits.items()}
+        require(self, **rules)
         if not self.scales or len(self.scales) != len(self.widths):
             raise ValueError(
-                f"model.scales {self.scales} and model.widths {self.widths} must be as many, 1 or more"
+                f"model.scales {self.scales} and model.widths {self.widths} must have one length, 1 or more"
             )
         for scale in self.scales:
             space = scale * self.patch
@@ -110,17 +112,17 @@ class Stack(nn.Module):
             for scale, width in zip(self.scales, self.widths, strict=True)
         ]
 
-    def __call__(self, frame, fusion, ahead):
-        """The frame after each stage, each fed with the one before: a list of (n, h, w, 3)."""
-        found = []
+    def __call__(self, frame, fusion, steps_ahead):
+        """The frame after each level, each fed with the one before: a list of (n, h, w, 3)."""
+        frames = []
         for level in self.levels:
-            frame = level(frame, fusion, ahead)
-            found.append(frame)
-        return found
+            frame = level(frame, fusion, steps_ahead)
+            frames.append(frame)
+        return frames
 
-    def level(self, number: int, frame, fusion, ahead):
-        """One stage alone."""
-        return self.levels[number](frame, fusion, ahead)
+    def level(self, number: int, frame, fusion, steps_ahead):
+        """One level alone."""
+        return self.levels[number](frame, fusion, steps_ahead)
 
 
 def at_scale(x: Float[Array, "n h w c"], scale: int) -> Float[Array, "n _ _ c"]:
@@ -132,15 +134,15 @@ def at_scale(x: Float[Array, "n h w c"], scale: int) -> Float[Array, "n _ _ c"]:
 def level_psnr(
     pred: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"], scale: int
 ) -> Float[Array, " n"]:
-    """PSNR in dB at a stage's own scale, of frames in [-1, 1]."""
+    """PSNR in dB at a level's scale, of frames in [-1, 1]."""
     error = jnp.square(at_scale(pred, scale) - at_scale(target, scale)).mean((1, 2, 3)) / 4
     return -10 * jnp.log10(jnp.maximum(error, 1e-10))
 
 
 def choose(quality: Float[Array, "3 ..."]) -> Int[Array, "..."]:
-    """Selective transmission: of the qualities of a, b and p, the number of the one passed on.
+    """Selective transmission: the index of the stack passed on, by the PSNRs of a, b and p.
 
-    The better of the pair (a in a tie) where it is not behind p, else p.
+    The better of the pair (a in a tie) if it is at least p, else p.
     """
     best = jnp.maximum(quality[0], quality[1])
     pair = jnp.where(quality[0] >= quality[1], 0, 1)
@@ -148,12 +150,12 @@ def choose(quality: Float[Array, "3 ..."]) -> Int[Array, "..."]:
 
 
 def transmit(quality: Float[Array, "3 ..."]) -> Float[Array, "3 ..."]:
-    """How much of a, b and p is passed on: all of the chosen one."""
+    """Shares of a, b and p that are passed on: 1 for the chosen one."""
     return jax.nn.one_hot(choose(quality), len(STACKS), axis=0)
 
 
 def behind(quality: Float[Array, "3 ..."]) -> Bool[Array, "..."]:
-    """Selective optimisation: where neither of the pair reaches the reference."""
+    """Selective optimisation: where both of the pair are below the reference."""
     return jnp.maximum(quality[0], quality[1]) < quality[2]
 
 
@@ -161,10 +163,10 @@ def behind(quality: Float[Array, "3 ..."]) -> Bool[Array, "..."]:
 class Selection:
     """The two choices that the thesis leaves open.
 
-    optimisation: `masked` trains only frames and stages that are behind, `weighted` gives the others a
+    optimisation: `masked` trains only frames and levels that are behind, `weighted` gives the others a
     smaller weight, `all` does not select. from_reference: the pair starts from the trained reference (b
-    with a tenth of its random start added, for two equal nets stay equal), not from random weights; not
-    with `masked`: nothing would be behind, and nothing trained.
+    with a tenth of its initial weights added: two equal networks would stay equal) instead of its
+    initial weights; not with `masked`, where nothing would be behind and nothing trained.
     """
 
     optimisation: str = "weighted"
@@ -182,48 +184,48 @@ class Selection:
             )
 
     def start_pair(self, params: dict) -> dict:
-        """Parameters as the pair's training begins."""
+        """Parameters from which the training of the pair starts."""
         if not self.from_reference:
             return params
         b = jax.tree.map(lambda p, b: p + 0.1 * b, params["p"], params["b"])
         return {**params, "a": params["p"], "b": b}
 
     def weights(self, quality: Float[Array, "3 n"]) -> Float[Array, " n"]:
-        """What each frame counts in the training of a stage."""
+        """The weight of each frame in the loss of a level."""
         least = {"masked": 0.0, "weighted": _LEAD_WEIGHT, "all": 1.0}[self.optimisation]
         return jnp.where(behind(quality), 1.0, least)
 
 
-def qualities(found: dict, target, scale: int) -> Float[Array, "3 n"]:
+def qualities(frames: dict, target, scale: int) -> Float[Array, "3 n"]:
     """PSNR at the scale, of a, b and p."""
-    return jnp.stack([level_psnr(found[name], target, scale) for name in STACKS])
+    return jnp.stack([level_psnr(frames[name], target, scale) for name in STACKS])
 
 
-def blend(found: dict, share: Float[Array, "3 #n"]):
-    """The transmitted frame: the sum of what exists by its shares; nothing leaks from the others."""
-    parts = [share[i][:, None, None, None] * found[x] for i, x in enumerate(STACKS) if x in found]
-    return sum(parts)
+def blend(frames: dict, share: Float[Array, "3 #n"]):
+    """The transmitted frame: the sum of the given frames by their shares of a, b and p."""
+    shares = zip(STACKS, share, strict=True)
+    return sum(part[:, None, None, None] * frames[name] for name, part in shares if name in frames)
 
 
-def run_pair(stack: Stack, params: dict, frame, fusion, ahead, target):
-    """One pass of the algorithm with the true frame at hand: a list of one dict a stage.
+def run_pair(stack: Stack, params: dict, frame, fusion, steps_ahead, target):
+    """One pass of the algorithm with the true frame at hand: a list of one dict for each level.
 
-    Each holds `found` (frames by stack), `quality` (3, n) and `passed`. Gradients reach each of the
-    pair's stages by its own loss alone: what it is fed is a constant, as are reference and choice.
+    Each holds `frames` (outputs by stack), `quality` (3, n) and `passed`. Each level of the pair gets the
+    gradient of its own loss alone: its input, the reference and the choice are constants.
     """
     feeds, passes = dict.fromkeys(STACKS, frame), []
     for number, scale in enumerate(stack.scales):
-        found = {
+        frames = {
             name: stack.apply(
-                {"params": params[name]}, number, feeds[name], fusion, ahead, method="level"
+                {"params": params[name]}, number, feeds[name], fusion, steps_ahead, method="level"
             )
             for name in STACKS
         }
-        fed = jax.lax.stop_gradient(found)
-        found["p"] = fed["p"]
-        quality = qualities(fed, target, scale)
-        passed = blend(fed, transmit(quality))
-        passes.append({"found": found, "quality": quality, "passed": passed})
-        # The reference's chain is its own from the first stage to the last.
-        feeds = {"a": passed, "b": passed, "p": fed["p"]}
+        constant = jax.lax.stop_gradient(frames)
+        frames["p"] = constant["p"]
+        quality = qualities(constant, target, scale)
+        passed = blend(constant, transmit(quality))
+        passes.append({"frames": frames, "quality": quality, "passed": passed})
+        # The reference's levels are fed with its own outputs alone.
+        feeds = {"a": passed, "b": passed, "p": constant["p"]}
     return passes

@@ -5,22 +5,27 @@ import contextlib
 import jax
 import jax.numpy as jnp
 
-from vidpred_jax import schema
+from vidpred_jax import stages
+from vidpred_jax.fields import check_types
 from vidpred_jax.models import convolution
 from vidpred_jax.models.accompanying import Selection, Stack
-from vidpred_jax.models.baselines.pix2pixhd import MultiScaleDiscriminator, Pix2PixHD
+from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
 from vidpred_jax.models.baselines.simvp import SimVP
 from vidpred_jax.models.compositor import Compositor
-from vidpred_jax.models.translator import Generator, PatchDiscriminator
+from vidpred_jax.models.discriminators import MultiScaleDiscriminator, PatchDiscriminator
+from vidpred_jax.models.translator import Generator
 from vidpred_jax.models.unet3d import UNet3d
-from vidpred_jax.types import InputError
+from vidpred_jax.types import CONTEXT, InputError
 
-# By stage and a config's `network`; the first of a stage is its default, the paper's.
+# By stage and a config's `network`; the first of a stage is its default.
 NETWORKS = {
     "fusion": {"unet3d": UNet3d},
     "translator": {"unet": Generator, "compositor": Compositor, "pix2pixhd": Pix2PixHD},
     "direct": {"simvp": SimVP, "unet3d": UNet3d},
+    "accompanying": {"stack": Stack},
 }
+for _name, _networks in NETWORKS.items():
+    stages.get(_name).networks.update(_networks)
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # A config's `precision`: what networks compute in (parameters, losses and statistics are float32),
 # and how float32 products are formed where the hardware has a faster, coarser way.
@@ -34,41 +39,48 @@ PRECISIONS = {
 @contextlib.contextmanager
 def numerics(config: dict):
     """What is traced within the block computes as `precision` and `convolutions` of a config say."""
-    form = config.get("convolutions", "fast")
-    if form not in convolution.FORMS:
-        raise InputError(f"convolutions ({form!r}) must be one of {', '.join(convolution.FORMS)}")
-    with convolution.form(form), jax.default_matmul_precision(_precision(config)[1]):
+    products = PRECISIONS[config.get("precision", "float32")][1]
+    with (
+        convolution.form(config.get("convolutions", "fast")),
+        jax.default_matmul_precision(products),
+    ):
         yield
-
-
-def _precision(config) -> tuple[str | None, str | None]:
-    name = config.get("precision")
-    if name is not None and name not in PRECISIONS:
-        raise InputError(f"precision ({name!r}) must be one of {', '.join(PRECISIONS)}")
-    return PRECISIONS.get(name, (None, None))
 
 
 def network_fields(config: dict, group: str = "model") -> dict:
     """The fields of a network in a config, its `precision` among them."""
-    dtype, fields = _precision(config)[0], config[group]
-    return {"dtype": dtype, **fields} if dtype else fields
+    return {"dtype": PRECISIONS[config["precision"]][0], **config[group]}
 
 
-def make_generator(
-    stage: str, fields: dict, height: int, width: int, axis_name=None, network: str | None = None
+def make_network(
+    stage: stages.Stage,
+    fields: dict,
+    height: int,
+    width: int,
+    *,
+    context: int = CONTEXT,
+    name: str = "",
+    axis_name: str | None = None,
 ):
-    """The network of a stage by its name in `NETWORKS`. Raises InputError naming the field."""
-    if stage not in NETWORKS:
-        raise InputError(f"stage {stage!r} is not one of {', '.join(NETWORKS)}")
-    known = NETWORKS[stage]
-    network = network or next(iter(known))
-    if network not in known:
-        raise InputError(f"network ({network!r}) must be one of {', '.join(known)}")
-    fields = _clean(known[network], fields, "model")
-    if axis_name and "axis_name" in known[network].__dataclass_fields__:
+    """A network of a stage by its name among the stage's. Raises InputError naming the field.
+
+    context: observed frames, which are also the most reference frames. axis_name: of the devices over
+    which batch statistics are taken.
+    """
+    network = stage.network(name)
+    known = network.__dataclass_fields__
+    if "dtype" not in known:  # It computes in float32 alone.
+        fields = {field: value for field, value in fields.items() if field != "dtype"}
+    fields = _clean(network, fields, "model")
+    if axis_name and "axis_name" in known:
         fields["axis_name"] = axis_name
+    if "context" in known:
+        fields["context"] = context
+    if "reference_frames" in known:
+        wanted = fields.get("reference_frames", known["reference_frames"].default)
+        fields["reference_frames"] = min(wanted, context)
     try:
-        module = known[network](**fields)
+        module = network(**fields)
         module.check(height, width)
     except ValueError as error:
         raise InputError(str(error)) from error
@@ -77,11 +89,7 @@ def make_generator(
 
 def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[Stack, Selection]:
     """The accompanying convolution and its switches. Raises InputError naming the field."""
-    schema.check_types(Selection, selection, "selection")
-    known = set(Selection.__dataclass_fields__)
-    for field in selection:
-        if field not in known:
-            raise InputError(f"selection.{field} is not one of {', '.join(sorted(known))}")
+    check_types(Selection, selection, "selection")
     try:
         stack = Stack(**_clean(Stack, fields, "model"))
         stack.check(height, width)
@@ -105,14 +113,9 @@ def make_discriminator(
 
 def _clean(module, fields, prefix) -> dict:
     """Lists (from JSON) to tuples, names to dtypes; unknown fields and wrong types refused."""
-    schema.check_types(module, fields, prefix)
-    known = set(module.__dataclass_fields__) - {"parent", "name", "axis_name"}
+    check_types(module, fields, prefix)
     clean = {}
     for field, value in fields.items():
-        if field not in known:
-            raise InputError(
-                f"{prefix}.{field} is not a field of {module.__name__}: {', '.join(sorted(known))}"
-            )
         if field == "dtype":
             if not isinstance(value, str) or value not in _DTYPES:
                 raise InputError(f"{prefix}.dtype ({value!r}) must be one of {', '.join(_DTYPES)}")

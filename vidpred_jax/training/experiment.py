@@ -1,4 +1,4 @@
-"""A config made runnable: data, networks, first state, train step and evaluation of one stage."""
+"""A config made runnable: data, networks, first state, train step and validation of one stage."""
 
 import dataclasses
 import functools
@@ -7,76 +7,140 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from vidpred_jax import processes, schema
-from vidpred_jax.checkpoints import restore
-from vidpred_jax.data import augmentation, pipeline
+from vidpred_jax import processes, stages
+from vidpred_jax.config import parse
+from vidpred_jax.data import augmentation, pipeline, sizes
 from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.inference import networks
+from vidpred_jax.inference.networks import Network
+from vidpred_jax.inference.system import System, make_predict
 from vidpred_jax.models import build
-from vidpred_jax.training import state, steps, validation
-from vidpred_jax.types import CONTEXT, InputError
+from vidpred_jax.training import sharpening, state, steps, validation
+from vidpred_jax.training.parts import Parts
+from vidpred_jax.types import InputError
 
 
 @dataclasses.dataclass
 class Experiment:
     """step: `(state, batch, *, axis_name)`. predict: `(state, seen elements) -> (n, horizon, ...)`.
 
-    field: which part of a batch element predictions are compared with. freeze: `(state, windows) ->
-    dict`, what prediction needs beside arrays, for the checkpoint. beside: further predictors
-    `(state, seen)` that validation shows. clip_name: `(index) -> name` of a training clip.
+    field: which part of a batch element predictions are compared with. needs_future: the future fields
+    that `predict` is shown. freeze: `(state, windows) -> dict`, what prediction needs beside arrays, for
+    the checkpoint. beside: further predictors `(state, seen)` that validation shows. clip_name: `(index)
+    -> name` of a training clip. facts: what the checkpoint keeps of the data set.
     """
 
+    config: dict
     state: state.TrainState
     step: Callable
     predict: Callable
     field: str
+    needs_future: tuple[str, ...]
     batches: Iterator
     validation: Callable
     fingerprint: str
     clip_name: Callable
-    freeze: Callable = lambda current, windows: {}
-    beside: dict = dataclasses.field(default_factory=dict)
+    facts: dict
+    freeze: Callable
+    beside: dict
 
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
     """Builds everything a run needs. config: plain dicts and lists. Raises InputError."""
-    schema.check(config)
-    data, stage = config["data"], config["stage"]
+    config = parse(config)
+    stage, data = stages.get(config["stage"]), config["data"]
     builder = open_builder(data, log)
-    size = data["height"], data["width"]
-    generator = build.make_generator(
-        stage, build.network_fields(config), *size, axis_name, config.get("network")
+    network = networks.make(config, axis_name=axis_name)
+    parts = _PARTS[stage.role](config, network, _load_earlier(config, network))
+    _check_window(data, parts.future_frames, stage.role)
+    source = train_source(config, log)
+    return Experiment(
+        config=config,
+        state=parts.state,
+        step=parts.step,
+        predict=parts.predict,
+        field=stage.field,
+        needs_future=parts.needs_future,
+        batches=train_batches(config, source, log),
+        validation=functools.partial(_validation_windows, config, parts, log),
+        fingerprint=registry.fingerprint(builder),
+        clip_name=lambda index: source.names[index],
+        facts={"num_labels": source.num_labels, "edge_rule": source.edge_rule.to_json()},
+        freeze=parts.freeze,
+        beside=parts.beside,
     )
-    frozen, predictor = {}, None
-    field = "fusion" if stage == "fusion" else "frames"
-    if stage in ("fusion", "direct"):
-        needed = CONTEXT + generator.shift * (1 + config["max_unroll"])
-        forward = steps.fusion_forward(generator, config["max_unroll"], field)
-        g_inputs = (np.zeros((1, CONTEXT, *size, 3), np.float32),)
-    else:
-        needed, snap = CONTEXT + config["targets_per_clip"], 0
-        if config["predicted_fraction"]:
-            predictor, frozen, snap = _load_predictor(config, size)
-        forward = steps.translator_forward(
-            generator,
+
+
+def _check_window(data, needed, role):
+    future, least = data["future_frames"], data["min_future_frames"]
+    if future < needed:
+        raise InputError(f"data.future_frames ({future}) must be at least {needed} for this config")
+    if not needed <= least <= future:
+        raise InputError(
+            f"data.min_future_frames ({least}) must be {needed} to data.future_frames ({future})"
+        )
+    if least < future and role == "predict":
+        raise InputError(f"data.min_future_frames ({least}) is for stages that draw target frames")
+
+
+def _load_earlier(config, network) -> list[Network]:
+    """The networks of the earlier stages that this one is trained behind, where it sees their output."""
+    stage = network.stage
+    if stage.role == "translate" and not config["predicted_fraction"]:
+        return []
+    loaded = []
+    for name in stage.earlier:
+        earlier = networks.load(config[f"{name}_run"], name)
+        if earlier.size != network.size:
+            raise InputError(
+                f"{name}_run {earlier.run!r} was trained at {sizes.by(earlier.size)}, not "
+                f"{sizes.by(network.size)}"
+            )
+        loaded.append(earlier)
+    return loaded
+
+
+def _predicting(config, network, earlier) -> Parts:
+    module, field = network.module, network.stage.field
+    return _adversarial(
+        config,
+        network,
+        System.of(network),
+        future_frames=module.shift * (1 + config["max_unroll"]),
+        forward=steps.fusion_forward(module, config["max_unroll"], field),
+        variables=lambda current: {"predict": {"params": current.ema}},
+    )
+
+
+def _translating(config, network, earlier) -> Parts:
+    predictor = earlier[0] if earlier else None
+    system = System.of(*earlier, network)
+    return _adversarial(
+        config,
+        network,
+        system,
+        future_frames=config["targets_per_clip"],
+        forward=steps.translator_forward(
+            network.module,
+            context=config["context"],
             targets_per_clip=config["targets_per_clip"],
-            step_sampling_power=config.get("step_sampling_power", 1.0),
+            step_sampling_power=config["step_sampling_power"],
             predictor=predictor,
             predicted_fraction=config["predicted_fraction"],
-            quantize_labels=snap,
-        )
-        g_inputs = networks.translator_inputs(generator, size)
-    if data["num_frames"] < needed:
-        raise InputError(
-            f"data.num_frames ({data['num_frames']}) must be at least {needed} for this config"
-        )
-    least = data.get("min_frames", data["num_frames"])
-    if not needed <= least <= data["num_frames"]:
-        raise InputError(
-            f"data.min_frames ({least}) must be {needed} to data.num_frames ({data['num_frames']})"
-        )
-    if least < data["num_frames"] and stage != "translator":
-        raise InputError(f"data.min_frames ({least}) is for stage translator, not {stage}")
+            quantize_labels=system.quantize_labels,
+        ),
+        variables=lambda current: {
+            "predict": {"params": current.frozen},
+            "translate": {"params": current.ema, "batch_stats": current.batch_stats["g"]},
+        },
+        frozen=predictor and predictor.variables["params"],
+    )
+
+
+def _adversarial(
+    config, network, system, *, future_frames, forward, variables, frozen=None
+) -> Parts:
+    """A generator beside its discriminator, where the loss asks for one."""
     try:
         weights = steps.LossWeights(**config["loss"])
         tx = state.make_optimizer(num_steps=config["num_steps"], **config["optimizer"])
@@ -84,12 +148,18 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         raise InputError(f"config: {error}") from error
     discriminator = d_inputs = None
     if weights.adversarial:
-        discriminator = build.make_discriminator(
-            build.network_fields(config, "discriminator"), axis_name
-        )
-        d_inputs = (np.zeros((1, *size, 3), np.float32),) * 2
-    key = jax.random.key(config["seed"])
-    first = state.create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen)
+        fields = build.network_fields(config, "discriminator")
+        discriminator = build.make_discriminator(fields, network.axis_name)
+        d_inputs = (np.zeros((1, *network.size, 3), np.float32),) * 2
+    first = state.create(
+        jax.random.key(config["seed"]),
+        network.module,
+        discriminator,
+        networks.example_inputs(network),
+        d_inputs,
+        tx,
+        frozen,
+    )
     step = steps.make_train_step(
         forward,
         discriminator,
@@ -97,24 +167,31 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         weights,
         seed=config["seed"] + 1,
         ema_decay=config["ema_decay"],
-        accumulate=config["optimizer"].get("accumulate", 1),
     )
-    horizon = config["evaluation"]["horizon"]
-    if stage in ("fusion", "direct"):
-        snap = config["evaluation"].get("quantize_labels", 0) if stage == "fusion" else 0
-        predict = validation.make_rollout_predict(generator, horizon, snap, field)
-    else:
-        predict = validation.make_translator_predict(generator, predictor, horizon, snap)
-    return Experiment(
-        state=first,
-        step=step,
-        predict=predict,
-        field=field,
-        batches=train_batches(config, log),
-        validation=functools.partial(validation.windows, config, log),
-        fingerprint=registry.fingerprint(builder),
-        clip_name=train_source(config, log).clip_name,
-    )
+    true_fusion, field = system.predict is None, network.stage.field
+    horizon, context = config["evaluation"]["horizon"], config["context"]
+    run = jax.jit(make_predict(system, horizon, true_fusion=true_fusion))
+
+    def predict(current, seen):
+        lengths = {"frames": context, "fusion": context + horizon * true_fusion}
+        clips_of = {f: np.stack([e[f][:n] for e in seen]) for f, n in lengths.items()}
+        return np.asarray(run(variables(current), clips_of["frames"], clips_of["fusion"])[field])
+
+    return Parts(first, step, predict, future_frames, ("fusion",) if true_fusion else ())
+
+
+def _validation_windows(config, parts, log):
+    found = validation.windows(config, log)
+    if parts.needs_validation and not found:
+        raise InputError(
+            f"data.name ({config['data']['name']!r}) with evaluation.clips "
+            f"({config['evaluation']['clips']}): stage {config['stage']} needs validation clips of "
+            f"{config['context'] + config['evaluation']['horizon']} frames, and there are none"
+        )
+    return found
+
+
+_PARTS = {"predict": _predicting, "translate": _translating, "sharpen": sharpening.make}
 
 
 def open_builder(data: dict, log):
@@ -126,26 +203,10 @@ def open_builder(data: dict, log):
     )
 
 
-def _load_predictor(config, size):
-    """The stage-1 network whose rollout stage 2 trains on: (module, EMA parameters, quantize_labels)."""
-    run = config["fusion_run"]
-    meta = restore.read_meta(run)
-    schema.check(meta["config"])
-    if meta["stage"] != "fusion":
-        raise InputError(f"fusion_run {run!r} holds a {meta['stage']} run; a fusion run is needed")
-    found = meta["config"]["data"]["height"], meta["config"]["data"]["width"]
-    if found != size:
-        raise InputError(
-            f"fusion_run {run!r} was trained at {found[0]} x {found[1]}, not {size[0]} x {size[1]}"
-        )
-    module, variables = networks.load_generator(run)
-    return module, variables["params"], meta["config"]["evaluation"].get("quantize_labels", 0)
-
-
 def train_source(config, log) -> clips.Source:
     """The clips that are trained on: of the training split, or of all that `data.split` joins."""
     data = config["data"]
-    split = data.get("split", "train")
+    split = data["split"]
     if "test" in split.split("+"):
         raise InputError(f"data.split ({split!r}) must not hold test, which is never trained on")
     return registry.open_split(
@@ -153,38 +214,28 @@ def train_source(config, log) -> clips.Source:
     )
 
 
-def fields_of(stage: str) -> tuple[str, ...]:
-    """What a stage's batches hold (`pipeline`)."""
-    return {"fusion": ("fusion",), "direct": ("frames",)}.get(stage, ("frames", "fusion"))
-
-
-def train_batches(config, log):
+def train_batches(config, source, log):
     """The training split's batches of this process."""
-    data = config["data"]
-    source = train_source(config, log)
-    options = dict(data.get("augmentation", {}))
+    data, context = config["data"], config["context"]
+    options = dict(data["augmentation"])
     options["speeds"] = tuple(options.get("speeds", (1,)))
     try:
         options = augmentation.Augmentation(**options)
     except TypeError as error:
         raise InputError(f"data.augmentation: {error}") from error
-    processes = jax.process_count()
-    if config["batch_size"] % jax.device_count():
-        raise InputError(
-            f"batch_size ({config['batch_size']}) must be a multiple of {jax.device_count()} devices"
-        )
+    count = jax.process_count()
     return pipeline.train_batches(
         source,
-        batch_size=config["batch_size"] // processes,
-        num_frames=data["num_frames"],
+        batch_size=config["batch_size"] // count,
+        num_frames=context + data["future_frames"],
         height=data["height"],
         width=data["width"],
         seed=config["seed"],
-        min_frames=data.get("min_frames"),
+        min_frames=context + data["min_future_frames"],
         augmentation=options,
         cache_bytes=data["cache_bytes"],
-        fields=fields_of(config["stage"]),
+        fields=stages.get(config["stage"]).inputs,
         process_index=jax.process_index(),
-        process_count=processes,
+        process_count=count,
         log=log,
     )

@@ -5,7 +5,35 @@ import functools
 import jax
 import numpy as np
 
+from vidpred_jax.types import InputError
+
 AXIS = "device"
+
+
+def choose_devices(batch_size: int, asked: int | None = None) -> list:
+    """The devices that share a batch: as many of this process as divide it, or as many as asked.
+
+    Several processes use all of theirs. Raises InputError where those do not divide the batch.
+    """
+    if jax.process_count() > 1:
+        found = jax.devices()
+        if asked not in (None, len(found)):
+            raise InputError(
+                f"--devices ({asked}) is for one process; several use all their {len(found)} devices"
+            )
+        if batch_size % len(found):
+            raise InputError(
+                f"batch_size ({batch_size}) must be a multiple of {len(found)} devices"
+            )
+        return found
+    found = jax.local_devices()
+    if asked is None:
+        asked = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
+    if not 1 <= asked <= len(found):
+        raise InputError(f"--devices ({asked}) must be 1 to {len(found)}: no more are here")
+    if batch_size % asked:
+        raise InputError(f"--devices ({asked}) must divide batch_size ({batch_size})")
+    return found[:asked]
 
 
 def parallelize(step, devices=None):
@@ -30,9 +58,10 @@ def replicate(state, devices=None):
     return jax.tree.map(place, state)
 
 
-def split(batch: dict, num_devices: int | None = None) -> dict:
-    """(b, ...) leaves -> (devices, b / devices, ...)."""
-    num_devices = num_devices or jax.local_device_count()
+def split(batch: dict, devices=None) -> dict:
+    """This process's (b, ...) leaves -> (its devices, b / devices, ...)."""
+    here = [d for d in devices or jax.devices() if d.process_index == jax.process_index()]
+    num_devices = len(here)
 
     def split_leaf(x):
         if x.shape[0] % num_devices:

@@ -7,8 +7,9 @@ import pathlib
 
 import jax
 
-from vidpred_jax.checkpoints import restore
-from vidpred_jax.checkpoints.runs import newest
+from vidpred_jax import processes, stages
+from vidpred_jax.checkpoints import restore, runs
+from vidpred_jax.config import parse
 from vidpred_jax.types import InputError, UserError
 
 # What may change between two starts of one run; the rest would make another run of it.
@@ -49,34 +50,50 @@ def locked(workdir: pathlib.Path):
 def fill_in(config: dict, workdir: pathlib.Path) -> dict:
     """Names the runs of earlier stages that this one trains on where the config leaves them open.
 
-    A run that resumes keeps those it began with; a new one takes the newest beside it.
+    A run that resumes keeps those it began with; a new one takes the newest beside it that were trained
+    on the same data set and, of stages 1 and 2, on each other. Raises InputError where there is none.
     """
-    for field in ("fusion_run", "translator_run"):
-        needed = config["stage"] == "accompanying" or config.get("predicted_fraction")
-        if field not in config or config[field] or not needed:
-            continue
-        stage = field.removesuffix("_run")
-        if restore.steps(workdir):
-            run = restore.read_meta(workdir)["config"].get(field, "")
-        else:
-            run = newest(stage, workdir.parent)
+    stage, folder, data = stages.get(config["stage"]), workdir.parent, config["data"]["name"]
+    if stage.role == "translate" and not config["predicted_fraction"]:
+        return config
+    fields = [f"{name}_run" for name in stage.earlier]
+    missing = [field for field in fields if not config[field]]
+    if not missing:
+        return config
+    if restore.steps(workdir):
+        saved = restore.read_meta(workdir)["config"]
+        return {**config, **{field: saved.get(field, "") for field in missing}}
+    if missing == ["fusion_run", "translator_run"]:
+        pair = processes.from_main(lambda: runs.newest_pair(folder, lambda name: name == data))
+        found = dict(zip(missing, pair or (None, None), strict=True))
+    else:
+        newest = lambda field: runs.newest(field.removesuffix("_run"), folder, data)
+        found = processes.from_main(lambda: {field: newest(field) for field in missing})
+    for field, run in found.items():
         if run is None:
-            why = f"predicted_fraction ({config['predicted_fraction']})"
-            why = why if config["stage"] == "translator" else "stage 3"
-            instead = ", or set predicted_fraction to 0" if config["stage"] == "translator" else ""
+            name = field.removesuffix("_run")
+            why, instead = "stage 3", ""
+            if stage.role == "translate":
+                why = f"predicted_fraction ({config['predicted_fraction']})"
+                instead = ", or set predicted_fraction to 0"
             raise InputError(
-                f"{why} needs a {stage} run: none is under {str(workdir.parent)!r}; train one, or name "
-                f"it by {field}{instead}"
+                f"{why} needs a {name} run: none trained on {data!r} is under {str(folder)!r}; train "
+                f"one, or name it by {field}{instead}"
             )
-        config = {**config, field: run}
-    return config
+    return {**config, **found}
 
 
 def check_resumable(config: dict, workdir: pathlib.Path) -> None:
-    """Raises InputError, field by field, if the workdir holds a run of another config."""
+    """Raises InputError, field by field, if the workdir holds a run of another config.
+
+    config: as of `parse`. A field that the run did not know has its default.
+    """
     if not restore.steps(workdir):
         return
-    saved = restore.read_meta(workdir)["config"]
+    try:
+        saved = parse(restore.read_meta(workdir)["config"])
+    except InputError as error:
+        raise InputError(f"workdir {str(workdir)!r}: {error}") from error
     before, now = _flatten(saved), _flatten(config)
     changed = [
         f"{field} was {before.get(field)!r}, is {now.get(field)!r}"
@@ -87,6 +104,12 @@ def check_resumable(config: dict, workdir: pathlib.Path) -> None:
         raise InputError(
             f"workdir {str(workdir)!r} holds a run of another config: {'; '.join(changed)}; "
             "choose another --workdir or the same config"
+        )
+    schedule, steps = now["optimizer.schedule"], (before["num_steps"], now["num_steps"])
+    if schedule == "cosine" and steps[0] != steps[1]:
+        raise InputError(
+            f"num_steps was {steps[0]}, is {steps[1]}: the rate of optimizer.schedule='cosine' ends at "
+            "num_steps; a run of optimizer.schedule='constant' can be extended"
         )
 
 

@@ -12,9 +12,9 @@ from flax import struct
 class TrainState:
     """One pytree of arrays; `g` is the predictor or generator, `d` the discriminator (or empty).
 
-    step: int32, updates done. ema: the moving average of params["g"], used for prediction.
-    frozen: parameters used but not trained (the stage-1 network while stage 2 trains on its
-        output), or empty.
+    step: int32, steps done. updates: int32, updates of the optimizer: fewer where gradients are
+    accumulated or steps skipped. ema: the moving average of params["g"], used for prediction.
+    frozen: parameters used but not trained (the stage-1 network while stage 2 trains on its output).
     """
 
     step: Any
@@ -23,6 +23,7 @@ class TrainState:
     opt_state: dict
     ema: Any
     frozen: Any
+    updates: Any
 
 
 def to_items(state: TrainState) -> dict[str, dict]:
@@ -34,6 +35,7 @@ def to_items(state: TrainState) -> dict[str, dict]:
             "d_batch_stats": state.batch_stats["d"],
             "opt_state": state.opt_state,
             "frozen": state.frozen,
+            "updates": state.updates,
         },
     }
 
@@ -48,6 +50,7 @@ def from_items(items: dict[str, dict]) -> TrainState:
         opt_state=training["opt_state"],
         ema=inference["ema"],
         frozen=training["frozen"],
+        updates=training["updates"],
     )
 
 
@@ -103,7 +106,15 @@ def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -
         opt_state=opt_state,
         ema=ema,
         frozen=frozen if frozen is not None else {},
+        updates=jnp.zeros((), jnp.int32),
     )
+
+
+def has_updated(opt_state):
+    """Whether the last `update` of `make_optimizer` moved parameters, or only accumulated gradients."""
+    if isinstance(opt_state, optax.MultiStepsState):
+        return opt_state.mini_step == 0
+    return jnp.asarray(True)
 
 
 def _init(module, key, inputs):
@@ -113,7 +124,7 @@ def _init(module, key, inputs):
     return jax.jit(module.init, compiler_options=options)(key, *inputs)
 
 
-def ema_rate(step, decay: float):
+def ema_rate(updates, decay: float):
     """Decay that starts low, so that the average forgets the random start: min(decay, (1+t)/(10+t))."""
-    t = step.astype(jnp.float32)
+    t = updates.astype(jnp.float32)
     return jnp.minimum(decay, (1 + t) / (10 + t))

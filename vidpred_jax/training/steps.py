@@ -16,7 +16,7 @@ from flax import struct
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import rollout
 from vidpred_jax.training import losses, parallel
-from vidpred_jax.training.state import ema_rate
+from vidpred_jax.training.state import ema_rate, has_updated
 
 GAN_LOSSES = {
     "bce": (losses.bce_d, losses.bce_g),
@@ -29,21 +29,21 @@ GAN_LOSSES = {
 class Forward:
     """pred, target, condition: (n, [t], h, w, c) in [-1, 1], the last as the discriminator's input.
 
-    path: (n,), a loss of its own of parameters that pred gives no gradient, or None.
+    trajectory: (n,), a loss of its own for parameters that get no gradient from pred, or None.
     """
 
     pred: Any
     target: Any
     condition: Any
     batch_stats: Any
-    path: Any = None
+    trajectory: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
     """Generator's loss: l1 * L1 + psnr * (-PSNR / 10 dB) + ssim * (1 - SSIM) + adversarial * GAN loss
-    of kind `gan` + matching * L1 between what the discriminator's layers make of both frames + path *
-    the error of objects' paths where a network carries objects.
+    of kind `gan` + matching * L1 between the discriminator's features of both frames + trajectory * the
+    error of extrapolated object positions, where a network tracks objects.
     """
 
     l1: float = 1.0
@@ -51,7 +51,7 @@ class LossWeights:
     ssim: float = 0.0
     adversarial: float = 0.0
     matching: float = 0.0
-    path: float = 0.1
+    trajectory: float = 0.1
     gan: str = "bce"
 
     def __post_init__(self):
@@ -67,6 +67,27 @@ def example_keys(key, n, axis_name):
     """A key for each example of this device, by its global number."""
     numbers = parallel.first_example(n, axis_name) + jnp.arange(n)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
+
+
+def dropout_key(key, n, axis_name):
+    """This device's key for dropout, no example's: `fold_in` is one-to-one, and those are below 2**31."""
+    first = parallel.first_example(n, axis_name)
+    return jax.random.fold_in(key, jnp.uint32(2**31) + jnp.uint32(first))
+
+
+def draw_steps(keys, length, horizon: int, targets_per_clip: int, power: float = 0.0):
+    """`targets_per_clip` distinct steps of each clip, from 0 (the first after the context): (b, targets).
+
+    keys: of `example_keys`. length: (b,), how many of the `horizon` steps are the clip's, the rest
+    repeats its last frame and is not drawn; `targets_per_clip` or more. Step k, from 1, is drawn in
+    proportion to k ** -power.
+    """
+    steps = jnp.arange(horizon)
+    chance = jnp.where(steps < length[:, None], (steps + 1.0) ** -power, 0.0)
+    draw = lambda key, p: jax.random.choice(
+        jax.random.fold_in(key, 1), horizon, (targets_per_clip,), replace=False, p=p
+    )
+    return jax.vmap(draw)(keys, chance)
 
 
 def fusion_forward(model, max_unroll: int = 0, field: str = "fusion"):
@@ -93,17 +114,17 @@ def fusion_forward(model, max_unroll: int = 0, field: str = "fusion"):
             newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
             window = jax.lax.stop_gradient(newest(history, shift * done))
         observed = model.observe(video[:, :context])
-        memory = {} if observed is None else {"observed": observed, "since": shift * done}
+        memory = {} if observed is None else {"observed": observed, "frame_offset": shift * done}
         pred = model.apply({"params": g_params}, window, **memory)
         first = shift * (1 + done) + context - model.outputs
         target = jax.vmap(lambda v, i: jax.lax.dynamic_slice_in_dim(v, i, model.outputs))(
             video, first
         )
         condition = jnp.broadcast_to(window[:, -1:], target.shape)
-        path = None
+        trajectory = None
         if observed is not None:
-            path = model.trajectory_error(g_params, observed, video[:, context:])
-        return Forward(pred, target, condition, state.batch_stats["g"], path)
+            trajectory = model.trajectory_error(g_params, observed, video[:, context:])
+        return Forward(pred, target, condition, state.batch_stats["g"], trajectory)
 
     return forward
 
@@ -130,14 +151,10 @@ def translator_forward(
         frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
         b, t = frames.shape[:2]
         keys = example_keys(key, b, axis_name)
-        # Near steps more often: their errors are small, and so would be their say.
-        chance = (jnp.arange(t - context) + 1.0) ** -step_sampling_power
-        known = jnp.arange(t - context) < batch["length"][:, None] - context
-        steps = jax.vmap(
-            lambda k, p: jax.random.choice(
-                jax.random.fold_in(k, 1), t - context, (targets_per_clip,), replace=False, p=p
-            )
-        )(keys, known * chance)
+        # Near steps more often: their errors are small, and so is their share of the loss.
+        steps = draw_steps(
+            keys, batch["length"] - context, t - context, targets_per_clip, step_sampling_power
+        )
         if predictor is not None and predicted_fraction:
             predict = rollout.make_rollout(predictor, t - context, quantize_labels=quantize_labels)
             predicted = predict(state.frozen, pictures[:, :context], needed=steps.max() + 1)
@@ -153,7 +170,6 @@ def translator_forward(
         seen = rollout.references(
             frames[:, :context], pictures[:, :context], model.reference_frames
         )
-        dropout_key = jax.random.fold_in(key, parallel.first_example(b, axis_name))
         pred, updated = model.apply(
             {"params": g_params, "batch_stats": state.batch_stats["g"]},
             condition,
@@ -161,20 +177,18 @@ def translator_forward(
             steps - context + 1.0,
             train=True,
             mutable=["batch_stats"],
-            rngs={"dropout": dropout_key},
+            rngs={"dropout": dropout_key(key, b, axis_name)},
         )
         return Forward(pred, target, condition, updated.get("batch_stats", {}))
 
     return forward
 
 
-def make_train_step(
-    forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999, accumulate=1
-):
+def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999):
     """A step `(state, batch, *, axis_name=None) -> (state, metrics)`.
 
-    Generator and discriminator are updated at once: one forward pass, one vjp, two cotangents.
-    accumulate: of `tx`; the moving average moves where the parameters do.
+    Generator and discriminator are updated at once: one forward pass, one vjp, two cotangents. The
+    moving average moves where `tx` moves the generator's parameters.
     """
     d_loss_fn, g_loss_fn = GAN_LOSSES[weights.gan]
     flat = lambda x: x.reshape(-1, *x.shape[-3:])
@@ -218,9 +232,9 @@ def make_train_step(
                 metrics["ssim_loss"] = losses.ssim_loss(out.pred, out.target).mean()
                 g_loss += weights.ssim * metrics["ssim_loss"]
             d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
-            if out.path is not None:
-                metrics["path"] = out.path.mean()
-                g_loss += weights.path * metrics["path"]
+            if out.trajectory is not None:
+                metrics["trajectory"] = out.trajectory.mean()
+                g_loss += weights.trajectory * metrics["trajectory"]
             if weights.adversarial:
                 g_gan, d_gan, matching, d_stats = judge(d_params, state, out)
                 metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()
@@ -247,14 +261,15 @@ def make_train_step(
             )
             params[name] = optax.apply_updates(state.params[name], updates)
         metrics["param_norm"] = optax.global_norm(params)  # Of what is saved: it must be finite.
-        rate = 1 - ema_rate(state.step // accumulate, ema_decay)
-        rate = jnp.where((state.step + 1) % accumulate == 0, rate, 0.0)
+        updated = has_updated(opt_state["g"])
+        rate = jnp.where(updated, 1 - ema_rate(state.updates, ema_decay), 0.0)
         state = state.replace(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
             ema=optax.incremental_update(params["g"], state.ema, rate),
+            updates=state.updates + updated,
         )
         return state, metrics
 

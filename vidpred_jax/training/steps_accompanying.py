@@ -15,38 +15,39 @@ from vidpred_jax.metrics import similarity
 from vidpred_jax.models import accompanying
 from vidpred_jax.models.accompanying import Translated
 from vidpred_jax.training import losses, steps
-from vidpred_jax.training.state import TrainState, ema_rate, make_optimizer
-from vidpred_jax.types import CONTEXT
+from vidpred_jax.training.state import TrainState, ema_rate, has_updated, make_optimizer
 
 
 def make_translate(
-    predictor, translator, *, targets_per_clip, predicted_fraction=1.0, quantize_labels=0
+    predictor,
+    translator,
+    *,
+    context,
+    targets_per_clip,
+    predicted_fraction=1.0,
+    quantize_labels=0,
 ):
     """`(frozen, batch, key, axis_name) -> Translated`, at `targets_per_clip` random steps of each clip.
 
-    frozen: {"fusion": parameters, "translator": variables}. With probability `predicted_fraction` a
+    frozen: `System.variables` of stages 1 and 2. With probability `predicted_fraction` a
     clip's fusion pictures are stage 1's own rollout, else the true ones.
     """
 
     def translate(frozen, batch, key, axis_name=None):
         frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
-        horizon = frames.shape[1] - CONTEXT
+        horizon = frames.shape[1] - context
         keys = steps.example_keys(key, len(frames), axis_name)
-        observed, shown = pictures[:, :CONTEXT], pictures[:, CONTEXT:]
+        observed, shown = pictures[:, :context], pictures[:, context:]
         if predicted_fraction:
             roll = rollout.make_rollout(predictor, horizon, quantize_labels=quantize_labels)
             use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
-            shown = jnp.where(
-                use[:, None, None, None, None], roll(frozen["fusion"], observed), shown
-            )
-        draw = lambda k: jax.random.choice(
-            jax.random.fold_in(k, 1), horizon, (targets_per_clip,), replace=False
-        )
-        at = jax.vmap(draw)(keys)
+            rolled = roll(frozen["predict"]["params"], observed)
+            shown = jnp.where(use[:, None, None, None, None], rolled, shown)
+        at = steps.draw_steps(keys, batch["length"] - context, horizon, targets_per_clip)
         pick = jax.vmap(lambda video, i: video[i])
-        shown, target, ahead = pick(shown, at), pick(frames[:, CONTEXT:], at), at + 1.0
-        seen = rollout.references(frames[:, :CONTEXT], observed, translator.reference_frames)
-        found = translator.apply(frozen["translator"], shown, seen, ahead)
+        shown, target, ahead = pick(shown, at), pick(frames[:, context:], at), at + 1.0
+        seen = rollout.references(frames[:, :context], observed, translator.reference_frames)
+        found = translator.apply(frozen["translate"], shown, seen, ahead)
         flat = lambda x: x.reshape(-1, *x.shape[2:])
         return jax.lax.stop_gradient(Translated(*map(flat, (found, shown, ahead, target))))
 
@@ -65,14 +66,14 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         return loss(pred, target)
 
     def reference_loss(params, x: Translated):
-        found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.ahead)
+        found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.steps_ahead)
         parts = [
             level_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)
         ]
         return sum(parts) / len(parts), {"behind": jnp.ones(()), "psnr": _psnr(found[-1], x)}
 
     def pair_loss(params, x: Translated):
-        passes = accompanying.run_pair(stack, params, x.frame, x.fusion, x.ahead, x.target)
+        passes = accompanying.run_pair(stack, params, x.frame, x.fusion, x.steps_ahead, x.target)
         total = 0.0
         for done, scale in zip(passes, stack.scales, strict=True):
             share = selection.weights(done["quality"])
@@ -95,7 +96,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         if axis_name:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
         metrics["grad_norm"] = optax.global_norm(grads)
-        new, opt_state = {}, {}
+        new, opt_state, updated = {}, {}, {}
         for name in params:
             updates, moved = optimizers[name].update(
                 grads[name], state.opt_state["g"][name], params[name]
@@ -104,15 +105,18 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
             keep = functools.partial(jax.tree.map, functools.partial(jnp.where, trained))
             new[name] = keep(optax.apply_updates(params[name], updates), params[name])
             opt_state[name] = keep(moved, state.opt_state["g"][name])
+            updated[name] = has_updated(moved)
         metrics["param_norm"] = optax.global_norm(new)
         # The averages of the pair begin with it.
         average = jax.tree.map(functools.partial(jnp.where, start), params, state.ema)
-        rate = 1 - ema_rate(state.step, ema_decay)
+        updated = jnp.where(first, updated["p"], updated["a"])  # b's are a's.
+        rate = jnp.where(updated, 1 - ema_rate(state.updates, ema_decay), 0.0)
         state = state.replace(
             step=state.step + 1,
             params={**state.params, "g": new},
             opt_state={**state.opt_state, "g": opt_state},
             ema=optax.incremental_update(new, average, rate),
+            updates=state.updates + updated,
         )
         return state, metrics
 
@@ -180,6 +184,7 @@ def make_training(
         opt_state={"g": {n: optimizers[n].init(params[n]) for n in names}, "d": {}},
         ema=jax.tree.map(jnp.copy, params),
         frozen=frozen if frozen is not None else {},
+        updates=jnp.zeros((), jnp.int32),
     )
     update = make_update(
         stack,

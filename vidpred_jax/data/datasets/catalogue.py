@@ -1,7 +1,7 @@
-"""Adapters of TFDS's own video sets: what TFDS prepared, read once and kept in our clip format.
+"""Converts video sets of the TFDS catalogue, prepared by TFDS, to our clip format.
 
-`moving_mnist` and `ucf101` use TFDS's Video feature, whose reader needs TensorFlow (extra `tf`);
-afterwards the converted set is read without it.
+Converting `moving_mnist` and `ucf101` needs TensorFlow (extra `tf`), as TFDS's Video feature does. The
+converted set is read without it.
 """
 
 import dataclasses
@@ -10,8 +10,9 @@ import functools
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vidpred_jax.data import segmentation
 from vidpred_jax.data.datasets import clips, registry
+from vidpred_jax.data.fusion import EdgeRule
+from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import Clip, InputError
 
 
@@ -50,27 +51,33 @@ ADAPTERS = {
 
 
 def to_clip(
-    set_name: str, example: dict | list, fallback_name: str, method: str = "motion"
+    set_name: str,
+    example: dict | list,
+    fallback_name: str,
+    method: str = "motion",
+    edge_rule: EdgeRule = EdgeRule(),
 ) -> Clip:
     """One example of a catalogue set as a clip; labels by `method` where the set has none."""
     name, frames, labels = ADAPTERS[set_name](example)
     frames = np.asarray(frames, np.uint8)
-    if labels is None:
-        labels = segmentation.segment(frames, method)
-    return Clip(name or fallback_name, frames, np.asarray(labels, np.uint8))
+    labels = labels if labels is None else np.asarray(labels, np.uint8)
+    return prepare_clip(
+        name or fallback_name, frames, labels=labels, method=method, edge_rule=edge_rule
+    )
 
 
 @dataclasses.dataclass
-class CatalogueConfig(tfds.core.BuilderConfig):
+class CatalogueConfig(clips.ClipConfig):
+    """set_name: of the catalogue. set_dir: TFDS's data_dir; empty: its default."""
+
     set_name: str = ""
     set_dir: str = ""
     segmentation: str = "motion"
+    lossless: bool = False
 
 
 class Catalogue(clips.ClipBuilder, skip_registration=True):
     """Clips converted from a set of the TFDS catalogue."""
-
-    JPEG_QUALITY = 95
 
     def _clips(self):
         clips_of = {}
@@ -84,14 +91,15 @@ class Catalogue(clips.ClipBuilder, skip_registration=True):
 
     def _convert(self, data, i, name):
         config = self.builder_config
-        return to_clip(config.set_name, data[i], name, config.segmentation)
+        return to_clip(config.set_name, data[i], name, config.segmentation, config.edge_rule)
 
 
 def _three_splits(found: dict) -> dict:
-    """train, validation and test of what a set brings; missing ones are cut from the end of another.
+    """The splits of a set as train, validation and test.
 
-    TFDS calls DAVIS's val split `validation`: without a `test` it is the test split. A set of one
-    split (moving_mnist) gives a tenth to test; validation is the last tenth of train.
+    A set without `test` gives its `validation` (DAVIS), else the last tenth of `train`, as test. A set
+    whose only split is not `train` (moving_mnist) gives it as train first. A missing validation is the
+    last tenth of the rest of train.
     """
     found = dict(found)
     if "test" not in found and "validation" in found:

@@ -1,40 +1,44 @@
-"""The clip format on disk: one TFDS example a clip, every frame encoded on its own.
+"""The clip format on disk: one TFDS example a clip, its frames as encoded images.
 
-Encoded bytes instead of TFDS's image features let a reader decode a window of a long clip, and
-need no TensorFlow.
+The features hold bytes, not TFDS's images: a reader can decode a part of a long clip, without TensorFlow.
 """
 
 import collections
 import concurrent.futures
+import dataclasses
+import functools
 import io
 import os
-import pathlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from vidpred_jax.data import fusion
-from vidpred_jax.types import Clip, InputError, Limits
+from vidpred_jax.data import sizes
+from vidpred_jax.data.datasets import metadata
+from vidpred_jax.data.fusion import EdgeRule
+from vidpred_jax.types import Clip, InputError
 
 FILE_FORMAT = "array_record"
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # As video_io reads.
 _STREAMS = ("frames", "labels", "edges")
+_CLIPS_PER_SHARD = 256
 
 
 def features() -> tfds.features.FeaturesDict:
-    """name; num_frames, height, width; frames (PNG or JPEG), labels and edges (PNG) per frame."""
+    """name, num_frames, height, width, fps; frames (PNG or JPEG), labels and edges (PNG) per frame."""
     encoded = {stream: tfds.features.Sequence(tfds.features.Text()) for stream in _STREAMS}
     numbers = {name: np.int32 for name in ("num_frames", "height", "width")}
-    return tfds.features.FeaturesDict({"name": tfds.features.Text(), **numbers, **encoded})
+    return tfds.features.FeaturesDict(
+        {"name": tfds.features.Text(), "fps": np.float64, **numbers, **encoded}
+    )
 
 
 def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
-    """A clip as an example of `features()`; edges are computed here if the clip brings none."""
-    edges = fusion.canny(clip.frames) if clip.edges is None else clip.edges
+    """A clip as an example of `features()`. jpeg_quality: of frames that are not encoded yet; None: PNG."""
     num_frames, height, width = clip.labels.shape
     bgr = clip.frames[..., ::-1]
     return {
@@ -42,10 +46,11 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
         "num_frames": num_frames,
         "height": height,
         "width": width,
+        "fps": float(clip.fps),
         "frames": clip.encoded
         or [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
         "labels": [_png(f) for f in clip.labels],
-        "edges": [_png(f) for f in edges],
+        "edges": [_png(f) for f in clip.edges],
     }
 
 
@@ -54,63 +59,71 @@ def name(example: dict) -> str:
     return text.decode() if isinstance(text, bytes) else text
 
 
-def is_name(text: str) -> bool:
-    """Whether it may name a clip, a data set or a file: a single part of a path."""
-    part = text == pathlib.PurePath(text).name != ".." and "\0" not in text
-    return part and len(text.encode(errors="replace")) <= 255
-
-
 class Source(Sequence):
-    """The examples of a prepared split, by number; what a damaged shard gives is refused by name."""
+    """The examples of a prepared split, or of several joined by `+`, by number.
+
+    Known without reading an example: `names`, list of str; `num_frames`, int (n,); `sizes`, int (n, 2),
+    height and width; `fps`, float (n,); `num_labels`, background included; `edge_rule`.
+    """
 
     def __init__(self, builder, split: str):
+        """Raises InputError for damaged metadata."""
+        found = metadata.read(builder)
+        self.num_labels, self.edge_rule = found.num_labels, found.edge_rule
+        parts = split.split("+")
+        joined = lambda key: [x for part in parts for x in found.splits[part][key]]
+        self.names = joined("name")
+        self.num_frames = np.array(joined("num_frames"), int)
+        self.sizes = np.array([joined("height"), joined("width")], int).T
+        self.fps = np.array(joined("fps"), float)
         self._source = builder.as_data_source(split=split)
-        self._split = builder.info.splits[split]
+        self._splits = [builder.info.splits[part] for part in parts]
 
     def __len__(self):
-        return len(self._source)
+        return len(self.names)
 
     def __getitem__(self, index) -> dict:
-        """An example of `features()`. Raises InputError with the shard's path, IndexError."""
+        """An example of `features()`. Raises IndexError, and InputError that names a damaged shard."""
         index = range(len(self))[index]
         try:
             example = self._source[index]
-            _check(example)
+            self._check(example, index)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{self._shard(index)} is damaged: {reason}") from error
         return example
 
     def clip_name(self, index) -> str:
-        return name(self[index])
+        return self.names[index]
+
+    def _check(self, example, index):
+        """Raises ValueError for an example that is not the one the metadata tell of."""
+        clip, total = self.names[index], self.num_frames[index]
+        expected = (clip, total, *self.sizes[index], self.fps[index])
+        found = (name(example), *(example[column] for column in metadata.COLUMNS[1:]))
+        if found != expected:
+            found, expected = (" ".join(map(str, each)) for each in (found, expected))
+            raise ValueError(f"clip {found} is not {expected}, as in metadata.json")
+        lengths = {stream: len(example[stream]) for stream in _STREAMS}
+        if set(lengths.values()) != {total}:
+            raise ValueError(f"clip {clip!r} of {total} frames holds {lengths}")
 
     def _shard(self, index) -> str:
-        ends = np.cumsum(self._split.shard_lengths)
-        return str(self._split.filepaths[int(np.searchsorted(ends, index, side="right"))])
-
-
-def _check(example) -> None:
-    """Raises ValueError for an example that no `encode` has made."""
-    clip, total = name(example), example["num_frames"]
-    if not is_name(clip):
-        raise ValueError(f"clip {clip!r} must be named by a single part of a path")
-    lengths = {stream: len(example[stream]) for stream in _STREAMS}
-    if total < 1 or set(lengths.values()) != {total}:
-        raise ValueError(f"clip {clip!r} of {total} frames holds {lengths}")
-    height, width = example["height"], example["width"]
-    if min(height, width) < 1 or height * width > Limits().max_pixels:
-        raise ValueError(f"clip {clip!r} is {width} x {height}")
+        files = [file for split in self._splits for file in split.filepaths]
+        ends = np.cumsum([n for split in self._splits for n in split.shard_lengths])
+        return str(files[int(np.searchsorted(ends, index, side="right"))])
 
 
 def decode(example: dict, indices: Sequence[int] | np.ndarray | None = None) -> Clip:
     """The frames at `indices` (None: all) of an example. Raises InputError."""
-    return Clip(name=name(example), **decode_streams(example, _STREAMS, indices))
+    streams = decode_streams(example, _STREAMS, indices)
+    return Clip(name=name(example), fps=float(example["fps"]), **streams)
 
 
 def decode_streams(
     example: dict, streams: Sequence[str], indices: Sequence[int] | np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Some of `frames` (t, h, w, 3), `labels` and `edges` (t, h, w), as of `decode`."""
+    """The `streams` (`frames`, `labels` or `edges`) that `decode` gives, of the frames at `indices`."""
     indices = range(int(example["num_frames"])) if indices is None else indices
     return {
         stream: np.stack([_image(example, stream, int(i)) for i in indices]) for stream in streams
@@ -123,10 +136,9 @@ def _image(example: dict, stream: str, index: int) -> np.ndarray:
         width, height = _size(data)  # Before memory is taken for it.
     except Exception as error:
         raise InputError(f"{where} cannot be decoded; the data set is damaged") from error
-    if (height, width) != (example["height"], example["width"]):
+    if (height, width) != (own := (example["height"], example["width"])):
         raise InputError(
-            f"{where} are {width} x {height}, the clip is {example['width']} x {example['height']}; "
-            "the data set is damaged"
+            f"{where} are {sizes.by((height, width))}, the clip is {sizes.by(own)}; the data set is damaged"
         )
     flags = _COLOR if stream == "frames" else cv2.IMREAD_UNCHANGED
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -137,7 +149,7 @@ def _image(example: dict, stream: str, index: int) -> np.ndarray:
 
 def _size(data: bytes) -> tuple[int, int]:
     """Width and height of a PNG or JPEG file, by its header. Raises what Pillow raises."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"):  # Ten times faster, and most are.
+    if data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"):  # Ten times faster than Pillow.
         return struct.unpack(">II", data[16:24])
     return Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).size
 
@@ -150,44 +162,75 @@ def _jpeg(image, quality) -> bytes:
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder whose splits are mappings of clip names to functions that return the clip."""
+@dataclasses.dataclass
+class ClipConfig(tfds.core.BuilderConfig):
+    """lossless: frames that are not encoded yet are stored as PNG, else as JPEG of quality 95."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    JPEG_QUALITY = None  # PNG.
+    edge_rule: EdgeRule = dataclasses.field(default_factory=EdgeRule)
+    lossless: bool = True
+
+
+class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """A builder whose splits are mappings of clip names to functions that return the clip.
+
+    Example i of a split is clip i of its mapping, and entry i of the metadata.
+    """
+
+    VERSION = tfds.core.Version("2.0.0")
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=features(), description=self.__doc__)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=features(),
+            description=self.__doc__,
+            disable_shuffling=True,
+            metadata=metadata.start(self.builder_config.edge_rule),
+        )
 
     def _clips(self) -> dict[str, dict]:
         """{split: {name: function of no arguments that returns a Clip}}."""
         raise NotImplementedError
 
-    def _split_generators(self, dl_manager):
+    def _shard_iterators_per_split(self, dl_manager):
         del dl_manager
-        return {split: self._generate_examples(clips) for split, clips in self._clips().items()}
+        shards = {}
+        for split, clips in self._clips().items():
+            makers = list(clips.values())
+            cuts = range(0, len(makers), _CLIPS_PER_SHARD)
+            parts = [makers[cut : cut + _CLIPS_PER_SHARD] for cut in cuts]
+            shards[split] = [functools.partial(self._examples, split, part) for part in parts]
+        return shards
 
-    def _generate_examples(self, clips):
-        for name, make in clips.items():
-            yield name, encode(make(), self.JPEG_QUALITY)
+    def _examples(self, split: str, clips: list[Callable]):
+        for example, num_labels in self._encode(clips):
+            metadata.add(self.info.metadata, split, example, num_labels)
+            yield example["name"], example
+            example.clear()  # It is written; TFDS would hold it until its shard is.
+
+    def _encode(self, clips: list[Callable]) -> Iterator[tuple[dict, int]]:
+        """(example, number of labels) of each clip, in order."""
+        return map(self._encode_one, clips)
+
+    def _encode_one(self, make):
+        clip = make()
+        example = encode(clip, None if self.builder_config.lossless else 95)
+        return example, int(clip.labels.max()) + 1
 
 
 class DrawnClipBuilder(ClipBuilder, skip_registration=True):
-    """As ClipBuilder, for clips that are drawn: several at once, since OpenCV works without the GIL."""
+    """A ClipBuilder that draws several clips at once, in threads: OpenCV releases the GIL."""
 
-    def _generate_examples(self, clips):
-        make = lambda name, clip: (name, encode(clip(), self.JPEG_QUALITY))
+    def _encode(self, clips):
         at_once, waiting = os.cpu_count() or 1, collections.deque()
-        # Small pictures gain nothing by threads of OpenCV's own.
-        theirs = cv2.getNumThreads()
-        cv2.setNumThreads(1)
+        opencv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # More do not help with small pictures.
         try:
             with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-                for item in clips.items():
-                    waiting.append(pool.submit(make, *item))
+                for make in clips:
+                    waiting.append(pool.submit(self._encode_one, make))
                     if len(waiting) > at_once:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
         finally:
-            cv2.setNumThreads(theirs)
+            cv2.setNumThreads(opencv_threads)

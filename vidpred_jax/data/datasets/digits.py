@@ -9,17 +9,16 @@ import zlib
 
 import cv2
 import numpy as np
-import tensorflow_datasets as tfds
 
 from vidpred_jax.data.datasets import clips, synthesis
 from vidpred_jax.types import InputError
 
 
 @dataclasses.dataclass
-class DigitsConfig(tfds.core.BuilderConfig):
-    """`idx`: an MNIST images file (idx3-ubyte, .gz or not); empty: scikit-learn's digits.
+class DigitsConfig(clips.ClipConfig):
+    """idx: an MNIST images file (idx3-ubyte, .gz or not); empty: scikit-learn's digits.
 
-    The last tenth of the digits is seen in test sequences alone; the tenth before, in validation.
+    Of the digits, the last tenth is for test clips, the tenth before for validation, the rest for train.
     """
 
     idx: str = ""
@@ -60,7 +59,9 @@ class Digits(clips.DrawnClipBuilder, skip_registration=True):
     def _draw(self, split, number, i, digits):
         config = self.builder_config
         rng = np.random.default_rng([config.seed, number, i])
-        return synthesis.digit_clip(rng, f"{split}_{i:05d}", digits, config.num_frames, config.size)
+        return synthesis.digit_clip(
+            rng, f"{split}_{i:05d}", digits, config.num_frames, config.size, config.edge_rule
+        )
 
 
 def load_sklearn_digits(side: int = 28) -> np.ndarray:

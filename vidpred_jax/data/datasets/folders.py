@@ -5,22 +5,21 @@ import functools
 import pathlib
 from collections.abc import Callable
 
-import tensorflow_datasets as tfds
-
 from vidpred_jax.data import segmentation, video_io
-from vidpred_jax.data.datasets import clips
-from vidpred_jax.types import Clip, InputError, Limits
+from vidpred_jax.data.datasets import clips, metadata
+from vidpred_jax.data.preparation import prepare_clip
+from vidpred_jax.types import InputError, Limits
 
 DAVIS_FRAMES, DAVIS_MASKS = "JPEGImages/480p", "Annotations/480p"
 
 
 @dataclasses.dataclass
-class FolderConfig(tfds.core.BuilderConfig):
+class FolderConfig(clips.ClipConfig):
     """Where the clips are and how they get labels.
 
-    masks: a folder with one sub-folder of mask images per clip, empty: labels by `segmentation`.
-    num_validation, num_test: clips held out of a folder that brings no split, from the end of
-        their sorted names.
+    input: a folder of video files or frame folders, or DAVIS's. masks: a folder with a sub-folder of
+    mask images for each clip; empty: labels by `segmentation`. num_validation, num_test: clips held out
+    of a folder without split lists, the last ones by name. max_frames: of the longest clip accepted.
     """
 
     input: str = ""
@@ -29,6 +28,7 @@ class FolderConfig(tfds.core.BuilderConfig):
     num_validation: int = 1
     num_test: int = 1
     max_frames: int = 2000
+    lossless: bool = False
     log: Callable[[str], None] = lambda line: None
 
 
@@ -38,8 +38,6 @@ def is_davis(folder: str | pathlib.Path) -> bool:
 
 class VideoFolder(clips.ClipBuilder, skip_registration=True):
     """Clips of a folder (video files, or sub-folders of frames), or of a folder in DAVIS's layout."""
-
-    JPEG_QUALITY = 95
 
     def _clips(self):
         config = self.builder_config
@@ -62,15 +60,20 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
         config = self.builder_config
         config.log(f"reading clip {name}")
         frames = video_io.read(video, limits=Limits(max_frames=config.max_frames))
-        if masks is None:
-            labels = segmentation.segment(frames, config.segmentation)
-        else:
-            labels = segmentation.read_masks(masks, len(frames), frames.shape[1:3])
-        return Clip(name, frames, labels, encoded=_kept(pathlib.Path(video)))
+        labels = masks and segmentation.read_masks(masks, len(frames), frames.shape[1:3])
+        return prepare_clip(
+            name,
+            frames,
+            labels=labels,
+            method=config.segmentation,
+            edge_rule=config.edge_rule,
+            fps=video_io.probe(video).fps,
+            encoded=_original_bytes(video),
+        )
 
 
-def _kept(video):
-    """The bytes of a folder's frames where they are JPEG or PNG: encoding again would change them."""
+def _original_bytes(video: pathlib.Path) -> list[bytes] | None:
+    """The files of a folder of JPEG and PNG frames: encoding a JPEG again would change its pixels."""
     files = video_io.list_images(video) if video.is_dir() else []
     if files and all(f.suffix.lower() in (".jpg", ".jpeg", ".png") for f in files):
         return [f.read_bytes() for f in files]
@@ -78,9 +81,9 @@ def _kept(video):
 
 
 def davis_splits(folder: pathlib.Path) -> dict:
-    """{split: {clip: (frames, masks or None)}} by DAVIS's ImageSets; `val` is the test split.
+    """{split: {clip: (frames, masks or None)}} by DAVIS's ImageSets.
 
-    The last fifth of the train list is held out as validation, so that nothing is chosen on test.
+    DAVIS's val list is the test split. The last fifth of its train list is the validation split.
     """
     names = {}
     for split in ("train", "val"):
@@ -112,14 +115,14 @@ def _lines(file: pathlib.Path) -> list[str]:
 
 def _davis_clip(folder, name):
     frames = folder / DAVIS_FRAMES / name
-    if not clips.is_name(name) or not frames.is_dir():
+    if not metadata.is_name(name) or not frames.is_dir():
         raise InputError(f"clip {name!r} of {folder}/ImageSets has no folder {frames}")
     masks = folder / DAVIS_MASKS / name
     return frames, masks if masks.is_dir() else None
 
 
 def folder_splits(config: FolderConfig) -> dict:
-    """The same for a folder of videos, by sorted name."""
+    """{split: {clip: (video, masks or None)}} of a folder of videos, by sorted name."""
     videos = video_io.list_videos(config.input)
     if not videos:
         raise InputError(f"{config.input} holds 0 clips; videos or folders of frames are needed")

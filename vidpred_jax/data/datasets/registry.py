@@ -7,14 +7,14 @@ import json
 import os
 import pathlib
 
+import filelock
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from vidpred_jax.data.datasets import clips, digits, folders, sprites
+from vidpred_jax.data.datasets import clips, digits, folders, metadata, sprites
 from vidpred_jax.types import InputError
 
 EMBEDDED = {"sprites": sprites.Sprites, "digits": digits.Digits}
-_HASHED_BYTES = 1 << 30
 
 os.environ.setdefault("NO_GCE_CHECK", "true")
 
@@ -22,8 +22,8 @@ os.environ.setdefault("NO_GCE_CHECK", "true")
 def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=print):
     """The random-access source of a prepared split; `sprites` and `digits` are made if missing.
 
-    split: one, or several joined by `+`. config: which of the data set's configurations, empty for
-    its first. Raises InputError.
+    split: one, or several joined by `+`. config: one of the data set's configurations; empty: its first.
+    Raises InputError.
     """
     builder = open_builder(name, data_dir=data_dir, config=config, log=log)
     for part in split.split("+"):
@@ -54,14 +54,16 @@ def _open_builder(name, data_dir, config, log):
             raise InputError(
                 f"data.config ({config!r}) of {name!r} must be one of {', '.join(known)}"
             )
-        builder = EMBEDDED[name](data_dir=data_dir, config=config)
-        if not builder.is_prepared():
-            log(f"making data set {name}/{config} in {data_dir}")
-            prepare(builder)
-        return builder
-    plain = all(part == "" or clips.is_name(part) for part in (name, config))
+        return _open_embedded(name, data_dir, config, log)
+    plain = metadata.is_name(name) and (not config or metadata.is_name(config))
     found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/*/dataset_info.json")
-    found = sorted(found) if plain and name else []  # Within data_dir alone.
+    found = sorted(found) if plain else []  # Within data_dir alone.
+    current = [file for file in found if file.parent.name == str(clips.ClipBuilder.VERSION)]
+    if found and not current:
+        raise InputError(
+            f"data set {found[-1].parent} was prepared by vidpred_jax 0.1; prepare it again "
+            "(scripts/prepare.py)"
+        )
     if not found:
         prepared = sorted(
             {f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")}
@@ -70,13 +72,26 @@ def _open_builder(name, data_dir, config, log):
             f"data set {name!r} is not in {str(data_dir)!r}: embedded are {', '.join(EMBEDDED)}, "
             f"prepared are {', '.join(prepared) or 'none'}; scripts/prepare.py makes one"
         )
-    return _open_prepared(found[-1].parent)
+    return _open_prepared(current[-1].parent)
+
+
+def _open_embedded(name, data_dir, config, log):
+    """Makes the data set if it is missing; other processes that need it wait and use the same."""
+    make = lambda: EMBEDDED[name](data_dir=data_dir, config=config)
+    if (builder := make()).is_prepared():
+        return builder
+    pathlib.Path(data_dir).mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(pathlib.Path(data_dir, f".{name}_{config}.lock")):
+        if not (builder := make()).is_prepared():
+            log(f"making data set {name}/{config} in {data_dir}")
+            prepare(builder)
+    return builder
 
 
 def _open_prepared(folder: pathlib.Path):
-    """A builder that reads what a file says is there; the file may be a stranger's."""
+    """The builder of a prepared folder, which may be a stranger's. Raises InputError."""
     try:
-        # Checked first: TFDS imports the modules that features.json names.
+        # Before TFDS opens the folder: it imports the modules that features.json names.
         expected = json_format.MessageToDict(clips.features().to_proto())
         if json.loads((folder / "features.json").read_text()) != expected:
             raise ValueError("features.json is not that of a data set made by scripts/prepare.py")
@@ -118,13 +133,6 @@ def video_folder(name: str, data_dir, **fields):
 
 
 def fingerprint(builder) -> str:
-    """Changes when the data does: a hash of the shards (of their sizes, beyond 1 GiB)."""
-    digest = hashlib.sha256()
-    files = sorted(pathlib.Path(builder.data_path).glob("*.array_record*"))
-    whole = sum(f.stat().st_size for f in files) <= _HASHED_BYTES
-    for file in files:
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        if whole:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
+    """Changes when a clip does: a hash of the metadata, which hold a digest of each."""
+    file = pathlib.Path(builder.data_path) / "metadata.json"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

@@ -4,13 +4,12 @@ import dataclasses
 import functools
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from vidpred_jax.data.datasets import clips, synthesis
 
 
 @dataclasses.dataclass
-class SpritesConfig(tfds.core.BuilderConfig):
+class SpritesConfig(clips.ClipConfig):
     size: int = 64
     num_frames: int = 48
     num_train: int = 800
@@ -29,7 +28,7 @@ class Sprites(clips.DrawnClipBuilder, skip_registration=True):
 
     def _clips(self):
         config = self.builder_config
-        # Each split draws from streams of its own: (first number of the stream, clips).
+        # The second part of a clip's seed, and the number of clips.
         splits = {
             "train": (0, config.num_train),
             "validation": (1, config.num_validation),
@@ -46,4 +45,6 @@ class Sprites(clips.DrawnClipBuilder, skip_registration=True):
     def _draw(self, split, stream, i):
         config = self.builder_config
         rng = np.random.default_rng([config.seed, stream, i])
-        return synthesis.sprite_clip(rng, f"{split}_{i:05d}", config.num_frames, config.size)
+        return synthesis.sprite_clip(
+            rng, f"{split}_{i:05d}", config.num_frames, config.size, config.edge_rule
+        )

@@ -6,8 +6,11 @@ Everything is drawn from one NumPy generator, so a seed gives the same clip on e
 import cv2
 import numpy as np
 
+from vidpred_jax.data.fusion import EdgeRule
+from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import Clip
 
+FPS = 12.0
 _SHAPES = ("disc", "box", "triangle", "star", "cross")
 
 
@@ -64,7 +67,13 @@ def _draw_polygon(canvas, corners, color) -> None:
     cv2.fillPoly(canvas, [np.int32(np.round(corners * 16))], color, cv2.LINE_AA, 4)
 
 
-def sprite_clip(rng: np.random.Generator, name: str, num_frames: int, size: int) -> Clip:
+def sprite_clip(
+    rng: np.random.Generator,
+    name: str,
+    num_frames: int,
+    size: int,
+    edge_rule: EdgeRule = EdgeRule(),
+) -> Clip:
     """Two or three textured objects that move, rotate, bounce and occlude over a panning background.
 
     Speeds scale with `size`; the background pans at constant velocity and never runs out.
@@ -117,20 +126,26 @@ def sprite_clip(rng: np.random.Generator, name: str, num_frames: int, size: int)
             frames[t] = frames[t] * (1 - alpha) + patch * alpha
             labels[t][mask[..., 0] > 127] = label
     frames = np.clip(np.round(frames, out=frames), 0, 255, out=frames).astype(np.uint8)
-    return Clip(name, frames, labels)
+    return prepare_clip(name, frames, labels=labels, edge_rule=edge_rule, fps=FPS)
 
 
 def digit_clip(
-    rng, name: str, digits: np.ndarray, num_frames: int, size: int, count: int = 2
+    rng: np.random.Generator,
+    name: str,
+    digits: np.ndarray,
+    num_frames: int,
+    size: int,
+    edge_rule: EdgeRule = EdgeRule(),
 ) -> Clip:
-    """Moving digits after Moving MNIST (Srivastava et al. 2015): `count` digits bounce over black.
+    """Two digits bounce over black, after Moving MNIST (Srivastava et al. 2015).
 
-    digits: uint8 (n, s, s), s < size. Overlaps show the brighter value; the later digit's label.
+    digits: uint8 (n, s, s), s < size. Where digits overlap, the frame shows the brighter value, and the
+    label is the second digit's.
     """
     side = digits.shape[-1]
     frames = np.zeros((num_frames, size, size), np.uint8)
     labels = np.zeros((num_frames, size, size), np.uint8)
-    for label in range(1, count + 1):
+    for label in (1, 2):
         digit = digits[rng.integers(len(digits))]
         direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(2.0, 4.0) * size / 64
         velocity = speed * np.array([np.cos(direction), np.sin(direction)])
@@ -139,4 +154,5 @@ def digit_clip(
             window = np.s_[t, y : y + side, x : x + side]
             frames[window] = np.maximum(frames[window], digit)
             labels[window][digit > 64] = label
-    return Clip(name, np.repeat(frames[..., None], 3, -1), labels)
+    frames = np.repeat(frames[..., None], 3, -1)
+    return prepare_clip(name, frames, labels=labels, edge_rule=edge_rule, fps=FPS)

@@ -1,1 +1,1 @@
-"""What is remembered of a clip's objects and background, and how it goes on."""
+"""The scene of an observed clip, tracked objects and a background mosaic, and its extrapolation."""

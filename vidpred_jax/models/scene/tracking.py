@@ -1,4 +1,4 @@
-"""Objects carried whole: what observed fusion pictures show of each label, and that moved."""
+"""Objects in observed fusion pictures: one for each label, its shape, position and velocities."""
 
 import functools
 
@@ -10,21 +10,21 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vidpred_jax.data.fusion import decode
 from vidpred_jax.models.ops import exact_einsum, shift
-from vidpred_jax.models.scene.rotation import WHOLE, estimate_rotation, rotate_codes
+from vidpred_jax.models.scene.rotation import VISIBILITY_POWER, estimate_rotation, rotate_codes
 from vidpred_jax.models.scene.trajectories import velocities
 
-_AGE = 0.0471  # An older picture of an object is better if so much more is seen, a frame.
+_AGE_PENALTY = 0.0471  # Share of an object that must be visible in addition, per frame of age.
 
 
 @struct.dataclass
 class Objects:
-    """Objects of a clip as observed, one for each label but the background.
+    """Objects of an observed clip, one for each label but the background.
 
-    shape: (b, k, 2, h, w), its plain and its white pixels, 0 or 1, where it was seen best. offset:
-    (b, k, 2), from there to where it is in the newest picture, in pixels. center: (b, k, 2), there.
-    velocities: (b, k, 2, 2), pixels a frame: the usual one, and that of late (see `paths.velocities`).
-    radius: (b, k), pixels from its centre to what is furthest. size: (b, k), pixels. rotation: (b, k),
-    radians a frame. age: (b, k), frames since it was seen best.
+    shape: (b, k, 2, h, w), plain and white pixels, 0 or 1, in the frame where the object is most
+    visible. offset: (b, k, 2), displacement in pixels from there to the last frame. center: (b, k, 2), in
+    the last frame. velocities: (b, k, 2, 2), pixels per frame (see `trajectories.velocities`). radius:
+    (b, k), pixels from the center to the farthest pixel. size: (b, k), pixels. rotation: (b, k), radians
+    per frame. age: (b, k), frames from where it is most visible to the last.
     """
 
     shape: UInt8[Array, "b k 2 h w"]
@@ -37,145 +37,143 @@ class Objects:
     age: Float[Array, "b k"]
 
     @property
-    def start(self):
-        """What `paths.Trajectories` asks for first."""
+    def motion(self):
+        """The first arguments of `trajectories.Trajectories`."""
         return self.velocities, self.center, self.radius
 
-    def along(self, path: Float[Array, "b k t 2"]):
-        """Their centres where they were seen best, and how far they are from there along their paths."""
-        return self.center - self.offset, self.offset[:, :, None] + path
+    def placement(self, trajectory: Float[Array, "b k t 2"]):
+        """The centers of the stored shapes, and their displacements from there along a trajectory."""
+        return self.center - self.offset, self.offset[:, :, None] + trajectory
 
-    def moved(self, path: Float[Array, "b k t 2"], angle: Float[Array, "b k t"]):
-        """The shapes along their paths, turned: plain and white pixels, each a list of masks (b, t, h, w)."""
+    def render(self, trajectory: Float[Array, "b k t 2"], angle: Float[Array, "b k t"]):
+        """The shapes moved and rotated: plain and white pixels, each a list of masks (b, t, h, w)."""
         codes = self.shape[:, :, 0] + 2 * self.shape[:, :, 1]
-        moved = rotate_codes(codes, *self.along(path), angle)
+        moved = rotate_codes(codes, *self.placement(trajectory), angle)
         return [list(jnp.moveaxis(moved == code, 1, 0)) for code in (1, 2)]
 
 
-@functools.partial(jax.jit, static_argnames="labels")
-def observe(clip: Float[Array, "b t h w 3"], labels: int) -> Objects:
-    """The objects of fusion pictures, labels counting the background. No gradient reaches them.
+@functools.partial(jax.jit, static_argnames="num_labels")
+def observe(clip: Float[Array, "b t h w 3"], num_labels: int) -> Objects:
+    """The objects of 4 or more fusion pictures; num_labels counts the background. No gradient.
 
-    An object is kept as the picture shows it where most of it is in sight, a newer one before one that
-    shows little more: what others or the border hide now is remembered. One that the newest picture
-    does not show, and no later label hides there, has left.
+    Each object is stored from the frame where it is most visible; of about equal ones, the newest. An
+    object absent from the last frame and not occluded there is dropped.
     """
-    edges, found, masks = read(clip, labels)
+    edges, labels, masks = decode_masks(clip, num_labels)
     centers, sizes = _centers(masks)
     age = jnp.arange(clip.shape[1] - 1.0, -1, -1).reshape(-1, 1)
-    best = jnp.argmax(sizes / jnp.maximum(sizes.max(1, keepdims=True), 1.0) - _AGE * age, 1)
+    visibility = sizes / jnp.maximum(sizes.max(1, keepdims=True), 1.0)
+    best = jnp.argmax(visibility - _AGE_PENALTY * age, 1)
     of_best = lambda x: jnp.take_along_axis(
         x, best.reshape(len(x), 1, -1, *[1] * (x.ndim - 3)), axis=1
     )[:, 0]
     shape, origin = of_best(masks), of_best(centers)
-    open_to = _open_to(found, labels)
-    offsets = _track(shape, origin, open_to, centers)
+    free = _not_occluded(labels, num_labels)
+    offsets = _track(shape, origin, free, centers)
     moved = shift(shape[:, :, None], offsets[:, -1][:, :, None])[:, :, 0, 0]
-    hidden = (moved * ~open_to[:, -1]).sum((2, 3)) > moved.sum((2, 3)) / 2
-    here = (sizes[:, -1] > 0) | hidden
-    shape &= here[..., None, None]
-    # An outline is white, and often taken for background: what touches an object is its own.
-    outline = edges[:, :, None] & (masks | (found[:, :, None] == 0))
-    white = of_best(outline) & widen(shape)
-    reach = [jnp.arange(side) - origin[..., i, None] for i, side in enumerate(shape.shape[2:])]
-    reach = jnp.square(reach[0])[..., :, None] + jnp.square(reach[1])[..., None, :]
-    radius = jnp.sqrt(jnp.where(shape, reach, 0.0).max((2, 3)))
-    rotation = estimate_rotation(masks, centers, sizes)
+    occluded = (moved * ~free[:, -1]).sum((2, 3)) > moved.sum((2, 3)) / 2
+    present = (sizes[:, -1] > 0) | occluded
+    shape &= present[..., None, None]
+    # Outlines are white and often labelled background: one that touches an object belongs to it.
+    outline = edges[:, :, None] & (masks | (labels[:, :, None] == 0))
+    white = of_best(outline) & dilate(shape)
+    distance = [jnp.arange(side) - origin[..., i, None] for i, side in enumerate(shape.shape[2:])]
+    distance = jnp.square(distance[0])[..., :, None] + jnp.square(distance[1])[..., None, :]
     return Objects(
         shape=jnp.stack([shape & ~white, white], 2).astype(jnp.uint8),
         offset=offsets[:, -1],
         center=origin + offsets[:, -1],
         velocities=velocities(offsets),
-        radius=radius,
-        size=of_best(sizes) * here,
-        rotation=rotation,
+        radius=jnp.sqrt(jnp.where(shape, distance, 0.0).max((2, 3))),
+        size=of_best(sizes) * present,
+        rotation=estimate_rotation(masks, centers, sizes),
         age=age[best, 0],
     )
 
 
 @jax.jit
 def trajectory_error(
-    path: Float[Array, "b k t 2"], objects: Objects, coming: Float[Array, "b t h w 3"]
+    trajectory: Float[Array, "b k t 2"], objects: Objects, future: Float[Array, "b t h w 3"]
 ) -> Float[Array, " b"]:
-    """How far paths lead from the centres of labels in the pictures that came, in sides of a picture.
+    """Distance of extrapolated object positions from those in the future pictures, in picture sides.
 
-    Where less is in sight of an object than there is of it, its centre misleads and counts less.
+    Partly visible objects have less weight: their centers are off.
     """
-    k, h, w = path.shape[1], *coming.shape[2:4]
-    centers, sizes = (x.swapaxes(1, 2) for x in _centers(read(coming, k + 1)[2]))
-    weight = _weight(sizes, objects.size[..., None])
-    away = (objects.center[:, :, None] + path - centers) / jnp.array([h, w])
-    distance = jnp.sqrt(jnp.square(away).sum(-1) + 1e-6)
+    k, h, w = trajectory.shape[1], *future.shape[2:4]
+    centers, sizes = (x.swapaxes(1, 2) for x in _centers(decode_masks(future, k + 1)[2]))
+    weight = _visibility_weight(sizes, objects.size[..., None])
+    difference = (objects.center[:, :, None] + trajectory - centers) / jnp.array([h, w])
+    distance = jnp.sqrt(jnp.square(difference).sum(-1) + 1e-6)
     return (weight * distance).sum((1, 2)) / jnp.maximum(weight.sum((1, 2)), 1.0)
 
 
 @jax.jit
 def rotation_error(
-    angle: Float[Array, "b k"], objects: Objects, coming: Float[Array, "b t h w 3"]
+    angle: Float[Array, "b k"], objects: Objects, future: Float[Array, "b t h w 3"]
 ) -> Float[Array, " b"]:
-    """How far from what labels turn in pictures that came an angle between the first and last of them
-    leads, at the objects' outermost, in sides of a picture. What is not in sight counts less.
+    """Error of the extrapolated rotation (radians) from the first to the last of the future pictures.
+
+    In picture sides, at the objects' farthest pixels. Partly visible objects have less weight.
     """
-    k, t = angle.shape[1], coming.shape[1]
-    masks = read(coming, k + 1)[2]
+    k, t = angle.shape[1], future.shape[1]
+    masks = decode_masks(future, k + 1)[2]
     centers, sizes = _centers(masks)
-    away = (
-        (angle - estimate_rotation(masks, centers, sizes) * (t - 1))
-        * objects.radius
-        / max(coming.shape[2:4])
-    )
-    weight = _weight(sizes, objects.size[:, None]).mean(1)
-    distance = jnp.sqrt(jnp.square(away) + 1e-6)
+    difference = angle - estimate_rotation(masks, centers, sizes) * (t - 1)
+    difference = difference * objects.radius / max(future.shape[2:4])
+    weight = _visibility_weight(sizes, objects.size[:, None]).mean(1)
+    distance = jnp.sqrt(jnp.square(difference) + 1e-6)
     return (weight * distance).sum(1) / jnp.maximum(weight.sum(1), 1.0)
 
 
-def _weight(sizes, size):
-    """What objects of a size have to say in errors where they are seen so large: 0 to 1."""
-    return jnp.minimum(sizes / jnp.maximum(size, 1.0), 1.0) ** WHOLE * (size > 0)
+def _visibility_weight(sizes, size):
+    """Weights, 0 to 1, of objects of a size of which `sizes` pixels are visible."""
+    return jnp.minimum(sizes / jnp.maximum(size, 1.0), 1.0) ** VISIBILITY_POWER * (size > 0)
 
 
-def read(
-    clip: Float[Array, "b t h w 3"], labels: int
+def decode_masks(
+    clip: Float[Array, "b t h w 3"], num_labels: int
 ) -> tuple[Bool[Array, "b t h w"], Int[Array, "b t h w"], Bool[Array, "b t k h w"]]:
-    """Edges and labels of fusion pictures, and the places of each label but the background's."""
-    edges, found = decode(jax.lax.stop_gradient(clip.astype(jnp.float32)), labels)
-    return edges, found, found[:, :, None] == _numbers(labels)
+    """Edges and labels of fusion pictures, and a mask of each label but the background. No gradient."""
+    edges, labels = decode(jax.lax.stop_gradient(clip.astype(jnp.float32)), num_labels)
+    return edges, labels, labels[:, :, None] == _object_labels(num_labels)
 
 
 def track(
     shape: Bool[Array, "b k h w"],
     origin: Float[Array, "b k 2"],
-    found: Int[Array, "b t h w"],
+    labels: Int[Array, "b t h w"],
     masks: Bool[Array, "b t k h w"],
 ) -> Float[Array, "b t k 2"]:
-    """How far shapes, their centres at origin, are moved in pictures of which `read` gave the rest."""
-    return _track(shape, origin, _open_to(found, masks.shape[2] + 1), _centers(masks)[0])
+    """Displacements of shapes with centers at origin, in pictures decoded by `decode_masks`."""
+    return _track(shape, origin, _not_occluded(labels, masks.shape[2] + 1), _centers(masks)[0])
 
 
-def away(
+def displacement_error(
     expected: Bool[Array, "b k t h w"],
-    found: Int[Array, "b t h w"],
+    labels: Int[Array, "b t h w"],
     masks: Bool[Array, "b t k h w"],
 ) -> Float[Array, "b k t 2"]:
-    """How far, in pixels, it is from the middle of what should be seen of shapes to that of their labels
-    there and next to it; labels further away have no say, for more of an object may come to light.
+    """Pixels from the center of each expected shape's visible part to the center of its label.
+
+    Only labels within the shape and next to it count: elsewhere, hidden parts may have appeared.
     """
     expected = expected.swapaxes(1, 2)
-    there, _ = _centers(masks & widen(expected))
-    return (there - _centers(expected & _open_to(found, masks.shape[2] + 1))[0]).swapaxes(1, 2)
+    actual, _ = _centers(masks & dilate(expected))
+    visible = expected & _not_occluded(labels, masks.shape[2] + 1)
+    return (actual - _centers(visible)[0]).swapaxes(1, 2)
 
 
-def _open_to(found, labels):
-    """Where each label may be (b, t, k, h, w): later ones hide it where they are."""
-    return found[:, :, None] <= _numbers(labels)
+def _not_occluded(labels, num_labels):
+    """Where each label may be (b, t, k, h, w): later labels occlude it."""
+    return labels[:, :, None] <= _object_labels(num_labels)
 
 
-def _numbers(labels):
-    return jnp.arange(1, labels).reshape(-1, 1, 1)
+def _object_labels(num_labels):
+    return jnp.arange(1, num_labels).reshape(-1, 1, 1)
 
 
 def _centers(masks):
-    """Centres (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, k, h, w)."""
+    """Centers (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, k, h, w)."""
     rows, columns = (masks.astype(jnp.float32).sum(axis) for axis in (4, 3))
     size = rows.sum(3)
     y, x = (
@@ -184,29 +182,28 @@ def _centers(masks):
     return jnp.stack([y, x], -1) / jnp.maximum(size, 1.0)[..., None], size
 
 
-def widen(masks: Bool[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
+def dilate(masks: Bool[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
     """Masks with the pixels that touch them."""
     padded = jnp.pad(masks, [(0, 0)] * (masks.ndim - 2) + [(1, 1), (1, 1)])
     rows = padded[..., :-2, :] | padded[..., 1:-1, :] | padded[..., 2:, :]
     return rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]
 
 
-def _track(shape, origin, open_to, centers):
-    """How far a shape (b, k, h, w), its centre at origin (b, k, 2), is moved in pictures whose pixels
-    `open_to` (b, t, k, h, w) it may show: offsets (b, t, k, 2), by the centres (b, t, k, 2) of what is in
-    sight of it.
+def _track(shape, origin, free, centers):
+    """Displacements (b, t, k, 2) of shapes (b, k, h, w) with centers at origin (b, k, 2).
 
-    What others or the border hide moves the centre of the rest: of the shape, moved and cut off alike,
-    it must be the same. Where nothing is in sight it is where it was before, or first.
+    free: (b, t, k, h, w), where later labels do not occlude. centers: (b, t, k, 2), of the visible
+    parts. Occlusion and the border shift those: the shape, moved and cut off alike, must have the same
+    center. Where nothing is visible, the displacement is that of the frame before, or the first one.
     """
-    offsets, seen = centers - origin[:, None], centers.sum(-1) > 0
+    offsets, visible = centers - origin[:, None], centers.sum(-1) > 0
     for _ in range(2):
         planes = shape[:, :, None].astype(jnp.uint8)
         moved = shift(planes, offsets.swapaxes(1, 2), nearest=False)[:, :, :, 0].swapaxes(1, 2)
-        expected, size = _centers(moved * open_to)
-        told = seen & (size > 0)
-        offsets += jnp.where(told[..., None], centers - expected, 0.0)
-    time = jnp.arange(seen.shape[1]).reshape(-1, 1)
-    last = jax.lax.cummax(jnp.where(seen, time, -1), axis=1)
-    last = jnp.where(last < 0, jnp.argmax(seen, 1)[:, None], last)
+        expected, size = _centers(moved * free)
+        valid = visible & (size > 0)
+        offsets += jnp.where(valid[..., None], centers - expected, 0.0)
+    time = jnp.arange(visible.shape[1]).reshape(-1, 1)
+    last = jax.lax.cummax(jnp.where(visible, time, -1), axis=1)
+    last = jnp.where(last < 0, jnp.argmax(visible, 1)[:, None], last)
     return jnp.take_along_axis(offsets, last[..., None], 1)

@@ -1,9 +1,10 @@
-"""What an evaluation measures: short contexts filled, sizes agreed on, what runs were trained on."""
+"""What an evaluation measures: contexts and sizes agreed on, what runs were trained on."""
+
+import types
 
 import numpy as np
 import pytest
 
-from vidpred_jax.checkpoints import restore
 from vidpred_jax.data import sizes
 from vidpred_jax.evaluation import predictors
 from vidpred_jax.inference import predictor
@@ -11,22 +12,14 @@ from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
 
-def test_a_context_of_ten_frames_is_mirrored_to_sixteen():
-    frames = np.arange(14, dtype=np.uint8).reshape(14, 1, 1, 1)  # Ten observed, four of the future.
-    (element,) = predictors.fill_context([{"clip": "a", "start": 0, "frames": frames}], 10)
-    order = [6, 5, 4, 3, 2, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
-    assert element["frames"].ravel().tolist() == order and element["clip"] == "a"
-    (least,) = predictors.fill_context([{"frames": frames[:9]}], predictors.LEAST_CONTEXT)
-    assert len(least["frames"]) == 16
-    whole = [{"frames": np.zeros((16, 1, 1, 1), np.uint8)}]
-    assert predictors.fill_context(whole, 16) is whole
-
-
 class _Run(predictor.Predictor):
     """Predicts the newest frame, again and again."""
 
-    def __init__(self, height, width, frame_size=None):
+    def __init__(self, height, width, frame_size=None, context=16, data=()):
         self.height, self.width, self.frame_size = height, width, frame_size or (height, width)
+        networks = [types.SimpleNamespace(config={"data": each}) for each in data]
+        self.system = types.SimpleNamespace(fields=("fusion", "frames"), networks=networks)
+        self.context = context
 
     def predict_batch(self, elements, horizon):
         frames = [np.repeat(e["frames"][-1:], horizon, 0) for e in elements]
@@ -40,18 +33,25 @@ def test_sizes_of_runs():
     assert common({"a": _Run(64, 32)}, None) == ((64, 32), (64, 32))
     mixed = {"a": _Run(32, 32, (64, 96)), "b": _Run(32, 32)}
     assert common(mixed, "32") == ((32, 32), (32, 32))
-    with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 64 x 96"):
+    with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 96 x 64"):
         sizes.fields(common(mixed, None)[1], predictors.sizes_seen(mixed))
     with pytest.raises(InputError, match="pictures of several sizes: 'a' 32 x 32, 'b' 64 x 64"):
         common({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
-    with pytest.raises(InputError, match="--resolution=8 must be HEIGHTxWIDTH or SIDE, 11 or more"):
+    with pytest.raises(InputError, match="--resolution=8 is 8 x 8; both sides must be 11 to 8192"):
         common({}, "8")
     with pytest.raises(InputError, match="run 'u@h/b' holds no checkpoint"):
-        predictors.load(["a=u@h/b,u@h/c"])
+        predictors.load(["a=u@h/b,u@h/c"], [])
     with pytest.raises(InputError, match=r"the size after @ \(x\) must be HEIGHTxWIDTH or SIDE"):
-        predictors.load(["a=b,c@x"])
-    with pytest.raises(InputError, match="a direct run predicts at its own size alone"):
-        predictors.load(["a=b@64"])
+        predictors.load(["a=b,c@x"], [])
+
+
+def test_contexts_of_runs():
+    common, run = predictors.common_context, _Run(32, 32, context=10)
+    assert (common({}, None), common({}, 5), common({"a": run}, None)) == (16, 5, 10)
+    with pytest.raises(InputError, match="--context=5, runs observe 'a' 10 frames; they must be"):
+        common({"a": run}, 5)
+    with pytest.raises(InputError, match="runs observe 'a' 10, 'b' 16 frames; they must be equal"):
+        common({"a": run, "b": _Run(32, 32)}, None)
 
 
 def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
@@ -70,7 +70,7 @@ def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictors, "_PIXELS", 3 * 2 * 4)  # Three windows at a time.
-        found = predictors.predict(run, elements, 3, 16)
+        found = predictors.predict(run, elements, 3)
     means = np.array([14 / 4, 74 / 4])
     expected = np.stack([means + 2 * i for i in range(20)])
     np.testing.assert_allclose(found["frames"][:, 2, 0, :, 0], expected, atol=0.5)
@@ -94,17 +94,15 @@ def test_naive_predictors_of_frames_of_another_size():
         naive.predictors(3, ["moon@64"])
 
 
-def test_clips_that_any_stage_was_trained_on_are_in_sample(monkeypatch):
+def test_clips_that_any_stage_was_trained_on_are_in_sample():
     data = {
-        "old": {"name": "mine"},
+        "old": {"name": "mine", "split": "train"},
         "both": {"name": "mine", "split": "train+validation"},
         "else": {"name": "other", "split": "train+validation"},
     }
-    monkeypatch.setattr(restore, "read_meta", lambda run: {"config": {"data": data[run]}})
 
     def kind(split, *stages):
-        run = _Run(32, 32)
-        run.runs = stages
+        run = _Run(32, 32, data=[data[stage] for stage in stages])
         return predictors.table_kind({"ours": run}, "mine", split)
 
     assert kind("train", "old") == kind("train+validation", "old") == "in-sample"

@@ -1,4 +1,4 @@
-"""How shapes turn, against shapes drawn turned."""
+"""Rotation, against shapes drawn rotated."""
 
 import cv2
 import jax
@@ -16,8 +16,8 @@ TRIANGLE, BOX = np.arange(3) * 2 * np.pi / 3, np.arange(4) * np.pi / 2
 DISC = np.linspace(0, 2 * np.pi, 40)
 
 
-def turned(corners, speed, frames=16, size=48, radius=12.0):
-    """Masks (t, size, size) of a polygon that turns by `speed` radians a frame as it moves right."""
+def rotating(corners, speed, frames=16, size=48, radius=12.0):
+    """Masks (t, size, size) of a polygon that rotates by `speed` radians a frame as it moves right."""
     masks = np.zeros((frames, size, size), np.uint8)
     for t in range(frames):
         angles = corners + 0.3 + speed * t
@@ -32,24 +32,24 @@ def pictures(masks):
 
 @pytest.mark.parametrize("corners", [TRIANGLE, BOX])
 @pytest.mark.parametrize("speed", [-0.06, 0.0, 0.025])
-def test_speed_of_turning(corners, speed):
-    masks = turned(corners, speed)
-    found = lambda clip: float(tracking.observe(clip, 2).rotation[0, 0])
-    assert found(pictures(masks)) == pytest.approx(speed, abs=0.002)
-    masks[8:12, :, 26:] = False  # Half hidden, which has no say.
-    assert found(pictures(masks)) == pytest.approx(speed, abs=0.004)
+def test_rotation_speed(corners, speed):
+    masks = rotating(corners, speed)
+    estimate = lambda clip: float(tracking.observe(clip, 2).rotation[0, 0])
+    assert estimate(pictures(masks)) == pytest.approx(speed, abs=0.002)
+    masks[8:12, :, 26:] = False  # Half occluded: no weight.
+    assert estimate(pictures(masks)) == pytest.approx(speed, abs=0.004)
 
 
-def test_what_is_round_or_absent_or_seen_once_does_not_turn():
-    once = turned(TRIANGLE, 0.05)
+def test_round_absent_and_briefly_visible_objects_do_not_rotate():
+    once = rotating(TRIANGLE, 0.05)
     once[:9], once[10:] = False, False
-    masks = turned(DISC, 0.05), turned(DISC, 0.05) & False, once
+    masks = rotating(DISC, 0.05), rotating(DISC, 0.05) & False, once
     clip = np.concatenate([pictures(each) for each in masks])
     np.testing.assert_array_equal(tracking.observe(jnp.asarray(clip), 2).rotation, 0)
 
 
-def test_turning_by_hand():
-    """A quarter turn, from across to down, about a centre between pixels; and what it is moved by."""
+def test_rotate_by_hand():
+    """A quarter turn, from x to y, about a center between pixels; and offsets alone."""
     rng = np.random.default_rng(0)
     planes = jnp.asarray(rng.uniform(size=(1, 1, 2, 8, 8)), jnp.float32)
     center, still = jnp.full((1, 1, 2), 3.5), jnp.zeros((1, 1, 1, 2))
@@ -67,10 +67,10 @@ def test_turning_by_hand():
 
 
 def test_angles_by_hand():
-    speeds, ahead = jnp.array([[0.02, -0.01]]), jnp.array([[1.0, 10]])
+    speeds, steps_ahead = jnp.array([[0.02, -0.01]]), jnp.array([[1.0, 10]])
     lasting = {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])}
     angle = lambda numbers: trajectories.Rotation().apply(
-        {"params": {**lasting, **numbers}}, speeds, jnp.array([[0.0, 5]]), ahead
+        {"params": {**lasting, **numbers}}, speeds, jnp.array([[0.0, 5]]), steps_ahead
     )
     np.testing.assert_allclose(angle({})[0], [[0.02, 0.2], [-0.06, -0.15]], atol=1e-3)
     np.testing.assert_allclose(angle({"trust": jnp.array([-3.0, 3])}), 0, atol=1e-6)
@@ -79,8 +79,8 @@ def test_angles_by_hand():
     np.testing.assert_allclose(dying, [0.02 * (1 - np.exp(-1)), 0.02], atol=1e-4)
 
 
-def test_objects_turn():
-    masks = turned(TRIANGLE, 0.05, frames=24)
+def test_rendered_objects_rotate():
+    masks = rotating(TRIANGLE, 0.05, frames=24)
     clip = pictures(masks)
     lasting = {"trust": jnp.array([3.0, -3, -3]), "decay": jnp.array([-3.0, -3])}
     numbers = {
@@ -88,13 +88,13 @@ def test_objects_turn():
         "background": lasting,
         "rotation": {"trust": jnp.array([3.0, -3]), "decay": jnp.array([-3.0])},
     }
-    seen = renderer.observe(clip[:, :16], 2)
-    ahead = jnp.arange(1.0, 9)[None]
+    objects = renderer.observe(clip[:, :16], 2)
+    steps_ahead = jnp.arange(1.0, 9)[None]
 
     def overlap(numbers):
-        drawn = renderer.SceneRenderer().apply({"params": numbers}, seen, ahead, (48, 48))
-        found = (np.abs(np.asarray(drawn)[0] - RED) < 1e-3).all(-1)[-1]
-        return (found & masks[-1]).sum() / (found | masks[-1]).sum()
+        drawn = renderer.SceneRenderer().apply({"params": numbers}, objects, steps_ahead, (48, 48))
+        actual = (np.abs(np.asarray(drawn)[0] - RED) < 1e-3).all(-1)[-1]
+        return (actual & masks[-1]).sum() / (actual | masks[-1]).sum()
 
     numbers["rotation"]["trust"] *= -1
     still = overlap(numbers)
@@ -102,22 +102,24 @@ def test_objects_turn():
     assert overlap(numbers) > 0.9 > 0.8 > still
 
 
-def test_error_of_rotation():
-    masks = turned(TRIANGLE, 0.05, frames=24)
+def test_rotation_error():
+    masks = rotating(TRIANGLE, 0.05, frames=24)
     clip = pictures(masks)
-    seen = tracking.observe(clip[:, :16], 2)
+    objects = tracking.observe(clip[:, :16], 2)
     error = lambda angle: float(
-        tracking.rotation_error(jnp.full((1, 1), angle), seen, clip[:, 16:])[0]
+        tracking.rotation_error(jnp.full((1, 1), angle), objects, clip[:, 16:])[0]
     )
-    most = float(seen.radius[0, 0]) / 48  # By so much an angle moves what is outermost.
+    most = float(objects.radius[0, 0]) / 48  # The displacement of the farthest pixel per radian.
     right, wrong, worse = (error(0.05 * 7 + more) for more in (0.0, 0.4, 0.8))
     assert right < 0.015 and 0.4 * most > worse - wrong > 0.25 * most
-    hidden = tracking.rotation_error(jnp.ones((1, 1)), seen, clip[:, 16:].at[:, :, 22:].set(-1.0))
+    hidden = tracking.rotation_error(
+        jnp.ones((1, 1)), objects, clip[:, 16:].at[:, :, 22:].set(-1.0)
+    )
     assert float(hidden[0]) < 0.01
 
 
-def test_stage_2_learns_how_far_to_believe_paths_turns_and_pans():
-    clip = pictures(turned(TRIANGLE, 0.05, frames=24))
+def test_stage_2_learns_trajectories_rotation_and_pan():
+    clip = pictures(rotating(TRIANGLE, 0.05, frames=24))
     waves = np.sin(
         0.3 * (np.arange(48)[:, None] + 2 * np.arange(48) - 0.5 * np.arange(24)[:, None, None])
     )
@@ -130,6 +132,6 @@ def test_stage_2_learns_how_far_to_believe_paths_turns_and_pans():
     params = jax.jit(model.init)(jax.random.key(0), *given)["params"]
     loss = lambda p: jnp.abs(model.apply({"params": p}, *given) - frames[:, 20:22]).mean()
     grads, names = jax.jit(jax.grad(loss))(params), ("pan", "rotation", "trajectories")
-    grads["trajectories"].pop("wall")  # Nothing meets one.
+    grads["trajectories"].pop("wall")  # No object reaches one.
     for path, grad in jax.tree_util.tree_leaves_with_path([grads[x] for x in names]):
         assert jnp.isfinite(grad).all() and jnp.abs(grad).min() > 0, jax.tree_util.keystr(path)

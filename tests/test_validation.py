@@ -1,0 +1,62 @@
+"""Validation while a run trains: on which windows, and what is shown of them."""
+
+import types
+
+import numpy as np
+import pytest
+from smoke import get_config
+
+from vidpred_jax.data import pipeline
+from vidpred_jax.data.datasets import clips, registry
+from vidpred_jax.training import validation
+
+
+@pytest.mark.parametrize(("stride", "starts"), [(0, [0]), (8, [0, 8, 16])])
+def test_clips_are_counted_not_windows(stride, starts, data_dir):
+    """All windows of the first clips: of 48 frames, three of 32 begin every 8."""
+    config = get_config(
+        "fusion", data_dir, evaluation__clips=2, evaluation__horizon=16, evaluation__stride=stride
+    )
+    lines = []
+    found = validation.windows(config, lines.append)
+    builder = registry.open_builder("sprites", data_dir=data_dir, config="tiny", log=lines.append)
+    names = [clips.name(example) for example in list(clips.Source(builder, "validation"))[:2]]
+    assert [(clip, start) for clip, start, _ in found] == [(n, s) for n in names for s in starts]
+    assert lines[-1] == f"validation: {len(found)} windows of 32 frames, of 2 clips"
+    assert all(element["frames"].shape == (32, 32, 32, 3) for _, _, element in found)
+
+
+def test_short_clips_are_not_counted():
+    """Of clips of 48, 40 and 48 frames the first two that are long enough are the first and third."""
+    lengths = np.array([48, 40, 48, 48])
+
+    class Source(list):
+        names, num_frames = ["a", "b", "c", "d"], lengths
+
+    made, source = [], Source(range(4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "decode", lambda example, indices: (example, indices))
+        patch.setattr(
+            pipeline,
+            "to_batch_element",
+            lambda clip, *size: made.append(clip[0]) or {"frames": np.asarray(clip[1])},
+        )
+        sizes = {"height": 8, "width": 8}
+        found = list(pipeline.evaluation_windows(source, num_frames=48, clips=2, **sizes))
+    assert [clip for clip, _, _ in found] == ["a", "c"] and made == [0, 2]
+
+
+def test_validation_shows_what_it_predicts_of_the_first_windows():
+    """Though they are predicted in two batches, of sixteen and one."""
+    picture = np.zeros((18, 16, 16, 3), np.uint8)
+    windows = [(f"clip {i}", 0, {"frames": picture, "fusion": picture + i}) for i in range(17)]
+    # Brighter than the newest picture seen, each by its own share.
+    predict = lambda state, seen: np.stack([2 * x["fusion"][-2:] for x in seen])
+    made = types.SimpleNamespace(
+        field="fusion", predict=predict, beside={}, needs_future=(), config={"context": 16}
+    )
+    for show in (3, 17):
+        summary, shown = validation.validate(made, {}, windows, show)
+        assert [(x == 2 * i).all() for i, x in enumerate(shown)] == show * [True]
+        assert summary["ours"]["psnr"]["mean"] < summary["copy_last"]["psnr"]["mean"]
+    assert validation.validate(made, {}, []) == ({}, [])

@@ -1,0 +1,198 @@
+"""What a config must hold: its fields, their types, ranges and defaults.
+
+A config may come from a stranger's file: whatever it holds, `parse` returns or raises InputError.
+Fields of `model`, `selection` and `discriminator` are those of the network (`fields.check_types`).
+"""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from vidpred_jax import stages
+from vidpred_jax.fields import Entries, Group, real, shorten, validate, whole
+from vidpred_jax.types import CONTEXT, MAX_SIDE, MIN_SIDE, InputError
+
+# What older versions knew, and what stands in its place.
+_REMOVED = {
+    "self_fed": "use max_unroll",
+    "targets": "use targets_per_clip",
+    "nearness": "use step_sampling_power",
+    "model.flows": "use model.num_flows",
+    "model.match": "use model.flow_levels in stage translator; stage fusion has no such field",
+    "model.labels": "use model.num_labels",
+    "model.detail": "use model.head_features",
+    "model.accompanying": "train stage 3, configs/accompanying.py",
+    "evaluation.snap_labels": "use evaluation.quantize_labels",
+    "data.augmentation.camera": "crops stay in place; use data.augmentation.crop",
+    "data.num_frames": "use data.future_frames, the frames after the context",
+    "data.min_frames": "use data.min_future_frames, the frames after the context",
+    "loss.path": "use loss.trajectory",
+    **{
+        f"selection.{name}": "stage 3 trains the reference, then the pair"
+        for name in ("reference", "pair", "transmission", "end_to_end", "deep_supervision")
+    },
+}
+
+
+def _folder(value: str) -> str:
+    if not value or "\0" in value:  # Empty, data sets would be made in the working folder.
+        raise ValueError("must name a folder")
+    return value
+
+
+_Side, _NumFrames = whole(MIN_SIDE, MAX_SIDE), whole(1, 10_000)
+
+
+class Augmentation(Group):
+    flip: bool = False
+    flip_vertical: bool = False
+    transpose: bool = False
+    reverse: bool = False
+    crop: real(0, 1) = 1.0
+    speeds: Entries = [1]
+
+
+class Data(Group):
+    """future_frames: of a training window, after the context; min_future_frames: of a short clip."""
+
+    name: str
+    data_dir: Annotated[str, pydantic.AfterValidator(_folder)]
+    config: str = ""
+    split: str = "train"
+    height: _Side
+    width: _Side
+    future_frames: _NumFrames
+    min_future_frames: _NumFrames = pydantic.Field(
+        default_factory=lambda data: data["future_frames"]
+    )
+    cache_bytes: whole(0) = 2 << 30
+    augmentation: Augmentation = Augmentation()
+
+
+class Loss(Group):
+    l1: real(0) = 1.0
+    psnr: real(0) = 0.0
+    ssim: real(0) = 0.0
+    adversarial: real(0) = 0.0
+    matching: real(0) = 0.0
+    trajectory: real(0) = 0.1
+    gan: Literal["bce", "hinge", "lsgan"] = "bce"
+
+
+class SharpeningLoss(Group):
+    l1: real(0) = 10.0
+    ssim: real(0) = 1.0
+    sharpness: real(0) = 0.0
+
+
+class Optimizer(Group):
+    learning_rate: real(0) = 2e-4
+    warmup_steps: whole(0) = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    b1: real(0, 1) = 0.5
+    b2: real(0, 1) = 0.999
+    clip: real(0) = 0.0
+    accumulate: whole(1, 2**20) = 1
+
+
+class Evaluation(Group):
+    """quantize_labels: 0, or the number of labels that predictions are rounded to, background included.
+    stride: frames between windows; 0: side by side.
+    """
+
+    every: whole(1)
+    clips: whole(0)
+    horizon: _NumFrames
+    quantize_labels: whole(0, 256) = 0
+    stride: whole(0) = 0
+
+
+class Config(Group):
+    """What every stage has; a stage's role adds its own."""
+
+    stage: str
+    network: str = ""  # The stage's first.
+    seed: whole(0, 2**31 - 2)
+    batch_size: whole(1, 2**20)
+    num_steps: whole(1, 2**31 - 2)
+    log_every: whole(1)
+    save_every: whole(1)
+    skip_nonfinite: whole(0) = 0
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    convolutions: Literal["fast", "native"] = "fast"
+    ema_decay: real(0, 1)
+    context: whole(4, 32) = CONTEXT
+    data: Data
+    model: dict[str, Any]
+    loss: Loss
+    optimizer: Optimizer
+    evaluation: Evaluation
+    discriminator: dict[str, Any] = {}
+
+
+class Predicting(Config):
+    """Role `predict`."""
+
+    max_unroll: whole(0, 1000) = 0
+
+
+class Translating(Config):
+    """Role `translate`."""
+
+    targets_per_clip: _NumFrames
+    step_sampling_power: real(0, 10) = 1.0
+    predicted_fraction: real(0, 1)
+    fusion_run: str
+
+
+class Sharpening(Config):
+    """Role `sharpen`."""
+
+    targets_per_clip: _NumFrames
+    predicted_fraction: real(0, 1)
+    reference_steps: whole(1)
+    fusion_run: str
+    translator_run: str
+    selection: dict[str, Any]
+    loss: SharpeningLoss
+
+
+_ROLES = {"predict": Predicting, "translate": Translating, "sharpen": Sharpening}
+
+
+def parse(config: Any) -> dict:
+    """The config as a plain dict with every default filled in; not its `model` and the like.
+
+    Raises InputError, naming the field, its value and the rule.
+    """
+    if not isinstance(config, dict):
+        raise InputError(f"the config ({shorten(config)}) must be a group of fields")
+    stage = stages.get(config.get("stage"))
+    inner = [config]
+    for _ in range(4):  # As deep as data.augmentation.speeds.
+        inner = [x for part in inner for x in (part.values() if isinstance(part, dict) else part)]
+        inner = [x for x in inner if isinstance(x, (dict, list, tuple))]
+    if inner:
+        raise InputError("the config holds groups or lists deeper than any field needs")
+    for field, instead in _REMOVED.items():
+        *parts, name = field.split(".")
+        group = config
+        for part in parts:
+            group = group.get(part) if isinstance(group, dict) else None
+        if isinstance(group, dict) and name in group:
+            raise InputError(f"{field} was removed: {instead}")
+    found = _plain(validate(_ROLES[stage.role], config))
+    return {**found, "network": found["network"] or next(iter(stage.networks), "")}
+
+
+def removed(name: str) -> str:
+    """What replaced the removed field whose last part is `name`; '' for any other."""
+    return next((x for field, x in _REMOVED.items() if field.split(".")[-1] == name), "")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Group):
+        value = dict(value)
+    if isinstance(value, dict):
+        return {name: _plain(x) for name, x in value.items()}
+    return list(value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,26 @@
+"""From frames to a prepared clip: the same steps for a data set's clips and for a clip to predict."""
+
+import numpy as np
+
+from vidpred_jax.data import fusion, segmentation
+from vidpred_jax.types import Clip
+
+
+def prepare_clip(
+    name: str,
+    frames: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    method: str = "motion",
+    edge_rule: fusion.EdgeRule = fusion.EdgeRule(),
+    fps: float = 24.0,
+    encoded: list[bytes] | None = None,
+) -> Clip:
+    """A clip of uint8 (t, h, w, 3) frames with labels and edges. Raises InputError.
+
+    labels: uint8 (t, h, w); None: computed by `method` of `segmentation.METHODS`. Labels and edges of
+    frame t then depend on frames 0 to t alone. encoded: as of `Clip`.
+    """
+    if labels is None:
+        labels = segmentation.segment(frames, method)
+    return Clip(name, frames, labels, edge_rule.apply(frames), fps, encoded)

@@ -1,0 +1,86 @@
+"""Discriminators of the conditional GAN: condition and frame -> logits."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vidpred_jax.models.layers import NORMS, Conv, Norm
+
+
+class PatchDiscriminator(nn.Module):
+    """Condition and frame -> patch logits (b, h', w'); by default a receptive field of 47 pixels.
+
+    After the notebook beside the paper, with the activation its first layer lacks.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    last_width: int = 256
+    norm: str = "batch"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    def check(self) -> None:
+        """Raises ValueError if a field has no meaning."""
+        if self.norm not in NORMS:
+            raise ValueError(f"discriminator.norm ({self.norm!r}) must be one of {NORMS}")
+
+    def __call__(
+        self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
+    ) -> Float[Array, "b _ _"]:
+        return self.activations(condition, frame, train)[0][-1]
+
+    @nn.compact
+    def activations(self, condition, frame, train: bool = True) -> list[list[jax.Array]]:
+        """For its one scale the output of each layer, the logits (b, h', w') last."""
+        x, features = jnp.concatenate([condition, frame], -1).astype(self.dtype), []
+        for level, width in enumerate((*self.widths, self.last_width)):
+            stride = 2 if level < len(self.widths) else 1
+            x = Conv(width, (3, 3), stride=stride, dtype=self.dtype, name=f"down_{level}")(x)
+            if level:
+                x = Norm(self.norm, self.axis_name, self.dtype, name=f"norm_{level}")(x, train)
+            x = nn.leaky_relu(x, 0.2)
+            features.append(x)
+        logits = Conv(1, (3, 3), dtype=self.dtype, name="logits")(x)[..., 0]
+        return [[*features, logits.astype(jnp.float32)]]
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """A PatchDiscriminator at each of `scales` resolutions, each half the one before (pix2pixHD)."""
+
+    scales: int = 2
+    widths: tuple[int, ...] = (64, 128, 256)
+    last_width: int = 512
+    norm: str = "instance"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    def check(self) -> None:
+        """Raises ValueError if a field has no meaning."""
+        if not 1 <= self.scales <= 8:
+            raise ValueError(f"discriminator.scales ({self.scales}) must be 1 to 8")
+        self._patches(0, parent=None).check()
+
+    def _patches(self, scale, **fields):
+        name = None if "parent" in fields else f"scale_{scale}"
+        return PatchDiscriminator(
+            self.widths, self.last_width, self.norm, self.axis_name, self.dtype, name=name, **fields
+        )
+
+    def __call__(self, condition, frame, train: bool = True):
+        return self.activations(condition, frame, train)
+
+    @nn.compact
+    def activations(
+        self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
+    ) -> list[list[jax.Array]]:
+        """For each scale the output of each layer, the logits (b, h', w') last."""
+        outputs = []
+        for scale in range(self.scales):
+            if scale:
+                half = lambda x: nn.avg_pool(x, (3, 3), (2, 2), "SAME", count_include_pad=False)
+                condition, frame = half(condition), half(frame)
+            outputs += self._patches(scale).activations(condition, frame, train)
+        return outputs

@@ -1,0 +1,14 @@
+"""Rules for the fields of networks: their errors name the field, its value and the rule."""
+
+CONTEXTS = range(4, 33)  # Numbers of observed frames that networks may be built for.
+CONTEXT_RULE = f"must be {CONTEXTS[0]} to {CONTEXTS[-1]}"
+
+
+def require(module, **rules: tuple[object, str]) -> None:
+    """Raises ValueError for the first field whose rule does not hold.
+
+    rules: for each field, whether its rule holds and the text of the rule.
+    """
+    for field, (holds, rule) in rules.items():
+        if not holds:
+            raise ValueError(f"model.{field} ({getattr(module, field)!r}) {rule}")

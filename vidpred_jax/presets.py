@@ -1,0 +1,80 @@
+"""What the presets of `configs/` share; each file there sets what is its own."""
+
+from ml_collections import ConfigDict
+
+from vidpred_jax import processes
+from vidpred_jax.types import CONTEXT
+
+
+def choose(preset: str, known: tuple[str, ...]) -> str:
+    """The preset by its name; '' is `full` with an accelerator, else `cpu`. Raises ValueError."""
+    preset = preset or ("full" if processes.has_accelerator() else "cpu")
+    if preset not in known:
+        raise ValueError(f"preset {preset!r} is not one of {', '.join(known)}")
+    return preset
+
+
+def base(stage: str, network: str | None = None) -> ConfigDict:
+    """The embedded data at 64 x 64, for two CPU cores; without `model` and `loss`."""
+    config = ConfigDict()
+    config.stage = stage
+    if network:
+        config.network = network
+    config.seed = 0
+    config.batch_size = 4  # Over all devices.
+    config.ema_decay = 0.995
+    config.skip_nonfinite = 0  # Up to so many steps whose loss is not finite change nothing.
+    config.precision = "float32"  # Or tf32 (GPU), bfloat16 (parameters and losses stay float32).
+    config.convolutions = "fast"  # Or native: XLA's own, to compare with.
+    config.log_every = 50
+    config.save_every = 1000
+    config.context = CONTEXT
+    config.data = dict(
+        name="sprites",
+        data_dir="data",
+        config="",
+        split="train",
+        height=64,
+        width=64,
+        future_frames=32,
+        cache_bytes=2 << 30,
+        augmentation=dict(
+            flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
+        ),
+    )
+    config.optimizer = dict(
+        learning_rate=1e-3,
+        warmup_steps=50,
+        schedule="cosine",
+        b1=0.9,
+        b2=0.999,
+        accumulate=1,  # Steps whose gradients are averaged for one update.
+        clip=1.0,
+    )
+    config.evaluation = dict(every=450, clips=16, horizon=32)
+    return config
+
+
+def smoke(config: ConfigDict) -> None:
+    """A base made to train in seconds."""
+    config.update(batch_size=4, num_steps=4, log_every=2, save_every=2)
+    config.data.update(config="tiny", height=32, width=32)
+    config.evaluation.update(every=4, clips=2)
+
+
+def full(config: ConfigDict) -> None:
+    """A base made for GPUs, at 128 x 128."""
+    config.update(precision="bfloat16", batch_size=32, num_steps=100_000)
+    config.update(log_every=100, save_every=2000)
+    config.data.update(height=128, width=128)
+    config.evaluation.update(every=5000, clips=64)
+
+
+def paper(config: ConfigDict) -> None:
+    """A base at the paper's size and with its optimizer."""
+    config.update(precision="tf32", batch_size=8, num_steps=200_000)
+    config.update(log_every=100, save_every=2000)
+    config.data.update(height=256, width=256)
+    config.data.augmentation.update(flip_vertical=False, transpose=False, reverse=False)
+    config.optimizer.update(learning_rate=2e-4, b1=0.5, warmup_steps=0)
+    config.evaluation.update(every=5000, clips=16)
