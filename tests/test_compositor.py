@@ -32,7 +32,7 @@ def test_it_starts_as_the_moved_newest_frame():
         assert error < 0.35 * still
 
 
-def test_it_blends_beyond_what_it_is_trained_on_as_there():
+def test_steps_beyond_32_are_blended_as_step_32():
     """Of a clip in which nothing moves, by the step alone: 32 and 100 are alike, 1 is not."""
     still = jnp.repeat(uniform(0, 1, 1, 16, 16, 6), 16, 1)
     model, picture = Compositor((), flow_levels=1, fusion=False), jnp.zeros((1, 3, 16, 16, 3))
@@ -47,21 +47,21 @@ def test_it_blends_beyond_what_it_is_trained_on_as_there():
     assert jnp.abs(near - far).max() > 0.01
 
 
-def test_what_was_right_before_counts_more_from_the_start():
-    """To and fro by 3 pixels: the mean is right far ahead, and untrained trust leans to it."""
+def test_backtests_count_before_training():
+    """To and fro by 3 pixels: far ahead the mean is right, and untrained weights prefer it."""
     y, x = jnp.meshgrid(jnp.arange(32.0), jnp.arange(32.0), indexing="ij")
     frame = lambda t: jnp.stack([jnp.sin((x + t % 2 * 3) / 2 + c + y / 9) for c in range(3)], -1)
     seen = jnp.stack([frame(t) for t in range(16)])[None]
     model, picture = Compositor((), flow_levels=3, fusion=False), jnp.zeros((1, 1, 32, 32, 3))
     inputs = (picture, jnp.concatenate([seen, seen], -1), jnp.array([[16.0]]))
-    trusting = jax.jit(model.init)(jax.random.key(0), *inputs)["params"]
-    no_trust = {"kernel": jnp.zeros((4, NUM_LAGS)).at[0].set(-10.0)}
-    even = {name: no_trust if "weight" in name else own for name, own in trusting.items()}
+    weighted = jax.jit(model.init)(jax.random.key(0), *inputs)["params"]
+    no_weight = {"kernel": jnp.zeros((4, NUM_LAGS)).at[0].set(-10.0)}
+    even = {name: no_weight if "weight" in name else own for name, own in weighted.items()}
     apply = jax.jit(model.apply)
     error = lambda params: jnp.abs(
         apply({"params": params}, *inputs)[0, 0] - seen[0].mean(0)
     ).mean()
-    assert error(trusting) < 0.8 * error(even)
+    assert error(weighted) < 0.8 * error(even)
 
 
 @pytest.mark.parametrize("widths", [(), (8,)])
@@ -80,3 +80,22 @@ def test_a_frame_depends_on_its_clip_and_step_alone(widths):
         alone = apply(variables, own[0][:, :1], own[1], own[2][:, step : step + 1])
         chex.assert_trees_all_close(together[clip, step], alone[0, 0], atol=1e-5)
     assert jnp.abs(together[:, 0] - together[:, 1]).max() > 0.01
+
+
+@pytest.mark.parametrize("n", [4, 5, 10, 32])
+def test_any_context_has_the_same_parameters(n):
+    """Observed once or at every call, and as far as it reaches: only the last frames count."""
+    make = lambda n: Compositor((8,), reference_frames=n, flow_levels=2, head_features=4)
+    references, pictures = uniform(0, 2, n, 16, 32, 6), uniform(1, 2, 3, 16, 32, 3)
+    steps, model = jnp.array([[1.0, 4.0, 40.0]] * 2), make(n)
+    args = jax.random.key(0), pictures, references, steps
+    expected = jax.eval_shape(make(16).init, *args[:2], uniform(0, 2, 16, 16, 32, 6), steps)
+    variables = jax.jit(model.init)(*args)
+    chex.assert_trees_all_equal_shapes(variables, expected)
+    variables = jax.tree.map(lambda x: x + 0.1 * uniform(1, *x.shape), variables)
+    frames = jax.jit(model.apply)(variables, *args[1:])
+    assert jnp.isfinite(frames).all()
+    longer = jnp.concatenate([uniform(5, 2, 2, 16, 32, 6), references], 1)
+    observations = jax.jit(model.observe)(longer)
+    again = jax.jit(model.apply)(variables, pictures, references, steps, observations)
+    chex.assert_trees_all_close(again, frames, atol=1e-5)

@@ -34,11 +34,16 @@ NUM_CANDIDATES = len(_MOVED) + 2 * len(_STILL_BLURS)
 _BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}  # Frames ago: steps ahead.
 _NEEDED = 3  # Frames that the flows of a backtest are estimated from.
 LEAST_FRAMES = min(_BACKTESTS) + _NEEDED
-_LAGS = (1, 4)  # Upper bounds of the kinds of lag (steps ahead of a backtest); the last kind has none.
+_LAGS = (
+    1,
+    4,
+)  # Upper bounds of the kinds of lag (steps ahead of a backtest); the last kind has none.
 NUM_LAGS = len(_LAGS) + 1
 _WIDTHS = {"place": 10, "near": 25}  # Sigma of local error means: the lesser side divided by it.
 _KNOWN = (3, 7)  # Backtests whose per-pixel errors a U-Net sees.
-_LEAST_ERROR = 1e-4  # Added to squared errors, summed over channels in [-1, 1], before the logarithm.
+_LEAST_ERROR = (
+    1e-4  # Added to squared errors, summed over channels in [-1, 1], before the logarithm.
+)
 
 
 @struct.dataclass
@@ -73,7 +78,7 @@ def extrapolate_all(
 
 def move(
     newest: Float[Array, "b h w 3"],
-    displacements: Float[Array, "b {NUM_FLOWS} h w 2"],
+    displacements: Float[Array, "b 4 h w 2"],
     steps_ahead: Float[Array, " b"],
 ) -> list[Float[Array, "b 3 h w"]]:
     """The moved candidates `steps_ahead` of the newest frame, as planes."""
@@ -143,7 +148,9 @@ def _estimate_flows(frames, newest, levels):
         return [*((last - min(span, last), last) for span in SPANS), (last - 2, last - 1)]
 
     pairs = list(dict.fromkeys(pair for last in newest for pair in pairs_of(last)))
-    before, after = (jnp.concatenate([frames[:, i] for i in each]) for each in zip(*pairs))
+    before, after = (
+        jnp.concatenate([frames[:, i] for i in each]) for each in zip(*pairs, strict=True)
+    )
     flow = track(before, after, levels)
     first = len(frames) * len(SPANS)
     unmatched = magnitude(after[:first] - warp(before[:first], flow[:first]))
@@ -188,7 +195,9 @@ def _backtest(frames, backtests, newest, still, flows):
     means |= {name: blur_planes(errors, side / part) for name, part in _WIDTHS.items()}
     levels = {name: jnp.log(mean + _LEAST_ERROR) for name, mean in means.items()}
     behind = {name: level - level.min(2, keepdims=True) for name, level in levels.items()}
-    return jax.lax.stop_gradient(behind), {ago: (missed[i], displacements[i]) for ago, i in at.items()}
+    return jax.lax.stop_gradient(behind), {
+        ago: (missed[i], displacements[i]) for ago, i in at.items()
+    }
 
 
 def magnitude(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:

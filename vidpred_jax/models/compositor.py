@@ -1,4 +1,4 @@
-"""Stage 2 as compositing: each frame is blended from observed ones, moved on and blurred (ours)."""
+"""Stage 2 as compositing: each frame is a blend of observed frames, moved and blurred (ours)."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vidpred_jax.data.sizes import check_multiple
 from vidpred_jax.models import candidates
 from vidpred_jax.models.candidates import (
-    LEAST_FRAMES,
     NUM_CANDIDATES,
     NUM_FLOWS,
     NUM_LAGS,
@@ -18,39 +18,39 @@ from vidpred_jax.models.candidates import (
     magnitude,
     move,
 )
+from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
 from vidpred_jax.models.ops import exact_einsum, resize, warp
 from vidpred_jax.models.optical_flow import check_levels
-from vidpred_jax.types import CONTEXT, HORIZON
+from vidpred_jax.types import HORIZON
 
-_NEAR = 2.0  # What the gate of the guess moved along the first flow starts ahead at the first step.
-# Under Adam, how many times faster these are learned: the trust in backtests, and what a guess's own
-# say gains by 1 / ahead. The rest of that say, which rules far steps, is many numbers for little to
-# learn from: it stays near what backtests make of it.
+_NEAR = 2.0  # Initial gate logit of the candidate moved along the first flow, one step ahead.
+# Under Adam, the weights of backtests and the part of the prior that decays as 1 / steps_ahead learn
+# this many times faster. The rest of the prior, many numbers for few data, stays close to zero.
 _LR_MULTIPLIER = 10.0
-_TRUST = -1.0  # Softplus of it is the trust in each kind of backtest before training.
-_CORRECTION = 0.2  # Weight of what the U-Net adds to the gates, unless `appearance`.
+_TRUST = -1.0  # Its softplus is the initial weight of each kind of backtest error.
+_CORRECTION = 0.2  # Factor of the U-Net's gate logits, unless `appearance`.
 
 
 class Compositor(nn.Module):
-    """Fusion picture -> RGB frame, both in [-1, 1], as a softmax blend of layers a clip brings itself.
+    """Fusion picture -> RGB frame, both in [-1, 1]: a softmax blend of 28 candidate frames.
 
-    The layers are 28 guesses: the newest frame moved along four flows (over 1, 3 and 6 frames, and the
-    first with half of its last change; followed back for as many frames as are asked for, at a speed that
-    lasts or dies out), the newest as it is, and the mean of the observed frames, each at several blurs.
-    Each guess is also made 1, 3, 7 and 11 frames ago and held against what came: what was wrong then, in
-    the whole frame and, at two widths, about a place, counts less now (a forecast by backtested experts).
-    How much less, and what counts how far ahead, are some 150 numbers, learned. So it holds on clips
-    unlike those it was trained on. Far frames become smooth where that is the better guess. Beyond 32
-    frames, on which it is trained, guesses are blended as there.
+    Candidates (`candidates.py`): the newest frame, warped along four flows (over 1, 3 and 6 frames, and
+    the first plus half of its last change) that keep their speed or slow down; the newest frame as it
+    is; the mean of the observed frames; each at several blurs. Each is also made 1, 3, 7 and 11 frames
+    ago, as far as the window reaches, and compared with the frames that followed. The larger its error,
+    over the frame and at two widths around a pixel, the smaller its gate. About 150 learned numbers weigh
+    these errors and the step, so it works on clips unlike the training clips. Steps beyond 32, on which
+    it is not trained, are blended as step 32.
 
-    A U-Net may correct each pixel's gates. It sees how the guesses differ, how good those by flow were, the
-    newest fusion picture, the predicted one, and how far ahead it is.
+    An optional U-Net corrects the gates of each pixel. Its input: differences between candidates,
+    backtest errors, the newest and the predicted fusion picture, and the step.
 
-    widths: the U-Net's features after each halving; () for none. reference_frames: observed frames seen,
-    14 to 16. match: levels of the flows' pyramid (`motion.track`). detail: the U-Net's features at full
-    resolution before the last layer. fusion: whether it sees the predicted fusion picture. appearance:
-    whether it also sees colours, turns the flows and paints a correction, to learn a clip by heart.
+    widths: the U-Net's features after each halving; () for no U-Net. reference_frames: observed frames
+    that are used, at most. flow_levels: pyramid levels of the flows (`optical_flow.track`).
+    head_features: the U-Net's features at full resolution before the last layer. fusion: whether it sees
+    the predicted fusion picture. appearance: whether it also sees colours, and adds residual flows and a
+    painted residual, to memorise a clip.
     """
 
     widths: tuple[int, ...] = (24, 48, 72, 96)
@@ -64,30 +64,29 @@ class Compositor(nn.Module):
 
     @property
     def needs_fusion(self) -> bool:
-        """Whether the predicted fusion picture is seen; without it frames may be of any size."""
+        """Whether fusion pictures are an input; without them frames may be of any size."""
         return bool(self.widths)
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""
-        if self.norm not in FUSION_NORMS:
-            raise ValueError(f"model.norm ({self.norm!r}) must be one of {FUSION_NORMS}")
-        for field, low, high in (
-            ("reference_frames", LEAST_FRAMES, CONTEXT),
-            ("flow_levels", 1, 16),
-            ("head_features", 1, 1024),
-        ):
-            if not low <= getattr(self, field) <= high:
-                raise ValueError(f"model.{field} ({getattr(self, field)}) must be {low} to {high}")
-        for field in ("fusion", "appearance"):
-            if getattr(self, field) and not self.widths:
-                raise ValueError(f"model.{field} needs model.widths of one number or more: a U-Net")
+        unet = "needs model.widths of one number or more: a U-Net"
+        require(
+            self,
+            norm=(self.norm in FUSION_NORMS, f"must be one of {FUSION_NORMS}"),
+            reference_frames=(self.reference_frames in CONTEXTS, CONTEXT_RULE),
+            flow_levels=(1 <= self.flow_levels <= 16, "must be 1 to 16"),
+            head_features=(1 <= self.head_features <= 1024, "must be 1 to 1024"),
+            fusion=(self.widths or not self.fusion, unet),
+            appearance=(self.widths or not self.appearance, unet),
+        )
         check_levels(self.flow_levels, height, width, "model.flow_levels")
-        space = 2 ** len(self.widths)
-        if height % space or width % space:
-            raise ValueError(f"picture size ({height} x {width}) must be a multiple of {space}")
+        check_multiple((height, width), 2 ** len(self.widths))
 
     def observe(self, references: Float[Array, "b n h w 6"]) -> Observations:
-        """What the observed frames tell, for any number of calls; without parameters."""
+        """What the observed frames alone determine, for all steps of a rollout. No parameters.
+
+        references: four or more; the last `reference_frames` are used.
+        """
         frames = references[:, -self.reference_frames :, ..., :3].astype(jnp.float32)
         return candidates.observe(frames, self.flow_levels)
 
@@ -100,17 +99,17 @@ class Compositor(nn.Module):
         observations: Observations | None = None,
         train: bool = False,
     ) -> Float[Array, "b t h w 3"]:
-        """As `translator.Generator`; observations: of the references, computed here if None.
-
-        Without `widths`, fusion pictures may be of another size than frames.
+        """references, steps_ahead: as of `translator.Generator`. observations: `observe(references)`;
+        None: computed here. Without `widths`, fusion pictures may be of another size than frames.
         """
         (b, t), (h, w) = fusion.shape[:2], references.shape[2:4]
         self.check(h, w)
-        seen = self.observe(references) if observations is None else observations
-        displacements = extrapolate_all(seen.flows, steps_ahead)
-        gates = self._gate_logits(jnp.minimum(steps_ahead, HORIZON), seen.errors)
+        if observations is None:
+            observations = self.observe(references)
+        displacements = extrapolate_all(observations.flows, steps_ahead)
+        gates = self._gate_logits(jnp.minimum(steps_ahead, HORIZON), observations.errors)
         if self.widths:
-            given = self._given(fusion, references, seen, displacements, steps_ahead)
+            given = self._given(fusion, references, observations, displacements, steps_ahead)
             x, coarse = self._unet(given.astype(self.dtype))
             if self.appearance:
                 residual = self._residual_flow(coarse, h, w).reshape(displacements.shape)
@@ -123,8 +122,8 @@ class Compositor(nn.Module):
 
         def blend(step):  # One step at a time: what it reads and writes stays in the cache.
             displacements, gates, steps_ahead = step
-            layers = move(seen.newest, displacements, steps_ahead)
-            layers += [seen.still[:, i] for i in range(seen.still.shape[1])]
+            layers = move(observations.newest, displacements, steps_ahead)
+            layers += [observations.still[:, i] for i in range(observations.still.shape[1])]
             shares = jax.nn.softmax(gates, 1)
             # Written out: XLA:CPU's own sum takes several times as long.
             return sum(shares[:, i, None] * layer for i, layer in enumerate(layers))
@@ -133,11 +132,12 @@ class Compositor(nn.Module):
         frames = jnp.moveaxis(jax.lax.map(blend, by_step), (0, 2), (1, -1))
         return frames + 0.1 * painted if self.appearance else frames
 
-    def _given(self, fusion, references, seen, displacements, steps_ahead):
+    def _given(self, fusion, references, observations, displacements, steps_ahead):
         """The U-Net's input, (b * t, h, w, c)."""
         t = fusion.shape[1]
-        every = lambda x: jnp.repeat(x, t, 0)  # Of a clip, for each of its frames.
-        newest, mean, known = every(seen.newest), every(seen.mean), every(seen.known)
+        each = lambda x: jnp.repeat(x, t, 0)  # The same for each frame of a clip.
+        newest, mean = each(observations.newest), each(observations.mean)
+        known = each(observations.known)
         n, h, w, _ = newest.shape
         displacements = jnp.moveaxis(displacements.reshape(n, -1, h, w, 2), 1, 0)
         moved = [warp(newest, displacement) for displacement in displacements]
@@ -145,12 +145,12 @@ class Compositor(nn.Module):
         given = [known, warp(known, displacements[0])]
         given += [displacement / 32 for displacement in displacements]
         given += [magnitude(moved[0] - other) for other in (moved[1], newest, mean)]
-        when = jnp.minimum(steps_ahead, HORIZON).reshape(n, 1, 1, 1)
-        planes = jnp.concatenate([when / 16 - 1, 1 / when, jnp.log(when) / 2], -1)
+        steps = jnp.minimum(steps_ahead, HORIZON).reshape(n, 1, 1, 1)
+        planes = jnp.concatenate([steps / 16 - 1, 1 / steps, jnp.log(steps) / 2], -1)
         given.append(jnp.broadcast_to(planes, (n, h, w, 3)))
         if self.appearance:
             given += [newest, mean, *moved]
-        given.append(every(references[:, -1, ..., 3:]))
+        given.append(each(references[:, -1, ..., 3:]))
         if self.fusion:
             given.append(fusion.reshape(n, h, w, 3))
         return jnp.concatenate(given, -1)

@@ -1,10 +1,10 @@
 """Convolutions as functions: XLA's own where it is fast, else equal but faster forms.
 
-XLA:CPU's own gradients of convolutions and its 3-D convolution are much slower than the forms of
-`fast_convolution.py`, which compute the same values (tests/test_convolution.py). On NVIDIA GPUs XLA
-lays 3-D convolutions out channels first, whatever surrounds them, and in bfloat16 cuDNN transposes
-back and forth; 2-D ones it lays out channels last. The choice is made when the program is lowered,
-so parameters and checkpoints know nothing of it.
+On a CPU, XLA's gradients of convolutions and its 3-D convolution are much slower than the forms of
+`fast_convolution.py`, which compute the same values (tests/test_convolution.py). On NVIDIA GPUs, XLA
+always gives 3-D convolutions a channels-first layout, and in bfloat16 cuDNN transposes to and from it;
+2-D ones stay channels last. The form is chosen when a program is lowered and does not affect parameters
+or checkpoints.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _FORM = contextvars.ContextVar("form", default="fast")
 
 @contextlib.contextmanager
 def form(name: str):
-    """What is traced within the block uses `native` convolutions on every platform, or `fast` ones."""
+    """Functions traced within the block use `native` convolutions on every platform, or `fast` ones."""
     token = _FORM.set(name)
     try:
         yield
@@ -32,7 +32,7 @@ def form(name: str):
 
 
 def _choose(fast, native, *args, **others):
-    """fast: on a CPU; others: on further platforms, by name."""
+    """fast: on a CPU. others: on other platforms, by name. native: on the rest."""
     if _FORM.get() == "native":
         return native(*args)
     return lax.platform_dependent(*args, cpu=fast, **others, default=native)
@@ -67,7 +67,7 @@ def conv_by_frames(x, w):
 def upsample_conv(x, w):
     """Nearest x2 upsampling of h and w, then a SAME 3 x 3 convolution: x (b, h, w, c), w (3, 3, c, o).
 
-    On CPU as four 2 x 2 convolutions at the low resolution, 2.25 times fewer operations.
+    On a CPU as four 2 x 2 convolutions at the low resolution: 2.25 times fewer operations.
     """
     if fast_convolution.has_few_rows(4 * math.prod(x.shape[:3]), w.shape[-1]):
         return conv(upsample(x), w)

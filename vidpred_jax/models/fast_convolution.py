@@ -1,6 +1,7 @@
-"""Convolutions on a CPU, equal to XLA's own but faster: as products, and as what its fast routine takes.
+"""Convolutions that on a CPU are faster than XLA's own and equal to them.
 
-Measured with jax 0.10.2; `convolution.py` says where each form is used.
+Either matrix products, or convolutions of the shapes for which XLA:CPU has a fast routine. Thresholds were
+measured with jax 0.10.2. `convolution.py` chooses the form.
 """
 
 import functools
@@ -12,15 +13,15 @@ import jax.numpy as jnp
 from jax import lax
 
 DIMENSIONS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
-_FEW = 12  # Channels given, up to which `_conv2d` takes another form (measured).
-_CHUNK = 8448  # Places of pictures whose products are formed at once: they stay in the cache.
+_FEW = 12  # Output channels up to which `_conv2d` takes another form.
+_CHUNK = 8448  # Pixels whose weight gradients are computed at once: they fit the cache.
 
 
 def conv(x, w, stride: int = 1):
-    """As `convolution.conv`; 3-D ones with stride 1."""
+    """As `convolution.conv`; in 3-D with stride 1 only."""
     if x.ndim == 5:
         time, *space = (_same_padding(x.shape[i + 1], w.shape[i], 1) for i in range(3))
-        if x.shape[1] == 1:  # All other taps in time see zeros alone.
+        if x.shape[1] == 1:  # The other taps in time see only zeros.
             return conv(x[:, 0], w[time[0]])[:, None]
         return _fast_conv(x, w, (time, *space))
     padding = tuple(_same_padding(x.shape[i + 1], w.shape[i], stride) for i in range(2))
@@ -36,10 +37,10 @@ def _same_padding(size, kernel, stride):
 
 
 def _matmul_conv2d(x, w, stride):
-    """A VALID convolution as one product of all patches and the weights as they are stored.
+    """A VALID convolution as one product of all patches and the weights; its gradients are products too.
 
-    Its gradients are products too. Cheapest where patches overlap little, or where the weights are
-    more than the patches, for which the other forms rearrange them.
+    Cheapest where patches overlap little, or where there are more weights than pixels: the other forms
+    copy the weights.
     """
     kh, kw, c, o = w.shape
     height, width = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
@@ -50,21 +51,18 @@ def _matmul_conv2d(x, w, stride):
 
 
 def has_few_rows(rows: int, features: int) -> bool:
-    """Whether `_matmul_conv2d` is the cheaper form for so many output places (measured)."""
+    """Whether `_matmul_conv2d` is the cheaper form for so many output pixels."""
     return rows <= 4 * features
 
 
 def _fast_conv2d(x, w, padding):
-    """Of pictures: clips of one frame."""
+    """`_fast_conv` of pictures, as clips of one frame."""
     return _fast_conv(x[:, None], w[None], ((0, 0), *padding))[:, 0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fast_conv(x, w, padding):
-    """x (b, t, h, w, c), w (kt, kh, kw, c, o), zeros before and after t, h, w; t keeps its length.
-
-    All taps in time of a frame at once, by a 2-D convolution; their sums go to the frames around.
-    """
+    """x (b, t, h, w, c), w (kt, kh, kw, c, o), padding (before, after) of t, h, w; t keeps its length."""
     time, *space = padding
     return taps_at_once(x, w, time[0], functools.partial(_conv2d, padding=space))
 
@@ -72,8 +70,8 @@ def _fast_conv(x, w, padding):
 def taps_at_once(x, w, before: int, conv2d):
     """A 3-D convolution that keeps t as a 2-D one, `conv2d(pictures, weights)`, of all taps in time.
 
-    x (b, t, h, w, c), w (kt, kh, kw, c, o), `before` zeros before t. What the taps give is added up
-    in the frames that they count for.
+    x (b, t, h, w, c), w (kt, kh, kw, c, o), `before` zeros before t. The output of each tap is added to
+    the frame that it belongs to.
     """
     b, t, height, width, c = x.shape
     taps, kh, kw, _, o = w.shape
@@ -84,7 +82,7 @@ def taps_at_once(x, w, before: int, conv2d):
 
 
 def _earlier(x, frames):
-    """x (b, t, ...) with each frame so many places earlier, zeros for those from outside."""
+    """x (b, t, ...) shifted to earlier frames; zeros enter."""
     t, before, after = x.shape[1], max(-frames, 0), max(frames, 0)
     if frames == 0:
         return x
@@ -93,10 +91,10 @@ def _earlier(x, frames):
 
 
 def _conv2d(x, w, padding):
-    """A 2-D convolution by XLA, computing more rows than needed where it would give fewer than x has.
+    """A 2-D convolution by XLA, with more rows than needed where the output has no more than x.
 
-    XLA:CPU has two routines; the faster one, by far, is left to convolutions that enlarge. It is
-    slow where it gives few channels: then all taps along h at once, whose sums go to the rows around.
+    XLA:CPU uses its fast routine only for convolutions that enlarge. With few output channels that is
+    slow as well: then all taps along h become channels, which are added to their rows.
     """
     before, after = padding[0]
     kh, kw, c, o = w.shape
@@ -116,7 +114,7 @@ def _fast_conv_forward(x, w, padding):
 
 
 def _fast_conv_backward(padding, residuals, g):
-    """dx by a convolution; dw by matmuls, of few enough pictures at a time to stay in the cache."""
+    """dx by a convolution; dw by products of few enough pictures at a time to fit the cache."""
     x, w = residuals
     taps, kh, kw, c, o = w.shape
     opposite = tuple(
@@ -139,10 +137,10 @@ def _fast_conv_backward(padding, residuals, g):
 
 
 def _weight_products(x, g, kernel, padding):
-    """Shifts of x (n, h, w, c) and g (n, h', w', o) against each other: (kh, kw, c, o).
+    """Products of shifted x (n, h, w, c) and g (n, h', w', o): (kh, kw, c, o).
 
-    padding: zeros above and below g, left and right of it. g is shifted by rows; by columns that of
-    which less is to be copied.
+    padding: zeros above and below g, left and right of it. g is shifted by rows; the smaller of x and g by
+    columns.
     """
     (kh, kw), (rows, columns) = kernel, padding
     (height, width, c), o = x.shape[1:], g.shape[-1]
@@ -160,9 +158,9 @@ def _weight_products(x, g, kernel, padding):
 
 
 def _sum_of_products(x, g):
-    """x (..., c), g (..., o): the sum over all places of their outer products, float32 (c, o)."""
+    """x (..., c), g (..., o): the sum of their outer products over all pixels, float32 (c, o)."""
     x, g = (v.reshape(-1, v.shape[-1]) for v in (x, g))
-    # One product for each thread: XLA:CPU shares out a batch better than one long sum.
+    # One product a thread: XLA:CPU parallelises a batch better than one long sum.
     batch = _largest_divisor(len(x), os.cpu_count() or 1)
     x, g = (v.reshape(batch, -1, v.shape[-1]) for v in (x, g))
     sums = (((1,), (1,)), ((0,), (0,)))
@@ -193,9 +191,9 @@ product.defvjp(lambda x, w: (product(x, w), (x, w)), _product_backward)
 
 
 def _share_taps(w, axis):
-    """Three taps along an axis -> (a, row): those of each of two outputs that share an input row added.
+    """Three taps along an axis -> (output, input): of two upsampled rows, each depends on two input rows.
 
-    Of a pair of outputs each sees two input rows.
+    Taps of an output that fall on the same input row are added.
     """
     first, middle, last = jnp.split(w, 3, axis)
     pairs = [

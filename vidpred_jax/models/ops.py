@@ -1,6 +1,6 @@
-"""Pictures moved along flows, blended, blurred and resized; no parameters.
+"""Warping, blending, blurring and resizing of pictures; no parameters.
 
-A flow is backward and in pixels, (dy, dx): where in the source a pixel comes from.
+A flow is backward and in pixels, (dy, dx): from a pixel to its origin in the source.
 """
 
 import functools
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-_MOST = 30.0  # Of a gate's size.
-# Centres of masks are often at half pixels, where the last bit would decide: the border is next to them.
+_MAX_GATE = 30.0
+# Added before rounding down. Centres of masks are often at half pixels, where .5 would leave the
+# direction to rounding errors.
 HALF = 0.51
 
 
@@ -22,14 +23,13 @@ def warp(
 ) -> Float[Array, "b h w c"]:
     """Backward warp: out(y, x) = picture((y, x) + flow(y, x)), bilinear, border replicated.
 
-    The gradient reaches the flow and the picture, in reverse mode; that of a flow that leads outside
-    is zero.
+    Differentiable in reverse mode only. The gradient of a flow that leads outside is zero.
     """
     return plain_warp(picture, flow)
 
 
 def plain_warp(picture, flow):
-    """`warp` with the gradients that JAX finds: in forward mode too."""
+    """`warp` with the gradients of JAX, in forward mode as well."""
     places, (dy, dx), _ = _source(flow)
     (a, b), (c, d) = _corners(picture, places)
     upper, lower = a * (1 - dx) + b * dx, c * (1 - dx) + d * dx
@@ -43,7 +43,7 @@ def _warp_forward(picture, flow):
 def _warp_backward(residuals, g):
     picture, flow = residuals
     places, (dy, dx), inside = _source(flow)
-    # Not from the pixels met forward: kept for this, each would be a picture of its own.
+    # Gathered again: keeping the pixels of the forward pass would take four pictures of memory.
     (left, right), _ = _corners(_next(picture, 1) - picture, places)
     (upper, _), (lower, _) = _corners(_next(picture, 2) - picture, places)
     down = sum_channels(g * (left * (1 - dx) + right * dx))
@@ -55,8 +55,9 @@ def _warp_backward(residuals, g):
 
 
 def _source(flow):
-    """Where pixels come from: (the upper left pixel there (b, h, w), counted over the whole batch, how
-    far it is from there down and right (b, h, w, 1), whether the flow leads inside (b, h, w, 2)).
+    """Origins of pixels: (index of the pixel up and left of each, counted over the whole batch,
+    (b, h, w); its distances down and right from there, (b, h, w, 1) each; whether it is inside,
+    (b, h, w, 2)).
     """
     n, height, width, _ = flow.shape
     here = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
@@ -70,13 +71,13 @@ def _source(flow):
 
 
 def _next(picture, axis):
-    """Each pixel's neighbour along an axis; the last is its own."""
+    """The next pixel along an axis; the last is repeated."""
     last = jax.lax.slice_in_dim(picture, picture.shape[axis] - 1, None, axis=axis)
     return jnp.concatenate([jax.lax.slice_in_dim(picture, 1, None, axis=axis), last], axis)
 
 
 def _corners(picture, places):
-    """The pixels at `places`, to their right, below and below right of them, two rows of two."""
+    """The pixels at `places`, right of them, below, and below right: two rows of two."""
     _, height, width, channels = picture.shape
     right, below = int(width > 1), width * (height > 1)  # Else the pixel itself.
     pixels = picture.reshape(-1, channels)
@@ -89,11 +90,11 @@ warp.defvjp(_warp_forward, _warp_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def move_by(move, numbers: Float[Array, "*n c"], *others):
-    """move(numbers, *others): arrays of shape (*n, ...), each moved by c numbers of its own and no others.
+    """move(numbers, *others): arrays of shape (*n, ...), each of which depends on its own c numbers.
 
-    Its gradient to the numbers is kept from the way forward, where the pixels are at hand: for a few
-    numbers far cheaper than reading the pixels again. No gradient reaches `others`. `move` must have one in
-    forward mode: `plain_warp`, not `warp`.
+    The derivatives by the numbers are computed in the forward pass, in forward mode: for few numbers far
+    cheaper than gathering pixels again. So `move` must use `plain_warp`, not `warp`. No gradient reaches
+    `others`.
     """
     return move(numbers, *others)
 
@@ -120,9 +121,9 @@ def composite(
     gates: Float[Array, "b h w k"],
     motion: Float[Array, "b h w _"],
 ) -> Float[Array, "b h w c"]:
-    """`source` moved along flows, and `painted` layers, blended by a softmax over `gates`.
+    """`source` warped along flows, and `painted` layers, blended by a softmax over `gates`.
 
-    gates: one for each flow that motion holds, then one for each layer. Ours; after the
+    motion: two channels a flow. gates: one for each flow, then one for each layer. Ours, after the
     compositing masks of Finn et al. 2016.
     """
     moved = [warp(source, motion[..., i : i + 2]) for i in range(0, motion.shape[-1], 2)]
@@ -133,18 +134,17 @@ def composite(
 def blend(
     gates: Float[Array, "b h w k"], layers: list[Float[Array, "b h w c"]]
 ) -> Float[Array, "b h w c"]:
-    """The k layers, each weighed by its place in a softmax over `gates`; reverse mode alone.
+    """The sum of k layers weighted by a softmax over `gates`; differentiable in reverse mode only.
 
-    A gate beyond 30 counts as 30, one below -30 as -30. Written out for each layer, forward and
-    backward, as `sum_channels` is.
+    Gates are clipped to [-30, 30]. Written out layer by layer for the reason of `sum_channels`.
     """
     return _weighted(_shares(gates), layers)
 
 
 def _shares(gates):
     """The softmax over k, a plane (b, h, w, 1) for each."""
-    # Cut off, not lowered by the greatest: each plane is then computed from itself alone.
-    powers = [jnp.exp(jnp.clip(gate, -_MOST, _MOST)) for gate in _planes(gates)]
+    # Clipping instead of subtracting the maximum: each plane then depends on itself alone.
+    powers = [jnp.exp(jnp.clip(gate, -_MAX_GATE, _MAX_GATE)) for gate in _planes(gates)]
     one = 1 / sum(powers)
     return [power * one for power in powers]
 
@@ -173,7 +173,7 @@ blend.defvjp(_blend_forward, _blend_backward)
 
 
 def sum_channels(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:
-    """As x.sum(-1, keepdims=True): over so few, XLA:CPU's own takes several times as long."""
+    """x.sum(-1, keepdims=True) of few channels: XLA:CPU's own takes several times as long."""
     return sum(_planes(x))
 
 
@@ -182,13 +182,13 @@ def _planes(x):
 
 
 def blur(x: Float[Array, "b h w c"], sigma: float) -> Float[Array, "b h w c"]:
-    """Gaussian blur; the border renormalised."""
+    """Gaussian blur, renormalised at the border; sigma in pixels."""
     rows, columns = (_gaussian_matrix(size, sigma) for size in x.shape[1:3])
     return jnp.einsum("yh,bhwc,xw->byxc", rows, x, columns)
 
 
 def blur_planes(x: Float[Array, "*b h w"], sigma: float) -> Float[Array, "*b h w"]:
-    """As `blur`, of planes: two products without transposing."""
+    """As `blur`, of planes: two matrix products without transposed copies."""
     rows, columns = (_gaussian_matrix(size, sigma) for size in x.shape[-2:])
     return rows @ (x @ columns.T)
 
@@ -201,10 +201,7 @@ def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
 
 
 def resize(flow: Float[Array, "b _ _ k"], height: int, width: int) -> Float[Array, "b h w k"]:
-    """Flows at another resolution, as `jax.image.resize` (linear); their unit stays.
-
-    By two products whose result lies in memory as pictures do.
-    """
+    """As `jax.image.resize` (linear), by two matrix products; the unit of flows stays the same."""
     b, h, w, k = flow.shape
     columns = np.kron(_resize_matrix(w, width).T, np.eye(k, dtype=np.float32))
     rows = flow.reshape(b * h, w * k) @ columns
@@ -215,7 +212,7 @@ def resize(flow: Float[Array, "b _ _ k"], height: int, width: int) -> Float[Arra
 
 @functools.lru_cache(maxsize=64)
 def _resize_matrix(size: int, new: int) -> np.ndarray:
-    """(new, size): each row the weights of one new place, wider where many places become few."""
+    """(new, size): a row holds the weights of one new pixel; a wider triangle when downsampling."""
     places = (np.arange(new) + 0.5) * size / new - 0.5
     distances = np.abs(places[:, None] - np.arange(size)) / max(size / new, 1.0)
     near = np.maximum(1 - distances, 0)
@@ -232,17 +229,17 @@ def add_to_first(
 def shift(
     planes: Shaped[Array, "b k n h w"], offset: Float[Array, "b k t 2"], nearest: bool = True
 ) -> Float[Array, "b k t n h w"]:
-    """Planes moved by whole pictures' offsets, in pixels down and right: float32.
+    """Planes, float32, translated by an offset of pixels down and right; zeros enter.
 
-    Zeros come from outside. By whole pixels, if to the nearest (half ones: to the next): outlines stay
-    sharp, and lines of one pixel whole. Otherwise bilinear.
+    nearest: rounds offsets (halves up), so outlines stay sharp and one-pixel lines whole. Otherwise
+    bilinear.
     """
     n, *size = planes.shape[2:]
     limit = jnp.array(size, jnp.float32)
-    offset = jnp.clip(offset, -limit, limit)  # Further away nothing of it is seen.
+    offset = jnp.clip(offset, -limit, limit)  # Beyond, nothing is visible.
     if nearest:
         offset = jnp.floor(offset + HALF)
-    # Not at whole pixels, common as they are, does the last bit decide: what is left is -.01 to .99.
+    # A rest of -.01 to .99: at whole pixels, which are common, rounding errors change nothing.
     whole = jnp.floor(offset + 0.01)
     around = [(0, 0)] * 3 + [(length + 1, length) for length in size]
     padded = jnp.pad(planes, around)
@@ -265,5 +262,5 @@ def shift(
 
 
 def exact_einsum(form, *parts):
-    """Of places, which half precision would blur by pixels."""
+    """einsum at full precision: half precision would move positions by pixels."""
     return jnp.einsum(form, *parts, precision=jax.lax.Precision.HIGHEST)

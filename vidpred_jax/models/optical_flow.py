@@ -1,7 +1,4 @@
-"""Motion found without parameters: flows between pictures and how they go on.
-
-What a flow is, `warping.py` says.
-"""
+"""Optical flow without parameters, and its extrapolation. `ops.py` defines what a flow is."""
 
 import functools
 
@@ -12,11 +9,11 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.models.ops import blur, resize, sum_channels, warp
 
-MOST_AHEAD = 63  # Frames over which motion is continued.
+MOST_AHEAD = 63  # Frames over which motion is extrapolated.
 _WINDOW = 9  # Pixels, at every level, over which two pictures are compared.
-_SHARPNESS = 50.0  # Of the soft choice between shifts, per unit of mean absolute difference.
-# Of `track`: window in pixels at every level, what holds a flow back where there is no texture, and
-# the difference from which on a pixel counts less. Chosen on DAVIS's train list by PSNR at t+1.
+_SHARPNESS = 50.0  # Inverse temperature of the softmax over shifts, per unit of difference.
+# Of `track`: window in pixels at every level, damping where there is no texture, and the difference
+# above which a pixel is an outlier. Chosen on DAVIS's train list by PSNR at t+1.
 _TRACK_WINDOW, _TRACK_DAMPING, _TRACK_NOISE = 3.0, 0.01, 0.05
 
 
@@ -24,12 +21,12 @@ _TRACK_WINDOW, _TRACK_DAMPING, _TRACK_NOISE = 3.0, 0.01, 0.05
 def match(
     previous: Float[Array, "b h w c"], newest: Float[Array, "b h w c"], levels: int
 ) -> Float[Array, "b h w 2"]:
-    """The optical flow along which `newest` comes from `previous`; steady motion goes on along it.
+    """Optical flow by block matching: `warp(previous, flow)` is close to `newest`.
 
-    Block matching, coarse to fine over `levels` halvings of the pictures: at each level the nine
-    shifts by up to one pixel are weighed by a softmax over their mean absolute differences. Reaches
-    motions of 2**levels - 1 pixels. Pictures in [-1, 1]; no gradient. After the pyramids and cost
-    volumes of Sun et al. 2018, without their network. The size must pass `check_levels`.
+    Coarse to fine over a pyramid of `levels` resolutions: at each, the nine shifts by up to one pixel are
+    averaged with a softmax over their mean absolute differences. Reaches motions of 2**levels - 1
+    pixels. Pictures in [-1, 1]; no gradient. After the pyramids and cost volumes of Sun et al. 2018,
+    without their network. The size must pass `check_levels`.
     """
 
     def improve(previous, newest, flow):
@@ -39,7 +36,7 @@ def match(
 
 
 def _coarse_to_fine(previous, newest, levels, improve):
-    """A flow from zero on, by `improve(previous, newest, flow)` at each level of a pyramid."""
+    """A flow, refined from zero by `improve(previous, newest, flow)` at each level of a pyramid."""
     pyramid = [(previous, newest)]
     for _ in range(levels - 1):
         pyramid.append(tuple(map(_halve, pyramid[-1])))
@@ -84,7 +81,7 @@ def _match_nearby(previous, newest):
 
 @functools.lru_cache(maxsize=64)
 def _mean_matrix(size: int) -> np.ndarray:
-    """(size, size): each row the mean over the window around one place, cut at the border."""
+    """(size, size): a row averages over the window around one pixel, cut at the border."""
     places = np.arange(size)
     near = np.abs(places[:, None] - places) <= _WINDOW // 2
     return (near / near.sum(1, keepdims=True)).astype(np.float32)
@@ -96,10 +93,10 @@ def track(
     levels: int,
     iterations: int = 3,
 ) -> Float[Array, "b h w 2"]:
-    """As `match`, to parts of a pixel and for textured pictures: RGB frames, not edges.
+    """As `match`, with subpixel accuracy, for textured pictures: RGB frames, not edges.
 
-    Least squares over Gaussian windows, coarse to fine (Lucas and Kanade 1981), reweighed against
-    outliers and drawn to the mean of its surroundings. `iterations` at each level; no gradient.
+    Least squares over Gaussian windows, coarse to fine (Lucas and Kanade 1981), reweighted against
+    outliers and damped towards the local mean flow. `iterations` at each level; no gradient.
     """
 
     def improve(previous, newest, flow):
