@@ -67,7 +67,7 @@ def image_sets(data):
 
 
 def config(data):
-    build.make_generator("fusion", parse(_json(data))["model"], 32, 32)
+    build.make_network(stages.get("fusion"), parse(_json(data))["model"], 32, 32)
 
 
 def schedule(data):

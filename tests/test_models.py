@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from vidpred_jax import stages
 from vidpred_jax.data import fusion
 from vidpred_jax.models import build
 from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
@@ -256,7 +257,7 @@ def test_label_colors_by_hand():
 )
 def test_refused_fields(stage, fields, message):
     with pytest.raises(InputError, match=message):
-        build.make_generator(stage, fields, 32, 32)
+        build.make_network(stages.get(stage), fields, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -285,4 +286,4 @@ def test_refused_fields(stage, fields, message):
 )
 def test_refused_networks(network, fields, message):
     with pytest.raises(InputError, match=message):
-        build.make_generator("translator", fields, 32, 32, network=network)
+        build.make_network(stages.get("translator"), fields, 32, 32, name=network)

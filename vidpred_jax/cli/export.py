@@ -13,7 +13,7 @@ from vidpred_jax.checkpoints import restore
 from vidpred_jax.types import InputError, UserError
 
 _RUN = flags.DEFINE_string("run", None, "Run folder.", required=True)
-_STEP = flags.DEFINE_integer("step", None, "Its checkpoint; the newest.", 0)
+_STEP = flags.DEFINE_integer("step", None, "Its checkpoint; the best by validation.", 0)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; it must not exist.", required=True)
 
 

@@ -78,7 +78,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         for done, scale in zip(passes, stack.scales, strict=True):
             share = selection.weights(done["quality"])
             for name in ("a", "b"):
-                total += (share * level_losses(done["found"][name], x.target, scale)).mean()
+                total += (share * level_losses(done["frames"][name], x.target, scale)).mean()
         share = jnp.stack([accompanying.behind(done["quality"]).mean() for done in passes]).mean()
         psnr = _psnr(passes[-1]["passed"], x)
         return total / (2 * len(passes)), {"behind": share, "psnr": psnr}
