@@ -13,6 +13,7 @@ import warnings
 import atheris
 
 with atheris.instrument_imports(include=["vidpred_jax"]):
+    from vidpred_jax import stages
     from vidpred_jax.checkpoints import runs
     from vidpred_jax.config import parse
     from vidpred_jax.data import segmentation, video_io
