@@ -245,27 +245,36 @@ def test_label_colors_by_hand():
         ),
         ("direct", dict(strides=[3]), r"model.strides \(\(3,\)\) must be one or more of 1 and 2"),
         ("direct", dict(context=33), r"model.context \(33\) must be 4 to 32"),
-        ("direct", dict(shift=-1), r"model.shift \(-1\) must be 1 or more"),
+        ("direct", dict(shift=-1), r"model.shift \(-1\) must be 0 or more"),
         ("direct", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         (
             "direct",
             dict(strides=[2] * 6),
             r"picture is 32 x 32; both sides must be multiples of 64",
         ),
-        ("sharpener", {}, "stage 'sharpener' is not one of fusion, translator, direct"),
+        (
+            "sharpener",
+            {},
+            "stage 'sharpener' is not one of fusion, translator, accompanying, direct",
+        ),
     ],
 )
 def test_refused_fields(stage, fields, message):
     with pytest.raises(InputError, match=message):
-        build.make_network(stages.get(stage), fields, 32, 32)
+        context = fields.pop("context", 16)
+        build.make_network(stages.get(stage), fields, 32, 32, context=context)
 
 
 @pytest.mark.parametrize(
     ("network", "fields", "message"),
     [
         ("gan", {}, r"network \('gan'\) must be one of unet, compositor, pix2pixhd"),
-        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 14 to 16"),
-        ("compositor", dict(widths=()), r"model.fusion needs model.widths of one number or more"),
+        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 4 to 32"),
+        (
+            "compositor",
+            dict(widths=()),
+            r"model.fusion \(True\) needs model.widths of one number or more",
+        ),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("compositor", dict(flow_levels=7), r"model.flow_levels \(7\) must be 0 or more, .* of 64"),
         (

@@ -50,7 +50,7 @@ def test_rollout_of_a_video(trained, video, tmp_path):
     )
     assert_files(tmp_path / "b", (32, 32), 32)
     assert "truth is unknown" in out and not (tmp_path / "b" / "metrics.json").exists()
-    # Frames of a size of their own, where stage 2 looks at frames alone.
+    # Frames of a size of their own, where stage 2 needs no fusion pictures.
     size = ("--weights=real", "--size=32x48", "--horizon=2", f"--output={tmp_path / 'c'}")
     succeed("scripts/rollout.py", f"--video={video / 'clip.avi'}", *size)
     assert video_io.read(tmp_path / "c" / "prediction.webm").shape == (2, 32, 48, 3)
@@ -110,7 +110,7 @@ def test_sharpened_rollout_evaluation_and_ablation(trained, data_dir, tmp_path):
         f"--accompanying={trained / 'accompanying'}",
         f"--output={tmp_path / 'rollout'}",
     )
-    assert "stage 3 from" in out
+    assert f"accompanying {trained / 'accompanying'} (as named)" in out
     all_stages = ",".join(str(trained / s) for s in ("fusion", "translator", "accompanying"))
     succeed(
         *("scripts/evaluate.py", *data, f"--runs=ours={all_stages}", "--sharpen=unsharp_mask"),

@@ -83,7 +83,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             2,
             "input folder 'nowhere' does not exist",
         ),
-        ((*evaluate, "--runs=a="), 2, "--runs=a= must be NAME=FUSION_RUN,TRANSLATOR_RUN"),
+        ((*evaluate, "--runs=a="), 2, "--runs=a= must be NAME=RUN[,RUN ...]"),
         ((*evaluate, "--runs=a=b"), 2, "run 'b' holds no checkpoint"),
         (
             (*evaluate, "--runs=none", "--resolution=axb"),
@@ -91,14 +91,20 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             "--resolution=axb must be HEIGHTxWIDTH",
         ),
         ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, less than 64 x 64"),
-        ((*evaluate, f"{pair}@64"), 2, "looks at fusion pictures and predicts at 32 x 32 alone"),
+        ((*evaluate, f"{pair}@64"), 2, "needs fusion pictures and predicts at 32 x 32 alone"),
         (
             (*evaluate, "--runs=none", "--baselines=flow@6"),
             2,
-            "the size after @ (6) must be HEIGHT",
+            "the size after @ (6) is 6 x 6; both sides must be 11",
         ),
-        ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, 11 or"),
-        ((*evaluate, pair, "--context=8"), 2, "--context=8: runs need 9 to 16"),
+        ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, in"),
+        ((*evaluate, "--weights=moon"), 2, "weights ('moon') must be one of real, sprites"),
+        ((*rollout, "--runs=a,b", output), 2, "--runs are instead of --fusion, --translator and"),
+        (
+            (*evaluate, pair, "--context=8"),
+            2,
+            "--context=8, runs observe 'ours' 16 frames; they must be",
+        ),
         (
             (*evaluate, pair, "--accompanying=newest"),
             2,

@@ -74,6 +74,8 @@ def make_network(
     fields = _clean(network, fields, "model")
     if axis_name and "axis_name" in known:
         fields["axis_name"] = axis_name
+    if "context" in fields:
+        raise InputError(f"model.context ({fields['context']}) is that of the config: use context")
     if "context" in known:
         fields["context"] = context
     if "reference_frames" in known:
