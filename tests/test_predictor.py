@@ -13,7 +13,8 @@ import pytest
 import vidpred_jax
 from vidpred_jax import metrics
 from vidpred_jax.checkpoints import restore
-from vidpred_jax.data import fusion
+from vidpred_jax.data import fusion, pipeline, video_io
+from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.loading import bundled
 from vidpred_jax.models import schedules
@@ -35,7 +36,26 @@ def test_predictor(trained, clip):
     assert set(np.unique(snapped.fusion)) <= {0, 128, 255}
 
 
-def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip, tmp_path):
+@pytest.mark.parametrize("method", ["motion", "kmeans"])
+def test_prediction_equals_that_of_the_same_clip_out_of_a_data_set(method, trained, clip, tmp_path):
+    """Bit for bit, where it is stored losslessly: both are prepared by one function."""
+    frames = clip.frames[:20]
+    for t, frame in enumerate(frames):
+        video_io.write_image(tmp_path / "in" / "a" / f"{t}.png", frame)
+    folders = {"input": str(tmp_path / "in"), "num_validation": 0, "num_test": 0}
+    builder = registry.video_folder("mine", tmp_path / "data", segmentation=method, **folders)
+    registry.prepare(builder)
+    predictor = vidpred_jax.load(folder=trained)
+    sizes = {"num_frames": 16, "height": predictor.height, "width": predictor.width}
+    source = registry.open_split("mine", "train", data_dir=tmp_path / "data")
+    ((_, _, element),) = pipeline.evaluation_windows(source, first=4, **sizes)
+    pictures, expected = predictor.predict_batch([element], 5)
+    found = predictor.predict(frames, horizon=5, segmentation_method=method)
+    np.testing.assert_array_equal(found.frames, expected[0])
+    np.testing.assert_array_equal(found.fusion, pictures[0])
+
+
+def test_sharpened_prediction_follows_the_schedule_of_its_checkpoint(trained, clip, tmp_path):
     run = tmp_path / "accompanying"
     shutil.copytree(trained / "accompanying", run)
     (meta,) = (run / "checkpoints" / "4" / "meta").glob("metadata*")
@@ -47,12 +67,14 @@ def test_sharpened_prediction_follows_the_route_of_its_checkpoint(trained, clip,
     )
     plain, sharpened = predict(), predict(accompanying=str(run))
     np.testing.assert_array_equal(sharpened.fusion, plain.fusion)
-    stack, params, read = networks.load_stack(str(run))
-    assert [list(share) for share in read] == schedule
+    network = networks.load(run)
+    assert [list(share) for share in network.schedule] == schedule
     videos = [fusion.to_float(x[None]) for x in (plain.frames, plain.fusion)]
     ahead = np.arange(1.0, 7, dtype=np.float32)[None]
     expected = np.asarray(
-        schedules.sharpen(stack, params, schedule, *map(jnp.asarray, (*videos, ahead)))
+        schedules.sharpen(
+            network.module, network.variables, schedule, *map(jnp.asarray, (*videos, ahead))
+        )
     )
     difference = sharpened.frames - fusion.to_uint8(expected)[0].astype(int)
     assert np.abs(difference).max() <= 2  # The plain frames were rounded to 8 bits in between.
@@ -112,7 +134,7 @@ def test_weights_of_the_package_predict_where_no_run_is(weights, size, tmp_path)
     assert ours > still + 2
 
 
-def test_frames_of_any_size_where_stage_2_looks_at_frames_alone():
+def test_frames_of_any_size_where_stage_2_needs_no_fusion_pictures():
     """As its network itself predicts at that size; fusion pictures as ever."""
     plain = vidpred_jax.load(weights="real")
     predictor = vidpred_jax.load(weights="real", size=(64, 96))
@@ -123,31 +145,29 @@ def test_frames_of_any_size_where_stage_2_looks_at_frames_alone():
     found = predictor.predict(frames, labels, 2)
     assert found.frames.shape == (2, 64, 96, 3) and found.fusion.shape == (2, 128, 128, 3)
     np.testing.assert_array_equal(found.fusion, plain.predict(frames, labels, 2).fusion)
-    network, variables = networks.load_generator(plain.translator_run, size=(64, 96))
-    assert network.match == plain._translator.match - 1
+    network = networks.load(plain.run_of("translator"), size=(64, 96))
+    assert network.module.flow_levels == plain.system.translate.module.flow_levels - 1
     seen = fusion.to_float(jnp.asarray(frames[None]))
     seen = jnp.concatenate([seen, jnp.zeros_like(seen)], -1)
     pictures, ahead = jnp.zeros((1, 2, 64, 96, 3)), jnp.array([[1.0, 2.0]])
-    expected = jax.jit(network.apply)(variables, pictures, seen, ahead)[0]
+    expected = jax.jit(network.apply)(network.variables, pictures, seen, ahead)[0]
     difference = found.frames - fusion.to_uint8(expected).astype(int)
     assert np.abs(difference).max() <= 1
     # The truth goes on for two frames: translated from true pictures, frames are of that size too.
     element = {"frames": frames, "fusion": np.zeros((18, 128, 128, 3), np.uint8)}
     np.testing.assert_array_equal(predictor.translate_batch([element])[0], found.frames)
     with pytest.raises(
-        InputError, match=r"^size 50 x 64: .* picture size \(50 x 64\) a multiple of 8"
+        InputError, match=r"^size 64 x 50: .* picture size \(50 x 64\) a multiple of 8"
     ):
         vidpred_jax.load(weights="real", size=(50, 64))
-    with pytest.raises(
-        InputError, match="pictures and predicts at 64 x 64 alone; that of weights=r"
-    ):
+    with pytest.raises(InputError, match="pictures and predicts at 64 x 64 alone; weights real"):
         vidpred_jax.load(weights="sprites", size=(96, 64))
     with pytest.raises(InputError, match=r"size \(\(0, 64\)\) must be a height and a width"):
         vidpred_jax.load(weights="real", size=(0, 64))
     real, sprites = (bundled(weights) for weights in ("real", "sprites"))
     with pytest.raises(InputError, match="works at 128 x 128, translator run .* at 64 x 64"):
-        vidpred_jax.load(real / "fusion", sprites / "translator")
-    assert vidpred_jax.load(sprites / "fusion", real / "translator").frame_size == (128, 128)
+        vidpred_jax.load(real[0], sprites[1])
+    assert vidpred_jax.load(sprites[0], real[1]).frame_size == (128, 128)
 
 
 def test_any_number_of_clips_is_predicted_by_few_programs(trained):
