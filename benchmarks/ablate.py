@@ -42,9 +42,7 @@ _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of weights, order an
 _SPLIT = flags.DEFINE_string("split", "test", "Split to measure on.")
 _CLIPS = flags.DEFINE_integer("clips", 64, "At most this many clips of a split.", 1)
 _POOL = flags.DEFINE_integer("pool", 256, "Training clips, translated once.", 1)
-_METRICS = flags.DEFINE_list(
-    "metrics", ["psnr", "ssim", "lpips", "gradient_ratio"], "What is measured."
-)
+_METRICS = flags.DEFINE_list("metrics", "psnr,ssim,lpips,gradient_ratio", "What is measured.")
 _OUTPUT = flags.DEFINE_string("output", "ablation", "Folder to write ablation.json to.")
 
 
@@ -55,15 +53,10 @@ def main(_):
     config = parse(json.loads(_CONFIG.value.to_json()))
     runs = {"fusion": _FUSION.value, "translator": _TRANSLATOR.value}
     frozen = Frozen(System.of(*(networks.load(run, stage) for stage, run in runs.items())))
-    start, predictors, by_split = time.perf_counter(), {}, {}
-    for split, count in (("validation", _CLIPS), (_SPLIT.value, _CLIPS), ("train", _POOL)):
-        by_split[split] = list(_windows(config, split, frozen, count.value))
-        if not by_split[split]:
-            raise InputError(
-                f"data.name ({config['data']['name']!r}): no clip of {split} is long enough"
-            )
-    validation = frozen.windows(by_split["validation"])
-    pool = _make_pool(frozen, by_split.pop("train"))
+    start, predictors = time.perf_counter(), {}
+    measured_on = _windows(config, frozen, _SPLIT.value, _CLIPS.value)
+    validation = frozen.windows(_windows(config, frozen, "validation", _CLIPS.value))
+    pool = _make_pool(frozen, _windows(config, frozen, "train", _POOL.value))
     for seed in map(int, _SEEDS.value):
         variants = {name: _Variant(name, config, frozen, seed) for name in VARIANTS}
         _train(variants, pool, config, seed)
@@ -71,7 +64,7 @@ def main(_):
             variant.freeze(validation)
             print(f"seed {seed}: {variant.name}: {schedules.describe(variant.schedule)}")
         table = compare.compare(
-            by_split[_SPLIT.value],
+            measured_on,
             _predictors(variants, frozen),
             context=config["context"],
             metrics=named.choose(_METRICS.value, *frozen.system.size),
@@ -92,7 +85,7 @@ def main(_):
             entry["std"] = {m: float(np.std([v[m] for v in values], ddof=1)) for m in values[0]}
     report = {
         "data": f"{config['data']['name']} {_SPLIT.value}",
-        "windows": len(by_split[_SPLIT.value]),
+        "windows": len(measured_on),
         "config": config,
         "command": common.command(),
         "seeds": [int(s) for s in _SEEDS.value],
@@ -105,14 +98,18 @@ def main(_):
     print(f"wrote {path}")
 
 
-def _windows(config, split, frozen, clips):
+def _windows(config, frozen, split, clips):
+    """At most so many (clip, start, element). Raises InputError if there are none."""
     data, (height, width) = config["data"], frozen.system.size
     source = registry.open_split(
         data["name"], split, data_dir=data["data_dir"], config=data["config"]
     )
     length = config["context"] + HORIZON
     windows = pipeline.evaluation_windows(source, num_frames=length, height=height, width=width)
-    return itertools.islice(windows, clips)
+    found = list(itertools.islice(windows, clips))
+    if not found:
+        raise InputError(f"data.name ({data['name']!r}): no clip of {split} is long enough")
+    return found
 
 
 class _Variant:
@@ -140,14 +137,13 @@ class _Variant:
 
     def freeze(self, validation):
         """The schedule, held to the same rule for all: it may not cost PSNR on validation clips."""
-        params = dict(self.state.ema)
+        ema = dict(self.state.ema)
         if self._is_pair:
-            self.schedule = schedules.freeze_schedule(self.stack, params, validation)
+            self.schedule = schedules.freeze_schedule(self.stack, ema, validation)
         else:
             reference = [schedules.alone("p", self.stack)]
-            self.schedule = schedules.keep_best(self.stack, params, reference, validation)
-        along = functools.partial(schedules.sharpen, self.stack, params, self.schedule)
-        self.sharpen = jax.jit(along)
+            self.schedule = schedules.keep_best(self.stack, ema, reference, validation)
+        self.sharpen = jax.jit(functools.partial(schedules.sharpen, self.stack, ema, self.schedule))
 
     @property
     def num_parameters(self):

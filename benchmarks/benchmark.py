@@ -35,9 +35,7 @@ _SIZES = flags.DEFINE_list("sizes", ["64", "128"], "Picture sizes of the plain n
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32"], "Any of float32, tf32, bfloat16.")
 _FORMS = flags.DEFINE_list("forms", ["fast"], "Any of fast, native: convolutions on a CPU.")
 _PRESET = flags.DEFINE_string("preset", "", "Of the train cases; default as train.py.")
-_FUSION_RUN = flags.DEFINE_string(
-    "fusion_run", None, "Stage 1 whose rollouts train_translator sees; none by default."
-)
+_FUSION_RUN = flags.DEFINE_string("fusion_run", None, "Whose rollouts train_translator sees.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are, for the train cases.")
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls after two to warm up.", lower_bound=1)
 _PEER = flags.DEFINE_enum("peer", None, ["torch"], "Also time PyTorch, in turn with ours.")
@@ -47,9 +45,10 @@ _OUTPUT = flags.DEFINE_string("output", "benchmark", "Folder of benchmark.json."
 def main(_):
     output, peer = pathlib.Path(_OUTPUT.value), None
     video_io.check_writable(output)
-    _check(_WANTED.value, CASES, "cases")
-    _check(_PRECISIONS.value, build.PRECISIONS, "precisions")
-    _check(_FORMS.value, convolution.FORMS, "forms")
+    known = (_WANTED, CASES), (_PRECISIONS, build.PRECISIONS), (_FORMS, convolution.FORMS)
+    for flag, values in known:
+        for value in set(flag.value) - set(values):
+            raise InputError(f"--{flag.name} ({value!r}) must be some of {', '.join(values)}")
     if _PEER.value:
         if importlib.util.find_spec("torch") is None:
             raise InputError("--peer=torch needs PyTorch: pip install -e '.[bench]'")
@@ -77,19 +76,12 @@ def main(_):
         raise UserError(f"{failed} of {len(report['cases'])} cases failed, as benchmark.json tells")
 
 
-def _check(values, known, name):
-    for value in values:
-        if value not in known:
-            raise InputError(f"--{name} ({value!r}) must be some of {', '.join(known)}")
-
-
 def _try(case, size, precision, peer) -> list[dict]:
     """What was measured, or why it could not be (a GPU's memory is full); the other cases go on."""
     try:
         return _measure(case, size, precision, peer)
     except RuntimeError as error:
-        reason = (str(error).splitlines() or [""])[0]
-        error = f"{type(error).__name__}: {reason}"
+        error = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return [{"case": case, "size": size, "precision": precision, "error": error}]
     finally:
         gc.collect()

@@ -17,10 +17,8 @@ from vidpred_jax.inference import rollout
 from vidpred_jax.models import build, convolution
 from vidpred_jax.types import CONTEXT
 
-_WIDTHS = flags.DEFINE_list("widths", ["16", "32", "64"], "Features a level of the 3-D U-Net.")
-_GENERATOR = flags.DEFINE_list(
-    "generator_widths", ["64", "128", "256", "512", "512"], "Features a level of the generator."
-)
+_WIDTHS = flags.DEFINE_list("widths", "16,32,64", "Features a level of the 3-D U-Net.")
+_GENERATOR = flags.DEFINE_list("generator_widths", "64,128,256,512,512", "Of the generator.")
 _BATCH = flags.DEFINE_integer("batch_size", 4, "Clips (stage 1, rollout) or frames (stage 2).")
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames of the rollout.", lower_bound=1)
 _LEARNING_RATE = 2e-4
