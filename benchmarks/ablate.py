@@ -27,7 +27,7 @@ from vidpred_jax.evaluation import compare, sharpening
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.system import System
 from vidpred_jax.metrics import named, summary
-from vidpred_jax.models import accompanying, build, schedules
+from vidpred_jax.models import build, schedules
 from vidpred_jax.training import steps_accompanying
 from vidpred_jax.training.sharpening import Frozen
 from vidpred_jax.types import HORIZON, InputError
@@ -39,46 +39,32 @@ _CONFIG = config_flags.DEFINE_config_file(
 _FUSION = flags.DEFINE_string("fusion", "runs/fusion", "Run folder of stage 1.")
 _TRANSLATOR = flags.DEFINE_string("translator", "runs/translator", "Run folder of stage 2.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of weights, order and draws.")
-_VARIANTS = flags.DEFINE_list("variants", list(VARIANTS), "Which are trained.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split to measure on.")
 _CLIPS = flags.DEFINE_integer("clips", 64, "At most this many clips of a split.", 1)
 _POOL = flags.DEFINE_integer("pool", 256, "Training clips, translated once.", 1)
-_METRICS = flags.DEFINE_list(
-    "metrics", ["psnr", "ssim", "lpips", "gradient_ratio"], "What is measured."
-)
+_METRICS = flags.DEFINE_list("metrics", "psnr,ssim,lpips,gradient_ratio", "What is measured.")
 _OUTPUT = flags.DEFINE_string("output", "ablation", "Folder to write ablation.json to.")
 
 
 def main(_):
-    for name in _VARIANTS.value:
-        if name not in VARIANTS:
-            raise InputError(f"--variants: {name!r} is not one of {', '.join(VARIANTS)}")
     if not _SEEDS.value or not all(seed.isdigit() for seed in _SEEDS.value):
         raise InputError(f"--seeds={','.join(_SEEDS.value)} must be numbers, 0 or more")
     video_io.check_writable(pathlib.Path(_OUTPUT.value))
     config = parse(json.loads(_CONFIG.value.to_json()))
-    earlier = (
-        networks.load(_FUSION.value, "fusion"),
-        networks.load(_TRANSLATOR.value, "translator"),
-    )
-    frozen = Frozen(System.of(*earlier))
-    start, runs, by_split = time.perf_counter(), {}, {}
-    for split, count in (("validation", _CLIPS), (_SPLIT.value, _CLIPS), ("train", _POOL)):
-        by_split[split] = list(_windows(config, split, frozen, count.value))
-        if not by_split[split]:
-            raise InputError(
-                f"data.name ({config['data']['name']!r}): no clip of {split} is long enough"
-            )
-    validation = frozen.windows(by_split["validation"])
-    pool = _make_pool(frozen, by_split.pop("train"))
+    runs = {"fusion": _FUSION.value, "translator": _TRANSLATOR.value}
+    frozen = Frozen(System.of(*(networks.load(run, stage) for stage, run in runs.items())))
+    start, predictors = time.perf_counter(), {}
+    measured_on = _windows(config, frozen, _SPLIT.value, _CLIPS.value)
+    validation = frozen.windows(_windows(config, frozen, "validation", _CLIPS.value))
+    pool = _make_pool(frozen, _windows(config, frozen, "train", _POOL.value))
     for seed in map(int, _SEEDS.value):
-        variants = {name: _Variant(name, config, frozen, seed) for name in _VARIANTS.value}
+        variants = {name: _Variant(name, config, frozen, seed) for name in VARIANTS}
         _train(variants, pool, config, seed)
         for variant in variants.values():
             variant.freeze(validation)
             print(f"seed {seed}: {variant.name}: {schedules.describe(variant.schedule)}")
         table = compare.compare(
-            by_split[_SPLIT.value],
+            measured_on,
             _predictors(variants, frozen),
             context=config["context"],
             metrics=named.choose(_METRICS.value, *frozen.system.size),
@@ -87,39 +73,43 @@ def main(_):
         found = summary.summarize(table.clips, table.values)
         print(summary.format_table(found), flush=True)
         for name, measured in found.items():
-            entry = runs.setdefault(name, {"by_seed": {}})
+            entry = predictors.setdefault(name, {"by_seed": {}})
             entry["by_seed"][seed] = {m: e["mean"] for m, e in measured.items()}
             if name in variants:
                 entry["parameters"] = variants[name].num_parameters
                 entry.setdefault("schedule", {})[seed] = schedules.describe(variants[name].schedule)
-    for entry in runs.values():
+    for entry in predictors.values():
         values = list(entry["by_seed"].values())
         entry["mean"] = {m: float(np.mean([v[m] for v in values])) for m in values[0]}
         if len(values) > 1:  # The sample's: of two or three seeds the population's is too small.
             entry["std"] = {m: float(np.std([v[m] for v in values], ddof=1)) for m in values[0]}
     report = {
         "data": f"{config['data']['name']} {_SPLIT.value}",
-        "windows": len(by_split[_SPLIT.value]),
+        "windows": len(measured_on),
         "config": config,
         "command": common.command(),
         "seeds": [int(s) for s in _SEEDS.value],
         "seconds": round(time.perf_counter() - start, 1),
         "machine": common.machine(),
-        "predictors": runs,
+        "predictors": predictors,
     }
     path = f"{_OUTPUT.value}/ablation.json"
     video_io.write_text(path, json.dumps(report, indent=1) + "\n")
     print(f"wrote {path}")
 
 
-def _windows(config, split, frozen, clips):
+def _windows(config, frozen, split, clips):
+    """At most so many (clip, start, element). Raises InputError if there are none."""
     data, (height, width) = config["data"], frozen.system.size
     source = registry.open_split(
         data["name"], split, data_dir=data["data_dir"], config=data["config"]
     )
     length = config["context"] + HORIZON
     windows = pipeline.evaluation_windows(source, num_frames=length, height=height, width=width)
-    return itertools.islice(windows, clips)
+    found = list(itertools.islice(windows, clips))
+    if not found:
+        raise InputError(f"data.name ({data['name']!r}): no clip of {split} is long enough")
+    return found
 
 
 class _Variant:
@@ -147,14 +137,13 @@ class _Variant:
 
     def freeze(self, validation):
         """The schedule, held to the same rule for all: it may not cost PSNR on validation clips."""
-        params = dict(self.state.ema)
+        ema = dict(self.state.ema)
         if self._is_pair:
-            self.schedule = schedules.freeze_schedule(self.stack, params, validation)
+            self.schedule = schedules.freeze_schedule(self.stack, ema, validation)
         else:
             reference = [schedules.alone("p", self.stack)]
-            self.schedule = schedules.keep_best(self.stack, params, reference, validation)
-        along = functools.partial(schedules.sharpen, self.stack, params, self.schedule)
-        self.sharpen = jax.jit(along)
+            self.schedule = schedules.keep_best(self.stack, ema, reference, validation)
+        self.sharpen = jax.jit(functools.partial(schedules.sharpen, self.stack, ema, self.schedule))
 
     @property
     def num_parameters(self):
@@ -176,22 +165,21 @@ def _refiner(stack, size):
 
 
 def _make_pool(frozen, windows):
-    """Translated frames of training windows, made once: uint8 frame, fusion, target; steps ahead."""
-    parts = []
-    for found in frozen.windows(windows):
-        pictures = (found.frame, found.fusion, found.target)
-        parts.append([*map(fusion.to_uint8, pictures), found.steps_ahead])
-    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+    """Translated frames of training windows, made once; pictures as uint8."""
+    join = lambda *parts: np.concatenate(parts)
+    kept = lambda x: fusion.to_uint8(x) if x.ndim == 4 else x
+    return jax.tree.map(join, *(jax.tree.map(kept, found) for found in frozen.windows(windows)))
 
 
 def _train(variants, pool, config, seed):
     rng, start = np.random.default_rng(seed), time.perf_counter()
     count, flips = config["batch_size"] * config["targets_per_clip"], ((1,), (2,), (1, 2), ())
     for step in range(1, config["num_steps"] + 1):
-        chosen, flip = rng.integers(len(pool[0]), size=count), flips[rng.integers(4)]
-        videos = [fusion.to_float(jnp.asarray(np.flip(x[chosen], flip))) for x in pool[:3]]
-        drawn = accompanying.Translated(*videos[:2], jnp.asarray(pool[3][chosen]), videos[2])
-        metrics = {}
+        chosen, flip = rng.integers(len(pool.frame), size=count), flips[rng.integers(4)]
+        draw = lambda x, chosen=chosen, flip=flip: (
+            fusion.to_float(jnp.asarray(np.flip(x[chosen], flip))) if x.ndim == 4 else x[chosen]
+        )
+        drawn, metrics = jax.tree.map(draw, pool), {}
         for variant in variants.values():
             variant.state, metrics[variant.name] = variant.update(variant.state, drawn)
         if step % config["log_every"] == 0:

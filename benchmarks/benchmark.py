@@ -2,12 +2,12 @@
 
 python benchmarks/benchmark.py                                   # all cases at 64 and 128
 python benchmarks/benchmark.py --cases=stage_1_step,rollout --sizes=128,256 --precisions=bfloat16
-python benchmarks/benchmark.py --peer=torch                      # PyTorch beside it, in turn (extra `bench`)
+python benchmarks/benchmark.py --peer=torch                      # PyTorch beside it (extra `bench`)
 
-Cases: `stage_1_step` and `stage_2_step` (forward, backward, Adam) and `rollout` (32 frames, both
-networks) of the paper's plain networks, which PyTorch has too; `train_fusion` and `train_translator`,
-steps of a preset as train.py makes them, beside the rate of its input. The forms of convolutions and
-PyTorch are called in turn. Writes benchmark.json.
+Cases: `stage_1_step` and `stage_2_step` (forward, backward, Adam) and `rollout` (both networks) of the
+paper's plain networks, which PyTorch has too; `train_fusion` and `train_translator`, steps of a preset
+as train.py makes them, beside the rate of its input. Forms of convolutions and PyTorch are called in
+turn. Writes benchmark.json.
 """
 
 import gc
@@ -29,80 +29,99 @@ from vidpred_jax.models import build, convolution
 from vidpred_jax.training import experiment, parallel
 from vidpred_jax.types import InputError, UserError
 
-_CASES_OF_NETWORKS = ("stage_1_step", "stage_2_step", "rollout")
-_CASES = (*_CASES_OF_NETWORKS, "train_fusion", "train_translator")
-_WANTED = flags.DEFINE_list("cases", list(_CASES), f"Any of {', '.join(_CASES)}.")
+CASES = (*benchmark_networks.CASES, "train_fusion", "train_translator")
+_WANTED = flags.DEFINE_list("cases", list(CASES), f"Any of {', '.join(CASES)}.")
 _SIZES = flags.DEFINE_list("sizes", ["64", "128"], "Picture sizes of the plain networks.")
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32"], "Any of float32, tf32, bfloat16.")
 _FORMS = flags.DEFINE_list("forms", ["fast"], "Any of fast, native: convolutions on a CPU.")
-_WIDTHS = flags.DEFINE_list("widths", ["16", "32", "64"], "Features a level of the 3-D U-Net.")
-_GENERATOR = flags.DEFINE_list(
-    "generator_widths", ["64", "128", "256", "512", "512"], "Features a level of the generator."
-)
-_BATCH = flags.DEFINE_integer("batch_size", 4, "Clips (stage 1, rollout) or frames (stage 2).")
-_HORIZON = flags.DEFINE_integer("horizon", 32, "Frames of the rollout.", lower_bound=1)
 _PRESET = flags.DEFINE_string("preset", "", "Of the train cases; default as train.py.")
-_FUSION_RUN = flags.DEFINE_string(
-    "fusion_run", None, "Stage 1 whose rollouts train_translator sees; none by default."
-)
+_FUSION_RUN = flags.DEFINE_string("fusion_run", None, "Whose rollouts train_translator sees.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are, for the train cases.")
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls after two to warm up.", lower_bound=1)
 _PEER = flags.DEFINE_enum("peer", None, ["torch"], "Also time PyTorch, in turn with ours.")
-_COMPILE = flags.DEFINE_bool("peer_compile", None, "torch.compile too; default where it is a GPU.")
 _OUTPUT = flags.DEFINE_string("output", "benchmark", "Folder of benchmark.json.")
 
 
 def main(_):
-    output = pathlib.Path(_OUTPUT.value)
+    output, peer = pathlib.Path(_OUTPUT.value), None
     video_io.check_writable(output)
-    _check(_WANTED.value, _CASES, "cases")
-    _check(_PRECISIONS.value, build.PRECISIONS, "precisions")
-    _check(_FORMS.value, convolution.FORMS, "forms")
-    if _PEER.value:  # Else JAX takes most of a GPU's memory at once, and PyTorch finds none.
+    known = (_WANTED, CASES), (_PRECISIONS, build.PRECISIONS), (_FORMS, convolution.FORMS)
+    for flag, values in known:
+        for value in set(flag.value) - set(values):
+            raise InputError(f"--{flag.name} ({value!r}) must be some of {', '.join(values)}")
+    if _PEER.value:
+        if importlib.util.find_spec("torch") is None:
+            raise InputError("--peer=torch needs PyTorch: pip install -e '.[bench]'")
+        # Else JAX takes most of a GPU's memory at once, and PyTorch finds none.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    peer = _import_peer() if _PEER.value else None
+        import torch_peer as peer
     report = {
         "command": common.command(),
         "machine": common.machine() | ({"torch": peer.torch.__version__} if peer else {}),
-        "tuned_memory": "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""),
         "cases": [],
     }
-    for precision in _PRECISIONS.value:
-        for case in _WANTED.value:
-            sizes = map(int, _SIZES.value) if case in _CASES_OF_NETWORKS else [None]
-            for size in sizes:
-                for found in _try(case, size, precision, peer):
-                    report["cases"].append(found)
-                    print(json.dumps(found), flush=True)
-                video_io.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
+    wanted = [
+        (case, size, precision)
+        for precision in _PRECISIONS.value
+        for case in _WANTED.value
+        for size in (map(int, _SIZES.value) if case in benchmark_networks.CASES else [None])
+    ]
+    for case in wanted:
+        for found in _try(*case, peer):
+            report["cases"].append(found)
+            print(json.dumps(found), flush=True)
+        video_io.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
     failed = sum("error" in found for found in report["cases"])
     if failed:
         raise UserError(f"{failed} of {len(report['cases'])} cases failed, as benchmark.json tells")
 
 
-def _check(values, known, name):
-    for value in values:
-        if value not in known:
-            raise InputError(f"--{name} ({value!r}) must be some of {', '.join(known)}")
+def _try(case, size, precision, peer) -> list[dict]:
+    """What was measured, or why it could not be (a GPU's memory is full); the other cases go on."""
+    try:
+        return _measure(case, size, precision, peer)
+    except RuntimeError as error:
+        error = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return [{"case": case, "size": size, "precision": precision, "error": error}]
+    finally:
+        gc.collect()
+        if peer:
+            peer.torch.cuda.empty_cache()
 
 
-def _import_peer():
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("--peer=torch needs PyTorch: pip install -e '.[bench]'")
-    import torch_peer
-
-    return torch_peer
-
-
-def ceiling(precision: str) -> float:
-    """GFLOP/s of the largest product of two matrices, what convolutions may come near."""
-    size = 2048 if jax.default_backend() == "cpu" else 8192
-    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    x = jnp.ones((size, size), dtype)
-    with build.numerics({"precision": precision}):
-        product = jax.jit(lambda x: x @ x).lower(x).compile()
-    seconds = _time({"ours": lambda: product(x).block_until_ready()}, 5)["ours"]
-    return 2 * size**3 / min(seconds) / 1e9
+def _measure(case, size, precision, peer) -> list[dict]:
+    """What was found of each form of convolutions; all of them and the peer are called in turn."""
+    founds, calls, theirs = [], {}, {}
+    for form in _FORMS.value:
+        numerics = {"precision": precision, "convolutions": form}
+        with build.numerics(numerics):
+            if case in benchmark_networks.CASES:
+                found, call, theirs = benchmark_networks.CASES[case](size, precision, peer)
+            else:
+                found, call = _train_case(case.removeprefix("train_"), numerics)
+        calls[form] = build.numerics(numerics)(call)  # Compiled programs are looked up by it.
+        founds.append({"case": case, "size": size, **numerics, **found})
+    seconds = _time({**calls, **theirs}, _REPEATS.value)
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    limit = ceiling(precision)
+    for found in founds:
+        form = found["convolutions"]
+        ours = medians.pop(form)
+        found["milliseconds"] = round(1e3 * ours, 2)
+        found["fastest_milliseconds"] = round(1e3 * min(seconds[form]), 2)
+        for name, median in medians.items():
+            found[f"{name}_milliseconds"] = round(1e3 * median, 2)
+            found[f"times_{name}"] = round(median / ours, 2)
+        medians[form] = ours
+        if "gflop" in found:
+            found["ceiling_gflops"] = round(limit)
+            found["share_of_ceiling"] = round(found["gflop"] / ours / limit, 3)
+            found["frames_per_second"] = round(found.pop("frames") / ours, 1)
+        else:
+            for name in ("first_epoch_", ""):
+                rate = found[f"{name}batches_per_second"]
+                found[f"{name}input_times_step_rate"] = round(rate * ours, 1)
+    return founds
 
 
 def _time(calls: dict, repeats: int) -> dict[str, list[float]]:
@@ -117,116 +136,49 @@ def _time(calls: dict, repeats: int) -> dict[str, list[float]]:
     return seconds
 
 
-def _try(case, size, precision, peer) -> list[dict]:
-    """What was measured, or why it could not be (a GPU's memory is full); the other cases go on."""
-    try:
-        return _measure(case, size, precision, peer)
-    except RuntimeError as error:
-        reason = (str(error).splitlines() or [""])[0]
-        error = f"{type(error).__name__}: {reason}"
-        return [{"case": case, "size": size, "precision": precision, "error": error}]
-    finally:
-        gc.collect()
-        if peer:
-            peer.torch.cuda.empty_cache()
-
-
-def _measure(case, size, precision, peer) -> list[dict]:
-    """What was found of each form of convolutions; all of them and the peer are called in turn."""
-    founds, calls, theirs = [], {}, {}
-    for form in _FORMS.value:
-        numerics = {"precision": precision, "convolutions": form}
-        with build.numerics(numerics):
-            if case.startswith("train_"):
-                found, call = _train_case(case.removeprefix("train_"), numerics)
-            else:
-                found, call, made = _network_case(case, size, precision, peer)
-                theirs = theirs or made
-        calls[form] = _within(numerics, call)
-        founds.append({"case": case, "size": size, **numerics, **found})
-    seconds = _time({**calls, **theirs}, _REPEATS.value)
-    limit = ceiling(precision)
-    for found in founds:
-        form = found["convolutions"]
-        ours = statistics.median(seconds[form])
-        found["milliseconds"] = round(1e3 * ours, 2)
-        found["fastest_milliseconds"] = round(1e3 * min(seconds[form]), 2)
-        for name in seconds:
-            if name == form:
-                continue
-            median = statistics.median(seconds[name])
-            found[f"{name}_milliseconds"] = round(1e3 * median, 2)
-            found[f"times_{name}"] = round(median / ours, 2)
-        if "gflop" in found:
-            found["ceiling_gflops"] = round(limit)
-            found["share_of_ceiling"] = round(found["gflop"] / ours / limit, 3)
-        if "frames" in found:
-            found["frames_per_second"] = round(found.pop("frames") / ours, 1)
-        for prefix in ("first_epoch_", ""):
-            if rate := found.get(f"{prefix}batches_per_second"):
-                found[f"{prefix}input_times_step_rate"] = round(rate * ours, 1)
-    return founds
-
-
-def _within(numerics, call):
-    """What is traced first while it runs, or looked up again, is as `numerics` say."""
-
-    def run():
-        with build.numerics(numerics):
-            call()
-
-    return run
-
-
-def _network_case(case, size, precision, peer):
-    options = benchmark_networks.Options(
-        _BATCH.value,
-        _HORIZON.value,
-        tuple(map(int, _WIDTHS.value)),
-        tuple(map(int, _GENERATOR.value)),
-        _COMPILE.value,
-    )
-    if case == "rollout":
-        return benchmark_networks.roll(options, size, precision, peer)
-    stage = {"stage_1_step": "fusion", "stage_2_step": "translator"}[case]
-    return benchmark_networks.step(options, stage, size, precision, peer)
+def ceiling(precision: str) -> float:
+    """GFLOP/s of the largest product of two matrices, what convolutions may come near."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((size, size), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
+    with build.numerics({"precision": precision}):
+        product = jax.jit(lambda x: x @ x).lower(x).compile()
+    seconds = _time({"ours": lambda: product(x).block_until_ready()}, 5)["ours"]
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def _train_case(stage, numerics):
     """A step of a preset as train.py makes it, on one batch: (what is known of it and its input, call)."""
     path = pathlib.Path(__file__).parents[1] / "configs" / f"{stage}.py"
-    config = common.load_config(path, _PRESET.value)
-    config.update(numerics)
-    if _FUSION_RUN.value and stage == "translator":
-        config.update(fusion_run=_FUSION_RUN.value)
-    elif stage == "translator":
-        config.update(predicted_fraction=0.0)
+    config = common.load_config(path, _PRESET.value) | numerics
+    if stage == "translator":
+        seen = (
+            {"fusion_run": _FUSION_RUN.value} if _FUSION_RUN.value else {"predicted_fraction": 0.0}
+        )
+        config.update(seen)
     config["data"]["data_dir"] = _DATA_DIR.value
     made = experiment.make(config, axis_name=parallel.AXIS, log=lambda line: None)
     batch = next(made.batches)
     batch.pop("index")
-    rate = lambda least: _batches_per_second(made.batches, least)
-    first = rate(20)
+    first = _batches_per_second(made.batches, 20)
     source = experiment.train_source(made.config, lambda line: None)
-    rate(len(source) // config["batch_size"])  # From here on clips come out of the cache.
-    later = rate(20)
+    # After it clips come out of the cache.
+    _batches_per_second(made.batches, len(source) // config["batch_size"])
+    later = _batches_per_second(made.batches, 20)
     state, split = parallel.replicate(made.state), parallel.split(batch)
-    begin = time.perf_counter()
     step = parallel.parallelize(made.step)
-    state, metrics = step(state, split)
-    jax.block_until_ready(metrics)
-    compile_seconds = time.perf_counter() - begin
 
     def call():
         nonlocal state
         state, metrics = step(state, split)
         jax.block_until_ready(metrics)
 
+    begin = time.perf_counter()
+    call()
     found = {
         "preset": _PRESET.value or "default",
         "size": config["data"]["height"],
         "batch_size": config["batch_size"],
-        "compile_seconds": round(compile_seconds, 1),
+        "compile_seconds": round(time.perf_counter() - begin, 1),
         "first_epoch_batches_per_second": round(first, 1),
         "batches_per_second": round(later, 1),
     }

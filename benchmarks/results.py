@@ -20,9 +20,7 @@ _CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit code 1 if README
 _ADD = flags.DEFINE_string(
     "add", None, "A summary.json, ablation.json or benchmark.json to keep in results/."
 )
-_NAME = flags.DEFINE_string(
-    "name", None, "Its name: evaluation_, ablation_ or benchmark_ and more."
-)
+_NAME = flags.DEFINE_string("name", None, "Its name: evaluation_, ablation_ or benchmark_ ...")
 _TITLE = flags.DEFINE_string("title", None, "Its heading.")
 _NOTE = flags.DEFINE_string("note", None, "How the runs were made: commands, data, time.")
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -80,10 +78,8 @@ def _steps_table(report) -> list[str]:
     predictors = report["predictors"]
     shown = [s for s in SHOWN_STEPS if s <= report["steps"]]
     metrics = list(dict.fromkeys(m for found in predictors.values() for m in found))
-    best = {}
-    for metric in metrics:
-        means = [found[metric]["mean"] for found in predictors.values() if metric in found]
-        best[metric] = METRICS[metric].best(means)
+    means = lambda m: [found[m]["mean"] for found in predictors.values() if m in found]
+    best = {metric: METRICS[metric].best(means(metric)) for metric in metrics}
     rows = []
     for name, found in predictors.items():
         steps = found.get("psnr", {}).get("per_step")
@@ -123,14 +119,13 @@ def main(_):
     files = sorted((_ROOT / "results").glob("[abe][bev]*_*.json"))
     tables = "\n".join(table(json.loads(file.read_text())) for file in files)
     before, rest = text.split("<!-- results -->\n")
-    made = (
-        f"{before}<!-- results -->\n{tables}<!-- /results -->{rest.split('<!-- /results -->')[1]}"
-    )
-    if _CHECK.value and made != text:
-        raise UserError("README.md does not match results/; run python benchmarks/results.py")
+    after = rest.split("<!-- /results -->")[1]
+    made = f"{before}<!-- results -->\n{tables}<!-- /results -->{after}"
     if not _CHECK.value:
         video_io.write_text(page, made)
         print("wrote the tables of README.md")
+    elif made != text:
+        raise UserError("README.md does not match results/; run python benchmarks/results.py")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """The paper's two networks in PyTorch, as `benchmarks/benchmark.py --peer=torch` times beside ours.
 
 The same layers, names and parameters as models/unet3d.py and models/translator.py without references
-and flows; `copy` takes our weights over. channels_last throughout.
+and flows; `build` copies our weights. channels_last throughout; on a GPU where there is one.
 """
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+NAMES = ("torch", "torch_compiled") if DEVICE == "cuda" else ("torch",)
 
 
 class UNet3d(nn.Module):
@@ -17,7 +20,7 @@ class UNet3d(nn.Module):
         super().__init__()
         self.widths, self.time_strides = widths, time_strides
         self.layers = nn.ModuleDict({"stem": nn.Conv3d(3, widths[0], 1)})
-        self.when = nn.Parameter(torch.zeros(1, widths[0], context, 1, 1))
+        self.time_embedding = nn.Parameter(torch.zeros(1, widths[0], context, 1, 1))
         for level, features in enumerate(widths):
             self.layers[f"down_{level}_0"] = _Block(features)
             if level < len(widths) - 1:
@@ -30,7 +33,7 @@ class UNet3d(nn.Module):
 
     def forward(self, x):
         layers, skips = self.layers, []
-        x = layers["stem"](x) + self.when
+        x = layers["stem"](x) + self.time_embedding
         for level in range(len(self.widths)):
             x = layers[f"down_{level}_0"](x)
             if level < len(self.widths) - 1:
@@ -95,23 +98,17 @@ class Generator(nn.Module):
         return torch.tanh(layers["paint"](functional.interpolate(x, scale_factor=2)))
 
 
-def build(stage: str, fields: dict, params: dict, device: str) -> nn.Module:
-    """The network with our weights, in channels_last. Raises AssertionError if they do not fit."""
-    if stage == "fusion":
-        module = UNet3d(fields["widths"], fields["time_strides"])
-        with torch.no_grad():
-            when = np.array(params["when"]).transpose(3, 0, 1, 2)[None]
-            module.when.copy_(torch.from_numpy(when.copy()))
-    else:
-        module = Generator(fields["widths"])
-    count = sum(x.numel() for x in module.parameters())
-    ours = sum(np.size(x) for x in _leaves(params))
-    assert count == ours, f"{count} parameters in PyTorch, {ours} in ours"
+def build(stage: str, fields: dict, params: dict) -> nn.Module:
+    """The network with our weights, in channels_last."""
+    is_fusion, widths = stage == "fusion", fields["widths"]
+    module = UNet3d(widths, fields["time_strides"]) if is_fusion else Generator(widths)
     with torch.no_grad():
+        if is_fusion:
+            _set(module.time_embedding, np.moveaxis(params["time_embedding"], -1, 0)[None])
         for name, layer in module.layers.items():
             _copy(layer, params[name])
-    layout = torch.channels_last_3d if stage == "fusion" else torch.channels_last
-    return module.to(device=device, memory_format=layout)
+    layout = torch.channels_last_3d if is_fusion else torch.channels_last
+    return module.to(device=DEVICE, memory_format=layout)
 
 
 def _copy(layer, params):
@@ -120,54 +117,57 @@ def _copy(layer, params):
         _copy(layer.norm, params["Norm_0"])
         return
     if "kernel" in params:
-        kernel = np.array(params["kernel"])
-        kernel = np.moveaxis(kernel, (-1, -2), (0, 1))
-        layer.weight.copy_(torch.from_numpy(kernel.copy()))
+        _set(layer.weight, np.moveaxis(params["kernel"], (-1, -2), (0, 1)))
     else:
         (params,) = params.values() if "scale" not in params else (params,)
-        layer.weight.copy_(torch.from_numpy(np.array(params["scale"])))
+        _set(layer.weight, params["scale"])
     if layer.bias is not None:
-        layer.bias.copy_(torch.from_numpy(np.array(params["bias"])))
+        _set(layer.bias, params["bias"])
 
 
-def _leaves(tree):
-    for value in tree.values():
-        yield from _leaves(value) if isinstance(value, dict) else (value,)
+def _set(parameter, values):
+    parameter.copy_(torch.from_numpy(np.array(values)))
 
 
-def to_tensor(x: np.ndarray, device: str) -> torch.Tensor:
+def to_tensor(x: np.ndarray) -> torch.Tensor:
     """(b, [t], h, w, c) -> (b, c, [t], h, w), in channels_last memory as it comes."""
-    return torch.from_numpy(np.array(x)).to(device).movedim(-1, 1)
-
-
-def numerics(device: str, precision: str):
-    """A context to compute in: `float32`, `tf32` or `bfloat16` (autocast), as ours of that name."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = True  # XLA tries the algorithms of a convolution too.
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    return torch.from_numpy(np.array(x)).to(DEVICE).movedim(-1, 1)
 
 
 def to_array(x: torch.Tensor) -> np.ndarray:
     return x.detach().movedim(1, -1).float().cpu().numpy()
 
 
-def train_step(module, learning_rate: float):
-    """`step(x, target) -> loss`: L1, backward, Adam."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True)
+def steps(make, x: np.ndarray, target: np.ndarray, learning_rate: float, precision: str):
+    """({name: a call that makes a step: L1, backward, Adam}, the prediction before the first).
 
-    def step(x, target):
+    make: `build` with its arguments. x, target: batches as of `to_tensor`.
+    """
+    x, target = to_tensor(x), to_tensor(target)
+    with torch.no_grad(), _numerics(precision):
+        pred = to_array(make().eval()(x))
+
+    def step(module, optimizer):
         optimizer.zero_grad(set_to_none=True)
         loss = functional.l1_loss(module(x).float(), target.float())
         loss.backward()
         optimizer.step()
-        return loss.detach()
 
-    return step
+    calls = {}
+    for name in NAMES:
+        module = make().train()
+        optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True)
+        calls[name] = _timed(step, precision, _compiled(module, name), optimizer)
+    return calls, pred
+
+
+def rollouts(networks, context: np.ndarray, horizon: int, precision: str) -> dict:
+    """{name: a call that predicts}. networks: of stages 1 and 2, from `build`."""
+    context = to_tensor(context)
+    return {
+        name: _timed(rollout, precision, *(_compiled(n, name) for n in networks), context, horizon)
+        for name in NAMES
+    }
 
 
 @torch.no_grad()
@@ -179,3 +179,26 @@ def rollout(predictor, translator, context, horizon: int):
         window = torch.cat([window[:, :, 1:], new], 2)
         frames.append(translator(new[:, :, 0].contiguous(memory_format=torch.channels_last)))
     return torch.stack(frames, 1)
+
+
+def _compiled(module, name):
+    return torch.compile(module) if name == "torch_compiled" else module
+
+
+def _timed(function, precision, *args):
+    """A call of it in a precision, that ends when its work is done."""
+
+    def call():
+        with _numerics(precision):
+            function(*args)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return call
+
+
+def _numerics(precision: str):
+    """A context to compute in: `float32`, `tf32` or `bfloat16` (autocast), as ours of that name."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True  # XLA tries the algorithms of a convolution too.
+    return torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bfloat16")

@@ -15,26 +15,20 @@ import os
 import pathlib
 import random
 import resource
-import runpy
 import shutil
 import sys
 import tempfile
 import time
 import traceback
 
-import fuzz_damage
-import numpy as np
 from absl import logging
-from commands import PRELOADED
-from PIL import Image
+from commands import PRELOADED, ROOT
+from fuzz_kinds import KINDS, command, fill, make_sound
 
 from vidpred_jax import processes
 from vidpred_jax.cli import common
-from vidpred_jax.data import video_io
-from vidpred_jax.data.datasets import registry, synthesis
 from vidpred_jax.types import UserError
 
-ROOT = pathlib.Path(__file__).parents[1]
 SECONDS, BYTES = 10, 2 << 30
 # Printed by C libraries, past Python; beside our line, not instead of it.
 _DECODERS = (
@@ -46,162 +40,6 @@ _DECODERS = (
     "Warning: unknown JFIF",
     "Inconsistent progression",
 )
-
-
-# Who reads it: a command's arguments, or a function; both see `box/in` and write to `box/out`.
-
-
-def prepare(box):
-    args = ["scripts/prepare.py", f"--input={box / 'in'}", f"--data_dir={box / 'out'}"]
-    masks = box / "in_masks"
-    return [*args, f"--masks={masks}"] if masks.exists() else args
-
-
-def evaluate(box):
-    return [
-        *("scripts/evaluate.py", "--data_config=tiny", f"--data_dir={box / 'data'}", "--runs=none"),
-        *("--metrics=psnr", "--baselines=copy_last", "--resolution=32", "--horizon=8"),
-        *(f"--predictions=theirs={box / 'in'}", f"--output={box / 'out'}"),
-    ]
-
-
-def load(box):
-    import vidpred_jax
-
-    stages = ("fusion", "translator", "accompanying")
-    vidpred_jax.load(**{stage: str(box / "in" / stage) for stage in stages})
-
-
-def resume(box):
-    return ["-m", *_training("fusion", box / "in" / "fusion", box / "data")]
-
-
-def configure(box):
-    import jax
-
-    from vidpred_jax.training import experiment
-
-    config = json.loads((box / "in" / "config.json").read_text())
-    # What is named as the data folder is written to: a relative name stays within the box.
-    (box / "out" / "a" / "b" / "c").mkdir(parents=True)
-    os.chdir(box / "out" / "a" / "b" / "c")
-    jax.eval_shape(lambda: experiment.make(config, log=lambda line: None).state)
-
-
-def open_data(box):
-    source = registry.open_split("mine", "train", data_dir=box / "in")
-    from vidpred_jax.data import pipeline
-
-    batches = pipeline.train_batches(
-        source, batch_size=1, num_frames=20, height=32, width=32, seed=0, log=lambda line: None
-    )
-    next(batches)
-
-
-KINDS = {
-    "video": (prepare, 5),
-    "frames": (prepare, 3),
-    "masks": (prepare, 3),
-    "npz": (evaluate, 3),
-    "config": (configure, 3),
-    "checkpoint": (load, 4),
-    "resumed": (resume, 2),
-    "data": (open_data, 2),
-}
-
-
-def make_sound(folder: pathlib.Path) -> None:
-    """A sound input of every kind under `folder`."""
-    clip = synthesis.sprite_clip(np.random.default_rng(0), "clip", 20, 48)
-    for suffix in (".avi", ".mp4", ".webm", ".gif"):
-        for name in "abc":
-            video_io.write_video(folder / f"video{suffix}" / f"{name}{suffix}", clip.frames)
-    for suffix in (".png", ".jpg", ".bmp"):
-        for name in "abc":
-            for t, frame in enumerate(clip.frames):
-                path = folder / f"frames{suffix}" / name / f"{t:02d}{suffix}"
-                video_io.write_image(path, frame)
-                if suffix == ".png":
-                    mask = folder / "masks.png" / name / f"{t:02d}.png"
-                    mask.parent.mkdir(parents=True, exist_ok=True)
-                    picture = Image.fromarray(clip.labels[t])
-                    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
-                    picture.save(mask)
-    builder = registry.open_builder("sprites", data_dir=folder / "data", config="tiny", log=print)
-    mine = registry.video_folder("mine", folder / "data.in", input=str(folder / "video.avi"))
-    registry.prepare(mine)
-    source = builder.as_data_source(split="test")
-    (folder / "npz.in").mkdir()
-    frames = np.zeros((8, 32, 32, 3), np.uint8)
-    for number, example in enumerate(source):
-        name = example["name"].decode()
-        save = np.savez_compressed if number % 2 else np.savez
-        for start in (0, 24):
-            path = folder / "npz.in" / f"{name}_{start:05d}.npz"
-            save(path, frames=frames / 255 if number % 3 else frames)
-    for stage in ("fusion", "translator", "accompanying"):
-        args = _training(stage, folder / "runs" / stage, folder / "data")
-        process = multiprocessing.get_context("forkserver").Process(
-            target=_command, args=(["-m", *args],)
-        )
-        process.start()
-        process.join()
-        assert process.exitcode == 0, args
-
-
-def _training(stage, workdir, data_dir) -> list[str]:
-    """The arguments of two steps of training."""
-    fields = {"num_steps": 2, "save_every": 1, "data.data_dir": data_dir, "evaluation.every": 2}
-    if stage != "fusion":
-        fields |= {"predicted_fraction": 0.5}
-    if stage == "accompanying":
-        fields |= {"reference_steps": 1}
-    flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    return [
-        "vidpred_jax.train",
-        f"--config=configs/{stage}.py:smoke",
-        f"--workdir={workdir}",
-        *flags,
-    ]
-
-
-def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, harm: bool) -> str:
-    """A box with an input, damaged if it is to be harmed; what was damaged."""
-    harmed = fuzz_damage.damage_a_file if harm else lambda folder, rng: "nothing"
-    (box / "out").mkdir(parents=True)
-    if kind in ("npz", "resumed"):
-        shutil.copytree(sound / "data", box / "data")
-    if kind == "masks":
-        shutil.copytree(sound / "frames.png", box / "in")
-        shutil.copytree(sound / "masks.png", box / "in_masks")
-        return harmed(box / "in_masks", rng)
-    if kind == "config":
-        (box / "in").mkdir()
-        shutil.copytree(sound / "data", box / "out" / "data")
-        stage = rng.choice(["fusion", "translator"])
-        config = json.loads((sound / "runs" / stage / "config.json").read_text())
-        if stage == "translator":
-            config["predicted_fraction"] = 0.0
-        config["data"]["data_dir"] = str(box / "out" / "data")
-        for _ in range(rng.randint(1, 2) * harm):
-            config = fuzz_damage.damage_json(config, rng)
-            if not isinstance(config, dict):
-                break
-        (box / "in" / "config.json").write_text(json.dumps(config))
-        return "config.json changed"
-    folders = {
-        "video": sorted(sound.glob("video.*")),
-        "frames": sorted(sound.glob("frames.*")),
-        "npz": [sound / "npz.in"],
-        "data": [sound / "data.in"],
-        "checkpoint": [sound / "runs"],
-        "resumed": [sound / "runs"],
-    }
-    shutil.copytree(rng.choice(folders[kind]), box / "in")
-    if kind in ("checkpoint", "resumed") and harm and rng.random() < 0.5:
-        return fuzz_damage.forge(box / "in", rng)
-    what = [harmed(box / "in", rng) for _ in range(rng.choice([1, 1, 1, 2, 5]))]
-    return "; ".join(what)
 
 
 def attempt(kind, number: int, seed: int, sound, folder: pathlib.Path, harm: bool = True) -> dict:
@@ -290,17 +128,6 @@ def _read(path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _command(args):
-    os.chdir(ROOT)
-    if args[0] == "-m":
-        sys.argv = args[1:]
-        runpy.run_module(args[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = args
-        sys.path.insert(0, str(ROOT))
-        runpy.run_path(args[0], run_name="__main__")
-
-
 def _attempt(kind, box):
     """In the process of the attempt."""
     box = pathlib.Path(box)
@@ -317,7 +144,7 @@ def _attempt(kind, box):
     try:
         found = reader(box)
         if isinstance(found, list):
-            _command(found)
+            command(found)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         (box / "code").write_text(str(error.exit_code))
@@ -336,11 +163,11 @@ def _attempt(kind, box):
 def run(inputs: int, seed: int, kinds: list[str], folder: pathlib.Path, log, first: int = 0):
     """What became of each input."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload([*PRELOADED, "fuzz_kinds"])
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     sound = folder / "sound"
-    make_sound(sound)
+    make_sound(sound, kinds)
     for kind in kinds:  # What is not damaged is accepted.
         for number in range(3):
             one = attempt(kind, -1 - number, seed, sound, folder, harm=False)

@@ -13,14 +13,14 @@ import warnings
 import atheris
 
 with atheris.instrument_imports(include=["vidpred_jax"]):
-    from vidpred_jax import stages
     from vidpred_jax.checkpoints import runs
     from vidpred_jax.config import parse
     from vidpred_jax.data import segmentation, video_io
     from vidpred_jax.data.datasets import digits, folders, registry
     from vidpred_jax.evaluation import external
-    from vidpred_jax.models import build, schedules
-    from vidpred_jax.models.accompanying import Selection, Stack
+    from vidpred_jax.inference import networks
+    from vidpred_jax.models import schedules
+    from vidpred_jax.models.accompanying import Stack
     from vidpred_jax.types import InputError, Limits
 
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="vidpred_jax_fuzz_"))
@@ -68,12 +68,11 @@ def image_sets(data):
 
 
 def config(data):
-    build.make_network(stages.get("fusion"), parse(_json(data))["model"], 32, 32)
+    networks.make(parse(_json(data)), size=(32, 32))
 
 
 def schedule(data):
-    found = schedule.check_route(_json(data), STACK, Selection(), "run")
-    schedules.describe(found)
+    schedules.describe(schedules.check_schedule(_json(data), STACK, "run"))
 
 
 def run_folder(data):

@@ -43,8 +43,8 @@ def test_torch_computes_the_same(stage, scripts):
         module, flat = Generator((8, 16), 0.0), lambda x: x[:, 0]
     inputs = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
     variables = jax.jit(module.init)(jax.random.key(9), *inputs)
-    peer = torch_peer.build(stage, fields, jax.device_get(variables["params"]), "cpu").eval()
-    found = torch_peer.to_array(peer(torch_peer.to_tensor(flat(inputs[0]), "cpu")))
+    peer = torch_peer.build(stage, fields, jax.device_get(variables["params"])).eval()
+    found = torch_peer.to_array(peer(torch_peer.to_tensor(flat(inputs[0]))))
     expected = flat(jax.jit(module.apply)(variables, *inputs))
     assert abs(expected - found).max() < 1e-4
 
@@ -55,19 +55,13 @@ def test_report(benchmark, tmp_path, data_dir):
     script = ("benchmarks/benchmark.py", f"--output={tmp_path}", f"--data_dir={data_dir}")
     small = ("--sizes=16", "--batch_size=1", "--repeats=1", "--horizon=2", "--widths=4,4")
     small = (*small, "--generator_widths=4,4", "--preset=smoke")
-    both = (
-        *script,
-        *small,
-        "--cases=stage_1_step",
-        "--forms=fast,native",
-        f"--output={tmp_path}/both",
-        f"--profile={tmp_path}/trace",
-    )
+    both = (*script, *small, "--cases=stage_1_step", "--forms=fast,native")
+    both = (*both, f"--output={tmp_path}/both")
     done, wrong, turns = run_many(tmp_path, [(*script, *small), (*script, "--cases=all"), both])
     assert done.returncode == turns.returncode == 0, done.stderr + turns.stderr
     assert wrong.returncode == 2 and "--cases ('all') must be some of stage_1_step" in wrong.stderr
     report = json.loads((tmp_path / "benchmark.json").read_text())
-    assert [x["case"] for x in report["cases"]] == list(benchmark._CASES)
+    assert [x["case"] for x in report["cases"]] == list(benchmark.CASES)
     for found in report["cases"]:
         assert found["milliseconds"] > 0 and found["convolutions"] == "fast"
     rollout = report["cases"][2]["mib_of_horizons"]
@@ -78,9 +72,6 @@ def test_report(benchmark, tmp_path, data_dir):
     fast, native = json.loads((tmp_path / "both" / "benchmark.json").read_text())["cases"]
     assert (fast["convolutions"], native["convolutions"]) == ("fast", "native")
     assert fast["native_milliseconds"] == native["milliseconds"]
-    shares = [found["share"] for found in fast["largest_operations"]]
-    assert shares == sorted(shares, reverse=True) and 0.2 < sum(shares) <= 1.01  # Rounded.
-    assert all(found["operation"] for found in fast["largest_operations"])
     for one, other, name in ((fast, native, "native"), (native, fast, "fast")):
         ratio = other["milliseconds"] / one["milliseconds"]
         assert one[f"times_{name}"] == pytest.approx(ratio, abs=0.02)
