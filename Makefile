@@ -7,9 +7,6 @@ BIN := $(VENV)/bin
 DEMO := demo
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist=loadfile --no-loadscope-reorder
 
-# XLA allocates at every step: memory is kept instead of going back to the system each time.
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=67108864
-
 .PHONY: demo test check lint results clean
 
 demo: $(VENV)/installed

@@ -34,6 +34,7 @@ from vidpred_jax.data.datasets import registry, synthesis
 
 startup.collect_rarely()
 startup.compile_quickly()
+startup.keep_memory()
 flags.FLAGS.mark_as_parsed()
 
 
