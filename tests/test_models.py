@@ -264,8 +264,12 @@ def test_refused_fields(stage, fields, message):
     ("network", "fields", "message"),
     [
         ("gan", {}, r"network \('gan'\) must be one of unet, compositor, pix2pixhd"),
-        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 14 to 16"),
-        ("compositor", dict(widths=()), r"model.fusion needs model.widths of one number or more"),
+        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 4 to 32"),
+        (
+            "compositor",
+            dict(widths=()),
+            r"model.fusion \(True\) needs model.widths of one number or more",
+        ),
         ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("compositor", dict(flow_levels=7), r"model.flow_levels \(7\) must be 0 or more, .* of 64"),
         (
