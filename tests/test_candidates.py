@@ -34,7 +34,7 @@ def make(newest, mean, displacements, steps_ahead):
     return jnp.moveaxis(jnp.stack(planes), 2, -1)
 
 
-def test_a_candidate_is_the_newest_frame_moved_by_what_its_motion_lasts():
+def test_moved_candidates():
     """On a ramp moved by 2 pixels a frame, 6 frames ahead, by hand."""
     ramp = jnp.broadcast_to(jnp.arange(64.0)[None, None, :, None], (1, 8, 64, 3))
     steps, pan = jnp.array([6.0]), jnp.zeros((1, 8, 64, 2)).at[..., 1].set(12.0)
@@ -76,7 +76,7 @@ def test_blurs_scale_with_the_size_of_the_frame():
             lambda t: 0.0,
             (*LASTING, *DYING, NEWEST, MEAN),
         ),  # Nothing moves: all but the blurred are right.
-        (lambda t: (0.0, 3.0)[t % 2], (MEAN,)),  # To and fro: the mean has both.
+        (lambda t: (0.0, 3.0)[t % 2], (MEAN,)),  # To and fro: the mean is closest.
     ],
 )
 def test_candidates_that_were_right_before_have_no_error(panned, best):
@@ -122,7 +122,7 @@ def test_errors_equal_a_plain_loop(n):
     assert [bool(wrong) for wrong in kinds] == [True, n >= 6, n >= 10]
 
 
-def test_the_changing_flow_adds_half_of_what_the_first_changed_by():
+def test_the_last_flow_adds_half_of_the_change_of_the_first():
     """Of a picture that pans ever faster, by 1.1, 1.3, 1.5 ... pixels a frame."""
     flows = observe(window(lambda t: t + 0.1 * t * t), 3).flows[0]
     inside = [float(flow[8:-8, 8:-8, 1].mean()) for flow in flows]
@@ -130,8 +130,18 @@ def test_the_changing_flow_adds_half_of_what_the_first_changed_by():
     assert inside[3] - inside[0] == pytest.approx(0.1, abs=0.03)
 
 
-def test_a_change_is_taken_where_its_pixel_was(monkeypatch):
-    """Of flows made up: all moves by 2 pixels to the right, where x was 3 or more by 1 before."""
+def test_spans_are_cut_to_a_short_window():
+    """Of 4 frames the spans of 3 and 6 are the same: their flows per frame, and what these leave."""
+    found = observe(window(float)[:, :4], 3)
+    chex.assert_trees_all_close(found.flows[:, 1], found.flows[:, 2])
+    inside = found.flows[0, 1, 8:-8, 8:-8, 1]
+    assert float(inside.mean()) == pytest.approx(1.0, abs=0.1)
+    chex.assert_trees_all_close(found.known[..., 4], found.known[..., 5])
+    assert found.known.shape == observe(window(float), 3).known.shape
+
+
+def test_the_change_of_a_flow_is_read_where_the_pixel_was(monkeypatch):
+    """With made-up flows: 2 pixels to the right; a frame earlier only 1 where x is 3 or more."""
 
     def track(before, after, levels):
         x = jnp.broadcast_to(jnp.arange(32.0)[:, None], (*before.shape[:3], 1))

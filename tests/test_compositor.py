@@ -14,7 +14,7 @@ def uniform(seed, *shape):
 
 
 def test_it_starts_as_the_moved_newest_frame():
-    """Of a pan by a pixel a frame, before any training: the frame moved on, but for what leaves."""
+    """Untrained, in a pan by a pixel a frame: the warped frame, except at the border."""
     wide = uniform(0, 1, 32, 64, 3)
     wide = (wide + jnp.roll(wide, 1, 2) + jnp.roll(wide, 2, 2)) / 3
     seen = jnp.stack([wide[0, :, t : t + 32] for t in range(16)])[None]
@@ -33,7 +33,7 @@ def test_it_starts_as_the_moved_newest_frame():
 
 
 def test_steps_beyond_32_are_blended_as_step_32():
-    """Of a clip in which nothing moves, by the step alone: 32 and 100 are alike, 1 is not."""
+    """In a clip without motion: 32 and 100 are alike, 1 is not."""
     still = jnp.repeat(uniform(0, 1, 1, 16, 16, 6), 16, 1)
     model, picture = Compositor((), flow_levels=1, fusion=False), jnp.zeros((1, 3, 16, 16, 3))
     ahead = jnp.array([[1.0, 32.0, 100.0]])
@@ -66,7 +66,7 @@ def test_backtests_count_before_training():
 
 @pytest.mark.parametrize("widths", [(), (8,)])
 def test_a_frame_depends_on_its_clip_and_step_alone(widths):
-    """Of two oblong clips with steps of their own, parameters at random."""
+    """Two oblong clips, each with its own steps; random parameters."""
     model = Compositor(widths, reference_frames=14, flow_levels=2, fusion=False, head_features=4)
     seen, picture = uniform(0, 2, 14, 16, 32, 6), jnp.zeros((2, 2, 16, 32, 3))
     ahead = jnp.array([[1.0, 9.0], [30.0, 2.0]])
@@ -84,7 +84,7 @@ def test_a_frame_depends_on_its_clip_and_step_alone(widths):
 
 @pytest.mark.parametrize("n", [4, 5, 10, 32])
 def test_any_context_has_the_same_parameters(n):
-    """Observed once or at every call, and as far as it reaches: only the last frames count."""
+    """Observed once or at every call; frames before the last `reference_frames` change nothing."""
     make = lambda n: Compositor((8,), reference_frames=n, flow_levels=2, head_features=4)
     references, pictures = uniform(0, 2, n, 16, 32, 6), uniform(1, 2, 3, 16, 32, 3)
     steps, model = jnp.array([[1.0, 4.0, 40.0]] * 2), make(n)

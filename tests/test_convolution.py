@@ -39,7 +39,7 @@ def test_conv2d(stride, kernel, size, features):
 
 @pytest.mark.parametrize("features", [4, 200])
 @pytest.mark.parametrize("taps", [1, 2, 3])
-@pytest.mark.parametrize("frames", [5, 2, 1])  # Of one frame, all other taps see zeros alone.
+@pytest.mark.parametrize("frames", [5, 2, 1])  # With one frame, the other taps see only zeros.
 def test_conv3d(frames, taps, features):
     x, w = normal(0, 2, frames, 7, 8, 3), normal(1, taps, 3, 3, 3, features)
     assert_equal_with_gradients(convolution.conv, convolution.native_conv, x, w)
@@ -52,7 +52,7 @@ def test_upsample_conv(size, features):
     assert_equal_with_gradients(convolution.upsample_conv, convolution.native_upsample_conv, x, w)
 
 
-def test_weight_gradients_by_parts(monkeypatch):
+def test_weight_gradients_in_chunks(monkeypatch):
     monkeypatch.setattr(
         fast_convolution, "_CHUNK", 200
     )  # Two pictures of 10 x 8 at a time, then one.
@@ -71,7 +71,7 @@ def test_weight_gradients_of_half_precision_are_summed_in_full(monkeypatch):
     chex.assert_trees_all_close(grad(*half).astype(jnp.float32), exact, rtol=0.02)
 
 
-def test_the_form_is_chosen_where_the_program_is_traced():
+def test_the_form_is_chosen_at_tracing():
     x, w = normal(0, 1, 4, 8, 8, 3), normal(1, 3, 3, 3, 3, 4)
     taken = lambda: jax.jit(lambda x, w: convolution.conv(x, w)).lower(x, w).as_text()
     fast = taken()

@@ -1,4 +1,4 @@
-"""Moving, blending and blurring pictures: by hand, against OpenCV and against their plain forms."""
+"""Warping, blending and blurring: by hand, against OpenCV and against plain forms."""
 
 import chex
 import cv2
@@ -16,6 +16,9 @@ def test_blur_equals_opencv_inside():
     found = np.asarray(ops.blur(jnp.asarray(picture)[None], 2.0)[0])
     chex.assert_trees_all_close(found[16:-16, 16:-16], expected[16:-16, 16:-16], atol=1e-5)
     chex.assert_trees_all_close(ops.blur(jnp.ones((1, 9, 7, 2)), 4.0), jnp.ones((1, 9, 7, 2)))
+    x = jnp.asarray(picture[:20])[None]
+    planes = ops.blur_planes(jnp.moveaxis(x, -1, 1), 3.0)
+    chex.assert_trees_all_close(jnp.moveaxis(planes, 1, -1), ops.blur(x, 3.0), atol=1e-5)
 
 
 def test_warp_by_hand():
@@ -36,7 +39,7 @@ def test_composite_blends_by_softmax():
     )
 
 
-def test_gates_are_cut_off_where_their_powers_would_be_too_great():
+def test_gates_are_clipped():
     layers = [jnp.full((1, 1, 1, 1), value) for value in (0.0, 1.0)]
     at = lambda *gates: float(ops.blend(jnp.array(gates).reshape(1, 1, 1, 2), layers)[0, 0, 0, 0])
     assert at(-1000.0, 1000.0) == 1.0 and at(1000.0, -1000.0) < 1e-20
@@ -114,16 +117,16 @@ def test_shift_by_hand():
     assert shifted(0.5, 0.5, square) == [[0.25, 0.25], [0.25, 0.5]]
 
 
-def test_few_numbers_get_the_gradient_that_they_have_without_it():
+def test_move_by_has_the_gradient_of_its_function():
     pictures = jax.random.uniform(jax.random.key(0), (2, 6, 9, 3))
-    path = jax.random.uniform(jax.random.key(1), (2, 3, 2), minval=-2.0, maxval=2.0)
+    steps = jax.random.uniform(jax.random.key(1), (2, 3, 2), minval=-2.0, maxval=2.0)
     weights = jax.random.normal(jax.random.key(2), (2, 3, 6, 9, 3))
 
-    def along(path, pictures):
-        flow = jnp.broadcast_to(path.reshape(6, 1, 1, 2), (6, 6, 9, 2))
+    def along(steps, pictures):
+        flow = jnp.broadcast_to(steps.reshape(6, 1, 1, 2), (6, 6, 9, 2))
         return ops.plain_warp(jnp.repeat(pictures, 3, 0), flow).reshape(2, 3, 6, 9, 3)
 
-    loss = lambda move: lambda path: (weights * move(path, pictures)).sum()
-    expected = jax.value_and_grad(loss(along))(path)
-    found = jax.jit(jax.value_and_grad(loss(lambda *x: ops.move_by(along, *x))))(path)
+    loss = lambda move: lambda steps: (weights * move(steps, pictures)).sum()
+    expected = jax.value_and_grad(loss(along))(steps)
+    found = jax.jit(jax.value_and_grad(loss(lambda *x: ops.move_by(along, *x))))(steps)
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Flows found between pictures, and how they go on, against known motions."""
+"""Optical flow and its extrapolation, against known motions."""
 
 import chex
 import cv2
@@ -80,13 +80,15 @@ def test_track_of_flat_or_equal_pictures_stands_still_and_has_no_gradient():
     assert float(jnp.abs(grad).max()) == 0
 
 
-def test_extrapolated_flow_is_followed_back():
+def test_extrapolated_flow_is_traced_back():
     """A pan goes on in a straight line; under a zoom by 1.1 a frame the place three frames ago is
-    (1.1 ** -3) of the distance to the middle; beyond `most` nothing more is added."""
+    (1.1 ** -3) of the distance to the middle. Steps beyond `most` count as it."""
     pan = jnp.broadcast_to(jnp.array([0.5, -1.0]), (1, 16, 16, 2))
     found = optical_flow.extrapolate(pan, jnp.array([[0.0, 1.0, 7.0, 99.0]]))
     for number, frames in enumerate((0, 1, 7, 63)):
         chex.assert_trees_all_close(found[:, number], frames * pan, atol=1e-4)
+    few = optical_flow.extrapolate(pan, jnp.array([[6.0, 9.0]]), most=7)
+    chex.assert_trees_all_close(few, jnp.stack([6 * pan, 7 * pan], 1), atol=1e-4)
     rows = jnp.arange(16.0) - 7.5
     places = jnp.stack(jnp.meshgrid(rows, rows, indexing="ij"), -1)[None]
     for coarse, tolerance in ((1, 1e-4), (2, 0.05)):

@@ -140,27 +140,26 @@ def _blur_still(newest_and_mean):
 def _estimate_flows(frames, newest, levels):
     """For each index in `newest` the flows of that frame: (len(newest), b, NUM_FLOWS, h, w, 2).
 
-    A span longer than what precedes the frame is cut. Also, for the first and each span, the mean
-    absolute difference (b, h, w, 1) that its flow leaves.
+    A span longer than what precedes the frame is cut. Also, of the first frame and each span, the mean
+    absolute difference (b, h, w, 1) that remains after warping.
     """
 
     def pairs_of(last):  # Of each span; then of the first span a frame earlier.
         return [*((last - min(span, last), last) for span in SPANS), (last - 2, last - 1)]
 
     pairs = list(dict.fromkeys(pair for last in newest for pair in pairs_of(last)))
-    before, after = (
-        jnp.concatenate([frames[:, i] for i in each]) for each in zip(*pairs, strict=True)
-    )
-    flow = track(before, after, levels)
-    first = len(frames) * len(SPANS)
-    unmatched = magnitude(after[:first] - warp(before[:first], flow[:first]))
-    spans = jnp.array([last - earlier for earlier, last in pairs], jnp.float32)
-    flow = flow.reshape(len(pairs), -1, *flow.shape[1:]) / spans.reshape(-1, 1, 1, 1, 1)
+    before, after = (jnp.stack([frames[:, i] for i in each]) for each in zip(*pairs, strict=True))
+    shape = *before.shape[:-1], 2
+    flow = track(*(x.reshape(-1, *x.shape[2:]) for x in (before, after)), levels).reshape(shape)
     of = np.array([[pairs.index(pair) for pair in pairs_of(last)] for last in newest])
+    now = of[0, : len(SPANS)]
+    unmatched = magnitude(after[now] - jax.vmap(warp)(before[now], flow[now]))
+    spans = jnp.array([last - earlier for earlier, last in pairs], jnp.float32)
+    flow /= spans.reshape(-1, 1, 1, 1, 1)
     *flows, earlier = (flow[of[:, i]] for i in range(NUM_FLOWS))
     # The flow that a pixel had a frame earlier is found where the pixel was.
     flows.append(flows[0] + (flows[0] - jax.vmap(warp)(earlier, flows[0])) / 2)
-    return jnp.stack(flows, 2), jnp.split(unmatched, len(SPANS))
+    return jnp.stack(flows, 2), list(unmatched)
 
 
 def _backtest(frames, backtests, newest, still, flows):
@@ -195,9 +194,8 @@ def _backtest(frames, backtests, newest, still, flows):
     means |= {name: blur_planes(errors, side / part) for name, part in _WIDTHS.items()}
     levels = {name: jnp.log(mean + _LEAST_ERROR) for name, mean in means.items()}
     behind = {name: level - level.min(2, keepdims=True) for name, level in levels.items()}
-    return jax.lax.stop_gradient(behind), {
-        ago: (missed[i], displacements[i]) for ago, i in at.items()
-    }
+    longest = {ago: (missed[i], displacements[i]) for ago, i in at.items()}
+    return jax.lax.stop_gradient(behind), longest
 
 
 def magnitude(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:

@@ -140,18 +140,18 @@ def extrapolate(
     deviation from a straight line is computed at 1/coarse of the resolution, which costs little.
     """
     (b, t), (h, w) = steps_ahead.shape, flow.shape[1:3]
-    every = lambda x: jnp.repeat(x, t, 0)
+    each = lambda x: jnp.repeat(x, t, 0)
     steps = jnp.minimum(steps_ahead, most).reshape(b * t, 1, 1, 1)
     power = resize(flow, h // coarse, w // coarse) / coarse
-    small = every(power)
+    small = each(power)
 
     # A loop: unrolled, XLA:CPU would merge the steps and compute each a hundred times over.
     def double(bit, displacements):
         power, total = displacements
-        reached = every(power) + warp(total, every(power))
+        reached = each(power) + warp(total, each(power))
         total = jnp.where(steps.astype(jnp.int32) >> bit & 1, reached, total)
         return power + warp(power, power), total
 
     _, total = jax.lax.fori_loop(0, most.bit_length(), double, (power, jnp.zeros_like(small)))
     bend = resize(total - steps * small, h, w) * coarse
-    return (steps * every(flow) + bend).reshape(b, t, h, w, 2)
+    return (steps * each(flow) + bend).reshape(b, t, h, w, 2)
