@@ -50,17 +50,29 @@ def _processor() -> str:
 def compile_quickly() -> bool:
     """Has XLA:CPU emit its loops as it did before fusion emitters; not after JAX has been used.
 
-    Programs of many gathers and small steps, as ours, compile in a tenth to a half less time and run in up
-    to a third less; plain networks take up to a fifth more (jaxlib 0.10.2). Whether it was asked for:
-    not where XLA_FLAGS says how or names a file, nor of other versions, which may not know it.
+    Programs of many gathers and small steps, as ours, compile in a tenth to a half less time. Whether it
+    was asked for: see `_emitters_are_free`.
     """
+    if not _emitters_are_free():
+        return False
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
+    return True
+
+
+def compiler_options() -> dict | None:
+    """The same for one program, in a process that has used JAX: options of `Lowered.compile`."""
+    if jax.default_backend() == "cpu" and _emitters_are_free():
+        return {"xla_cpu_use_fusion_emitters": False}
+    return None
+
+
+def _emitters_are_free() -> bool:
+    """Not where XLA_FLAGS says how or names a file, nor of other versions, which may not know it."""
     flags = os.environ.get("XLA_FLAGS", "")
     names_a_file = flags.strip() and not flags.strip().startswith("-")
     known = jaxlib.__version__.startswith("0.10.")
-    if "fusion_emitters" in flags or names_a_file or not known:
-        return False
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
-    return True
+    return known and not names_a_file and "fusion_emitters" not in flags
 
 
 def collect_rarely() -> None:

@@ -7,6 +7,7 @@ import threading
 import jax
 import numpy as np
 
+from vidpred_jax import startup
 from vidpred_jax.data import pipeline, preparation
 from vidpred_jax.inference.networks import Network
 from vidpred_jax.inference.system import System, make_predict
@@ -152,7 +153,8 @@ class Predictor:
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 predict = make_predict(self.system, horizon, true_fusion=true_fusion)
-                self._compiled[key] = jax.jit(predict).lower(*args).compile()
+                program = jax.jit(predict).lower(*args)
+                self._compiled[key] = program.compile(startup.compiler_options())
             self._compiled.move_to_end(key)
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
