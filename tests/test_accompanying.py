@@ -179,7 +179,7 @@ def test_the_route_equals_a_plain_loop_over_videos(frames):
         ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
         ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
         ({}, {"optimisation": "masked"}, "trains nothing with selection.from_reference"),
-        ({}, {"mode": 1}, r"selection.mode is not one of from_reference, optimisation"),
+        ({}, {"mode": 1}, r"selection.mode is not a field of Selection: from_reference, optim"),
         ({}, {"optimisation": "x"}, r"optimisation \('x'\) must be one of masked, weighted, all"),
     ],
 )

@@ -22,7 +22,7 @@ def make(shift, **fields):
 def plain_loop(model, params, context, horizon, quantize_labels):
     window, out, observed = context, [], model.observe(context)
     while len(out) < horizon:
-        memory = {"observed": observed, "since": len(out)} if model.num_labels else {}
+        memory = {"observed": observed, "frame_offset": len(out)} if model.num_labels else {}
         pred = jax.jit(model.apply)({"params": params}, window, **memory)
         for t in range(-model.shift, 0):
             frame = pred[:, t]
@@ -49,12 +49,22 @@ def test_equals_a_plain_loop(shift, horizon, fields, quantize_labels):
     assert close == 1 if not quantize_labels else close > 0.99
 
 
+def translated(roll, generator):
+    """A rollout whose pictures are translated, as a function of all variables."""
+
+    def run(params, context, variables, seen):
+        translate = lambda x, steps_ahead: generator.apply(variables, x, seen, steps_ahead)
+        return roll(params, context, translate)
+
+    return run
+
+
 def test_translated_inside_equals_translated_after():
     model, params, context = make(4)
     generator = Generator((4, 4), 0.0, "group", reference_frames=2, num_flows=1, flow_levels=2)
     seen = jax.random.uniform(jax.random.key(2), (2, 2, 16, 16, 6), minval=-1.0)
     variables = jax.jit(generator.init)(jax.random.key(3), context[:, :1], seen, jnp.ones((2, 1)))
-    pictures, frames = jax.jit(rollout.make_rollout(model, 6, translate=generator.apply))(
+    pictures, frames = jax.jit(translated(rollout.make_rollout(model, 6), generator))(
         params, context, variables, seen
     )
     chex.assert_trees_all_close(
@@ -89,16 +99,20 @@ def test_kept_as_asked_but_fed_back_as_it_was():
     assert jnp.abs(kept.astype(int) - fusion.to_uint8(exact).astype(int)).max() <= 1
 
 
-def test_known_pictures_translated_one_at_a_time():
+@pytest.mark.parametrize("steps", [5, 8, 11])
+def test_known_pictures_are_translated_a_few_at_a_time(steps):
     generator = Generator((4, 4), 0.0, "group", reference_frames=2, num_flows=1, flow_levels=2)
-    pictures = jax.random.randint(jax.random.key(1), (2, 5, 16, 16, 3), 0, 256).astype(jnp.uint8)
+    pictures = jax.random.randint(jax.random.key(1), (2, steps, 16, 16, 3), 0, 256).astype(
+        jnp.uint8
+    )
     seen = jax.random.uniform(jax.random.key(2), (2, 2, 16, 16, 6), minval=-1.0)
-    floats, ahead = fusion.to_float(pictures), jnp.tile(jnp.arange(1.0, 6), (2, 1))
+    floats, ahead = fusion.to_float(pictures), jnp.tile(jnp.arange(1.0, steps + 1), (2, 1))
     variables = jax.jit(generator.init)(jax.random.key(3), floats[:, :1], seen, ahead[:, :1])
-    translate = jax.jit(functools.partial(rollout.translate_pictures, generator.apply))
+    apply = lambda x, steps_ahead: generator.apply(variables, x, seen, steps_ahead)
+    translate = jax.jit(functools.partial(rollout.translate_pictures, apply))
     expected = jax.jit(generator.apply)(variables, floats, seen, ahead)
     for given in (pictures, floats):
-        chex.assert_trees_all_close(translate(variables, given, seen), expected, atol=1e-4)
+        chex.assert_trees_all_close(translate(given), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("horizons", [(8, 64), (6, 62)])
@@ -110,7 +124,7 @@ def test_memory_grows_by_the_output_alone(horizons, finish):
     variables = jax.jit(generator.init)(jax.random.key(3), context[:, :1], seen, jnp.ones((2, 1)))
     temporary = []
     for horizon in horizons:
-        roll = rollout.make_rollout(model, horizon, translate=generator.apply, finish=finish)
+        roll = translated(rollout.make_rollout(model, horizon, finish=finish), generator)
         compiled = jax.jit(roll).lower(params, context, variables, seen).compile()
         temporary.append(compiled.memory_analysis().temp_size_in_bytes)
     assert temporary[1] - temporary[0] <= 4096

@@ -19,7 +19,7 @@ import vidpred_jax
 from vidpred_jax import train
 from vidpred_jax.checkpoints import restore
 from vidpred_jax.data import pipeline
-from vidpred_jax.inference import direct
+from vidpred_jax.inference import loading
 from vidpred_jax.training import experiment, resume
 from vidpred_jax.types import InputError, Interrupted, UserError
 
@@ -59,9 +59,9 @@ def test_other_networks_train_go_on_and_predict(network, trained, tmp_path, data
     assert np.isfinite(found["ours"]["psnr"]["mean"])
     element = pipeline.to_batch_element(clip, 32, 32)
     if network == "simvp":
-        predictor = direct.DirectPredictor(tmp_path)
-        with pytest.raises(InputError, match="holds a fusion run; a direct run is needed"):
-            direct.DirectPredictor(trained / "fusion")
+        predictor = loading.load_runs(tmp_path)
+        with pytest.raises(InputError, match="predict no frames; runs of stages 1 and 2 do"):
+            loading.load_runs(trained / "fusion")
     else:
         predictor = vidpred_jax.load(trained / "fusion", tmp_path)
     pictures, frames = predictor.predict_batch([{k: v[:16] for k, v in element.items()}], 18)
@@ -170,7 +170,7 @@ def test_a_finished_run_is_left_alone(trained, tmp_path):
 def test_stage_3_refusals(trained, tmp_path, data_dir):
     runs = {f"{stage}_run": str(trained / stage) for stage in ("fusion", "translator")}
     cases = [
-        ({"evaluation__clips": 0}, "the schedule is chosen on validation clips of 48 frames, and"),
+        ({"evaluation__clips": 0}, "stage accompanying needs validation clips of 48 frames, and"),
         (
             {"reference_steps": 5},
             r"reference_steps \(5\) must be 1 or more and at most num_steps \(4\)",
@@ -179,7 +179,7 @@ def test_stage_3_refusals(trained, tmp_path, data_dir):
         ({"data__future_frames": 1}, r"data.future_frames \(1\) must be at least 2 for this"),
         ({"data__height": 64, "data__width": 64}, "was trained at 32 x 32, not 64 x 64"),
         ({"translator_run": str(trained / "fusion")}, "holds a fusion run; a translator run is"),
-        ({"fusion_run": ""}, "stage 3 needs a fusion run: none is under"),
+        ({"fusion_run": ""}, "stage 3 needs a fusion run: none trained on"),
     ]
     for fields, message in cases:
         config = get_config("accompanying", data_dir, **{**runs, **fields})

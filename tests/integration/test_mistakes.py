@@ -116,7 +116,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             2,
             "holds a fusion run; an accompanying run is needed",
         ),
-        (("benchmarks/ablate.py", "--variants=best"), 2, "--variants: 'best' is not one of accomp"),
+        (("benchmarks/ablate.py", "--seeds=x"), 2, "--seeds=x must be numbers, 0 or more"),
         ((*evaluate, "--runs=none", "--metrics=magic"), 2, "--metrics: 'magic' is not one of psnr"),
         (
             (*evaluate, "--runs=none", "--metrics=ms_ssim_running", "--resolution=64"),
