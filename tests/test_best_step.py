@@ -7,7 +7,7 @@ import pytest
 from saved import META, damage, make_state, save_steps, template
 
 from vidpred_jax import processes
-from vidpred_jax.checkpoints import restore, save
+from vidpred_jax.checkpoints import export, restore, save
 from vidpred_jax.types import DamagedWarning, InputError
 
 QUALITY = {1: 10.0, 2: 30.0, 3: 20.0, 4: 5.0}
@@ -67,13 +67,13 @@ def test_process_0_chooses_for_all(tmp_path, monkeypatch):
 def test_the_best_step_is_exported(tmp_path):
     config = {"stage": "fusion", "data": {"data_dir": "here"}}
     save_steps(tmp_path / "run", 1, 2, 3, 4, psnr=QUALITY, config=config)
-    restore.export(tmp_path / "run", tmp_path / "best")
-    restore.export(tmp_path / "run", tmp_path / "last", 4)
+    export.export(tmp_path / "run", tmp_path / "best")
+    export.export(tmp_path / "run", tmp_path / "last", 4)
     assert restore.steps(tmp_path / "best") == [2] and restore.steps(tmp_path / "last") == [4]
     assert used(tmp_path / "best") == (2, 2)
     damage(tmp_path / "run" / "checkpoints" / "2" / "inference")
     with pytest.raises(InputError, match="checkpoint .*/2 is damaged"):
-        restore.export(tmp_path / "run", tmp_path / "damaged", 2)
+        export.export(tmp_path / "run", tmp_path / "damaged", 2)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 import vidpred_jax
 from vidpred_jax import metrics
-from vidpred_jax.checkpoints import restore
+from vidpred_jax.checkpoints import export
 from vidpred_jax.data import fusion, pipeline, video_io
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
@@ -103,7 +103,7 @@ def test_predictions_from_several_threads_compile_once_each(trained, clip):
 def test_an_exported_run_predicts_the_same_and_names_no_folder(trained, tmp_path, clip):
     names = ("fusion", "translator")
     for stage in names:
-        restore.export(trained / stage, tmp_path / stage)
+        export.export(trained / stage, tmp_path / stage)
     assert {f.name for f in tmp_path.iterdir()} == set(names)
     files = [f for f in tmp_path.rglob("*") if f.is_file()]
     assert not any(str(trained).encode() in f.read_bytes() for f in files)
@@ -114,7 +114,7 @@ def test_an_exported_run_predicts_the_same_and_names_no_folder(trained, tmp_path
     )
     np.testing.assert_array_equal(found.frames, expected.frames)
     with pytest.raises(InputError, match="holds no checkpoint of step 9"):
-        restore.export(trained / "fusion", tmp_path / "other", 9)
+        export.export(trained / "fusion", tmp_path / "other", 9)
     assert {f.name for f in tmp_path.iterdir()} == set(names)
 
 

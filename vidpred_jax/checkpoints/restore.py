@@ -12,7 +12,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 
 import jax
 import numpy as np
@@ -63,16 +62,14 @@ def best_step(workdir: str | os.PathLike) -> int:
 
 
 def _best_sound(workdir) -> int:
-    quality = {n: recorded_psnr(_step_folder(workdir, n)) for n in steps(workdir)}
+    quality = {n: recorded_psnr(step_folder(workdir, n)) for n in steps(workdir)}
     known = {n: -math.inf if psnr is None else psnr for n, psnr in quality.items()}
     wanted = sorted(known, key=lambda n: (known[n], n), reverse=True)
     if len(wanted) < 2:
-        return int(
-            _step_folder(workdir, None).name
-        )  # Whether it is sound is found by who reads it.
+        return int(step_folder(workdir, None).name)  # Whether it is sound is found by who reads it.
     error = None
     for number in wanted:
-        folder = _step_folder(workdir, number)
+        folder = step_folder(workdir, number)
         try:
             with integrity.clear_errors(folder, "read"):
                 files = [(f, f.stat()) for f in sorted(folder.rglob("*"))]
@@ -81,7 +78,7 @@ def _best_sound(workdir) -> int:
             error = error or damage
             continue
         if error is not None:
-            integrity.warn_damaged(_step_folder(workdir, wanted[0]), number)
+            integrity.warn_damaged(step_folder(workdir, wanted[0]), number)
         return number
     raise error
 
@@ -89,43 +86,14 @@ def _best_sound(workdir) -> int:
 @functools.lru_cache(maxsize=8)
 def _check_sound(folder, stamps) -> None:
     """Raises what `integrity.clear_errors` clears. stamps: of its files, so that it is read once."""
-    _read_whole(folder, _read_meta(folder))
+    read_whole(folder, read_meta_of(folder))
 
 
 def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
     """The meta item of a step (None: `best_step`). Raises InputError where there is none."""
-    folder = _step_folder(workdir, best_step(workdir) if step is None else step)
+    folder = step_folder(workdir, best_step(workdir) if step is None else step)
     with integrity.clear_errors(folder, "read"):
-        return _read_meta(folder)
-
-
-def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = None) -> list:
-    """Copies what prediction needs of a step into a new run folder; the files written.
-
-    Folders that its config names are left out. step: None for `best_step`. Raises
-    InputError where there is none, OSError where it cannot be written.
-    """
-    source = _step_folder(workdir, best_step(workdir) if step is None else step)
-    with integrity.clear_errors(source, "read"):
-        meta = _read_meta(source)
-        _read_whole(source, meta)
-    config = {**meta["config"], "data": {**meta["config"]["data"], "data_dir": "data"}}
-    config |= {field: "" for field in ("fusion_run", "translator_run") if field in config}
-    meta = {**meta, "config": config}
-    meta["digests"] = {**meta.get("digests", {}), "meta": integrity.digest_json(meta)}
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        target = temporary / FOLDER / source.name
-        ignore = shutil.ignore_patterns("commit_success.txt")  # Of object stores; it names folders.
-        for part in ("inference", "meta"):
-            shutil.copytree(source / part, target / part, ignore=ignore)
-        shutil.copy(source / "_CHECKPOINT_METADATA", target)
-        (target / "meta" / "metadata").write_text(json.dumps(meta))
-        (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return [f for f in output.rglob("*") if f.is_file()]
+        return read_meta_of(folder)
 
 
 def restore_inference(workdir: str | os.PathLike, shapes: dict, step: int | None = None) -> dict:
@@ -137,10 +105,10 @@ def restore_inference(workdir: str | os.PathLike, shapes: dict, step: int | None
     _check_size(shapes, workdir)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     template = {**template, "step": np.zeros((), np.int32)}
-    folder = _step_folder(workdir, best_step(workdir) if step is None else step)
+    folder = step_folder(workdir, best_step(workdir) if step is None else step)
     with integrity.clear_errors(folder, "read"):
         found = _read(folder, inference=ocp.args.StandardRestore(template))["inference"]
-        integrity.check_digest(_read_meta(folder), "inference", integrity.digest(found))
+        integrity.check_digest(read_meta_of(folder), "inference", integrity.digest(found))
         integrity.check_shapes(found, template)
     return found
 
@@ -154,7 +122,7 @@ def _check_size(shapes, run) -> None:
         )
 
 
-def _read_whole(folder, meta):
+def read_whole(folder, meta):
     """The `inference` item as it was saved, whatever its shapes."""
     _check_size(ocp.StandardCheckpointHandler().metadata(folder / "inference"), folder)
     found = _read(folder, inference=ocp.args.StandardRestore())["inference"]
@@ -162,7 +130,7 @@ def _read_whole(folder, meta):
     return found
 
 
-def _read_meta(folder) -> dict:
+def read_meta_of(folder) -> dict:
     found = _read(folder, meta=ocp.args.JsonRestore())["meta"]
     if not isinstance(found, dict):
         raise ValueError("its meta is not a JSON object")
@@ -181,7 +149,7 @@ def _read_meta(folder) -> dict:
     return found
 
 
-def _step_folder(workdir, step) -> pathlib.Path:
+def step_folder(workdir, step) -> pathlib.Path:
     found = steps(workdir)
     if not found:
         raise InputError(f"run {str(workdir)!r} holds no checkpoint under {FOLDER}/")

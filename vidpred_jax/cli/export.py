@@ -9,7 +9,7 @@ import pathlib
 
 from absl import flags
 
-from vidpred_jax.checkpoints import restore
+from vidpred_jax.checkpoints import export
 from vidpred_jax.types import InputError, UserError
 
 _RUN = flags.DEFINE_string("run", None, "Run folder.", required=True)
@@ -22,7 +22,7 @@ def main(_):
     if output.exists():
         raise InputError(f"--output={output} exists already; name a new folder")
     try:
-        files = restore.export(_RUN.value, output, _STEP.value)
+        files = export.export(_RUN.value, output, _STEP.value)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}") from error
     print(f"wrote {output}: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB")
