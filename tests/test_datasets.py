@@ -128,7 +128,7 @@ def test_a_damaged_shard_names_itself(data_dir, tmp_path):
 def test_names_that_no_file_can_have(tmp_path):
     with pytest.raises(InputError, match="data set 'a{5000}' is not in"):
         registry.open_builder("a" * 5000, data_dir=tmp_path)
-    with pytest.raises(InputError, match="data set 'mine' in 'a{80}': File name too long"):
+    with pytest.raises(InputError, match="data set 'mine' (is not )?in 'a{80}'"):
         registry.open_builder("mine", data_dir="a" * 5000)
 
 

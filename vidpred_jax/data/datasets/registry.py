@@ -69,7 +69,7 @@ def _open_builder(name, data_dir, config, log):
             {f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")}
         )
         raise InputError(
-            f"data set {name!r} is not in {str(data_dir)!r}: embedded are {', '.join(EMBEDDED)}, "
+            f"data set {name!r} is not in {str(data_dir)[:80]!r}: embedded are {', '.join(EMBEDDED)}, "
             f"prepared are {', '.join(prepared) or 'none'}; scripts/prepare.py makes one"
         )
     return _open_prepared(current[-1].parent)
