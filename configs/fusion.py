@@ -19,8 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     preset = presets.choose(preset, PRESETS)
     config = presets.base("fusion")
     config.num_steps = 900
-    # Up to so many steps on its own output before each trained step. With objects carried whole
-    # it has not paid (docs/experiments.md); nor has it been tried at the size of `full`, which has it.
+    # Up to so many steps on its own output before each trained step; untried at the size of `full`.
     config.max_unroll = 0
     config.data.future_frames = 16
     config.model = dict(

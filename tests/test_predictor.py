@@ -30,10 +30,10 @@ def test_predictor(trained, clip):
     later = predictor.predict(clip.frames[:20], clip.labels[:20], horizon=6)
     np.testing.assert_array_equal(again.frames, later.frames)  # The last 16 count.
     assert predictor.predict(clip.frames[:16]).frames.shape == (32, 32, 32, 3)  # Labels by motion.
-    snapped = vidpred_jax.load(folder=trained, quantize_labels=4).predict(
+    quantized = vidpred_jax.load(folder=trained, quantize_labels=4).predict(
         clip.frames[:16], clip.labels[:16]
     )
-    assert set(np.unique(snapped.fusion)) <= {0, 128, 255}
+    assert set(np.unique(quantized.fusion)) <= {0, 128, 255}
 
 
 @pytest.mark.parametrize("method", ["motion", "kmeans"])

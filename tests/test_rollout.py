@@ -1,4 +1,4 @@
-"""The jitted loop equals a plain Python loop, for every shift, snapped or not, translated or not."""
+"""The jitted loop equals a plain Python loop, for every shift, quantized or not, translated or not."""
 
 import functools
 

@@ -65,8 +65,8 @@ def _best_sound(workdir) -> int:
     quality = {n: recorded_psnr(step_folder(workdir, n)) for n in steps(workdir)}
     known = {n: -math.inf if psnr is None else psnr for n, psnr in quality.items()}
     wanted = sorted(known, key=lambda n: (known[n], n), reverse=True)
-    if len(wanted) < 2:
-        return int(step_folder(workdir, None).name)  # Whether it is sound is found by who reads it.
+    if len(wanted) < 2:  # Whoever reads it finds whether it is sound.
+        return int(step_folder(workdir, None).name)
     error = None
     for number in wanted:
         folder = step_folder(workdir, number)

@@ -30,9 +30,9 @@ def load(
         if name in loaded or name == "truth":
             raise InputError(f"--runs={text}: a predictor called {name!r} is there already")
         if text == "newest":
-            pair, why = loading.find()
-            if pair == loading.bundled("real"):
-                log("no pair of runs of stages 1 and 2 under runs/: baselines alone")
+            pair, why = loading.find(otherwise=None)
+            if pair is None:
+                log(f"{why}: baselines alone")
                 continue
             log(f"ours: {', '.join(pair)}, {why}")
             loaded["ours"] = loading.load(*pair, accompanying)

@@ -93,9 +93,9 @@ def find(
     folder: str | os.PathLike = "runs",
     *,
     accept: Callable[[str], bool] = lambda data: True,
-    otherwise: str = "real",
-) -> tuple[tuple[str, str], str]:
-    """The newest pair of runs, or the weights `otherwise`, and in words which and why.
+    otherwise: str | None = "real",
+) -> tuple[tuple[str, str] | None, str]:
+    """The newest pair of runs, or the weights `otherwise` (None: nothing), and in words which and why.
 
     accept: of the name of the data set that a pair was trained on. Of several processes the first
     decides.
@@ -103,7 +103,8 @@ def find(
     found = processes.from_main(lambda: runs.newest_pair(folder, accept))
     if found:
         return tuple(found), f"the newest pair of runs under {os.fspath(folder)!r}"
-    return bundled(otherwise), f"weights {otherwise}: no pair of runs under {os.fspath(folder)!r}"
+    why = f"no pair of runs of stages 1 and 2 under {os.fspath(folder)!r}"
+    return (bundled(otherwise), f"weights {otherwise}: {why}") if otherwise else (None, why)
 
 
 def bundled(weights: str) -> tuple[str, str]:

@@ -57,7 +57,7 @@ class Network:
 
     @property
     def quantize_labels(self) -> int:
-        return self.config["evaluation"].get("quantize_labels", 0)
+        return self.config["evaluation"]["quantize_labels"]
 
     def apply(self, variables, *args, **kwargs):
         """The module's `apply`, or the stack along its schedule; in the precision of its own config."""
