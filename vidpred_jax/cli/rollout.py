@@ -62,8 +62,8 @@ _STEP = flags.DEFINE_integer(
 _SIZE = flags.DEFINE_string(
     "size",
     None,
-    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), where stage 2 looks at frames "
-    "alone, as that of real; the runs'.",
+    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), where stage 2 needs no fusion "
+    "pictures, as that of real; the runs'.",
 )
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _SHOWN_CLIPS = 4

@@ -17,7 +17,7 @@ def variants(
     sharpen: list[str] = (),
     quantize_labels: int | None = None,
 ) -> tuple[dict[str, Callable], tuple[str, ...]]:
-    """{predictor's name: predictor} of a run and its variants, as `compare.evaluate` takes them, and the
+    """{predictor's name: predictor} of a run and its variants, as `compare.compare` takes them, and the
     names of those that show where error comes from; each is the run itself but for what its name says.
 
     `true fusion`, with `ablate`, is stage 2 given the true fusion pictures: an oracle for stage 1.

@@ -1,4 +1,4 @@
-"""Clips x predictors -> one value per predictor, metric, window and step; ours, naive or foreign.
+"""Windows x predictors -> one value per predictor, metric, window and step.
 
 A predictor maps elements (dicts of `clip`, `start` and the context of `frames` and `fusion`) to a
 dict of what it predicts: `frames`, `fusion` or both, (n, horizon, h, w, 3) in [0, 255].

@@ -66,7 +66,7 @@ BASELINES = {f.__name__: f for f in (copy_last, mean_context, blur, flow, flow_b
 def predictors(
     horizon: int, names: Iterable[str] = tuple(BASELINES), field: str = "frames"
 ) -> dict:
-    """Naive baselines with the interface of `evaluate.compare`, as predictors of one field.
+    """Naive baselines with the interface of `compare.compare`, as predictors of one field.
 
     names: NAME, or NAME@SIZE for one that sees frames of another size (`sizes.fields`). Raises
     InputError.

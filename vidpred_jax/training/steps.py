@@ -144,7 +144,7 @@ def translator_forward(
     Step k is drawn in proportion to k ** -step_sampling_power, up to the clip's last frame. The
     references are the last `model.reference_frames` frames of the context. With probability
     `predicted_fraction` a clip's fusion pictures are the stage-1 network's own rollout
-    (`predictor`, a UNet3d with `state.frozen`), as at prediction; else they are the true ones.
+    (`predictor`, with the parameters `state.frozen`), as at prediction; else they are the true ones.
     """
 
     def forward(g_params, state, batch, key, axis_name):
