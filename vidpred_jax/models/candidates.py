@@ -34,16 +34,13 @@ NUM_CANDIDATES = len(_MOVED) + 2 * len(_STILL_BLURS)
 _BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}  # Frames ago: steps ahead.
 _NEEDED = 3  # Frames that the flows of a backtest are estimated from.
 LEAST_FRAMES = min(_BACKTESTS) + _NEEDED
-_LAGS = (
-    1,
-    4,
-)  # Upper bounds of the kinds of lag (steps ahead of a backtest); the last kind has none.
+# Upper bounds of the kinds of lag (steps ahead of a backtest); the last kind has none.
+_LAGS = (1, 4)
 NUM_LAGS = len(_LAGS) + 1
 _WIDTHS = {"place": 10, "near": 25}  # Sigma of local error means: the lesser side divided by it.
 _KNOWN = (3, 7)  # Backtests whose per-pixel errors a U-Net sees.
-_LEAST_ERROR = (
-    1e-4  # Added to squared errors, summed over channels in [-1, 1], before the logarithm.
-)
+# Added to squared errors, summed over channels in [-1, 1], before the logarithm.
+_LEAST_ERROR = 1e-4
 
 
 @struct.dataclass
