@@ -1,17 +1,19 @@
-# make demo: install, train both stages on the embedded data, predict 32 frames. Under 15 minutes.
+# make demo: install, fit a proposal, train both stages over it on the embedded data, predict 32 frames.
 # make test: install, lint, unit tests, smoke runs end to end, resume, devices: under 8 minutes.
 # make check: wheel, documents, several processes, faults, benchmarks, browser, a short fuzz.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+OVER := --config.proposals="('scene',)"
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: demo test check lint results clean
 
 demo: $(VENV)/installed
-	$(BIN)/python -m vidpred_jax.train --config=configs/fusion.py:cpu --workdir=$(DEMO)/runs/fusion
-	$(BIN)/python -m vidpred_jax.train --config=configs/translator.py:cpu --workdir=$(DEMO)/runs/translator
+	$(BIN)/python -m vidpred_jax.train --config=configs/proposal.py:scene --workdir=$(DEMO)/runs/scene
+	$(BIN)/python -m vidpred_jax.train --config=configs/fusion.py:cpu --workdir=$(DEMO)/runs/fusion $(OVER)
+	$(BIN)/python -m vidpred_jax.train --config=configs/translator.py:cpu --workdir=$(DEMO)/runs/translator $(OVER)
 	$(BIN)/python scripts/rollout.py --fusion=$(DEMO)/runs/fusion --translator=$(DEMO)/runs/translator --output=$(DEMO)/rollout
 
 test: $(VENV)/installed-test lint

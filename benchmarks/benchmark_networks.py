@@ -34,9 +34,9 @@ def step(stage: str, size: int, precision: str, peer):
         variables, moments = state
 
         def loss(params):
-            pred = module.apply({**variables, "params": params}, x, *rest, **train)
-            pred, updated = pred if train else (pred, {})
-            return jnp.abs(pred - target).mean(), updated
+            raw = module.apply({**variables, "params": params}, x, *rest, **train)
+            raw, updated = raw if train else (raw, {})
+            return jnp.abs(jnp.tanh(raw) - target).mean(), updated
 
         (value, updated), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
         updates, moments = tx.update(grads, moments)
@@ -44,7 +44,7 @@ def step(stage: str, size: int, precision: str, peer):
         return ({**variables, **updated, "params": params}, moments), value
 
     state, ours = (variables, tx.init(variables["params"])), jax.device_get(variables)
-    forward = lambda v, x: module.apply(v, x, *rest)
+    forward = lambda v, x: jnp.tanh(module.apply(v, x, *rest))
     # Backward: once for the inputs of each layer, once for its weights.
     gflop = 3 * _gflop(forward, variables, x)
     program, compile_seconds = _compile(update, state, x, target, donate_argnums=0)
@@ -70,10 +70,15 @@ def roll(size: int, precision: str, peer):
     translator, t, (one, none, ahead), t_fields = _network("translator", size, precision)
 
     def make(horizon):
-        roll = rollout.make_rollout(predictor, horizon)
+        shift = predictor.shift
 
         def predict(p, t, clip):
-            return roll(p["params"], clip, lambda x, ahead: translator.apply(t, x, none, ahead))
+            def keep(new, _, call):
+                ahead = rollout.steps_ahead(call, shift, len(clip))
+                return new, jnp.tanh(translator.apply(t, new, none, ahead))
+
+            advance = lambda clip, call: (jnp.tanh(predictor.apply(p, clip)[:, -shift:]), None)
+            return rollout.roll(advance, keep, clip, shift, horizon)
 
         return _compile(predict, p, t, clip)
 

@@ -64,7 +64,7 @@ def predictors(context: int) -> dict:
 
 def main(_):
     source = registry.open_split(_DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value)
-    sizes = {"num_frames": CONTEXT + HORIZON, "height": _SIDE.value, "width": _SIDE.value}
+    sizes = {"num_frames": CONTEXT + HORIZON, "wanted": [(_SIDE.value, _SIDE.value)]}
     shown_truth = predictors(CONTEXT)
     table = compare.compare(
         pipeline.evaluation_windows(source, **sizes, stride=_STRIDE.value),

@@ -1,7 +1,7 @@
 """The paper's two networks in PyTorch, as `benchmarks/benchmark.py --peer=torch` times beside ours.
 
-The same layers, names and parameters as models/unet3d.py and models/translator.py without references
-and flows; `build` copies our weights. channels_last throughout; on a GPU where there is one.
+The same layers, names and parameters as models/fusion_predictor.py and models/translator.py without
+references and proposals, tanh included; `build` copies our weights. channels_last throughout; on a GPU where there is one.
 """
 
 import numpy as np
@@ -100,6 +100,7 @@ class Generator(nn.Module):
 
 def build(stage: str, fields: dict, params: dict) -> nn.Module:
     """The network with our weights, in channels_last."""
+    params = {**params, **params["unet"]}
     is_fusion, widths = stage == "fusion", fields["widths"]
     module = UNet3d(widths, fields["time_strides"]) if is_fusion else Generator(widths)
     with torch.no_grad():

@@ -1,10 +1,12 @@
-"""Stage 1: 16 fusion pictures -> the coming ones.
+"""Stage 1: 16 maps -> the coming ones.
 
 python -m vidpred_jax.train --config=configs/fusion.py[:preset]
 
+With --config.proposals="('scene',)" it adds to what the newest run of that proposal forecasts.
+
 cpu    64 x 64; the default without an accelerator: 900 steps, a minute and a half on 2 cores
 full   128 x 128; the default with one
-paper  256 x 256: one new picture a call, all 16 outputs painted, no flows
+paper  256 x 256: fusion pictures, one new one a call, all 16 outputs painted
 smoke  seconds, for tests
 """
 
@@ -19,6 +21,7 @@ def get_config(preset: str = "") -> ConfigDict:
     preset = presets.choose(preset, PRESETS)
     config = presets.base("fusion")
     config.num_steps = 900
+    presets.add_proposals(config)
     # Up to so many steps on its own output before each trained step; untried at the size of `full`.
     config.max_unroll = 0
     config.data.future_frames = 16
@@ -29,17 +32,14 @@ def get_config(preset: str = "") -> ConfigDict:
         time_patch=4,
         time_strides=(2, 2),
         shift=8,
-        num_flows=1,
-        num_labels=4,
         outputs=8,
         norm="group",
         remat=False,  # True: less memory, a fifth more time.
     )
-    config.loss = dict(l1=1.0, ssim=0.0, adversarial=0.0, trajectory=0.1, gan="bce")
+    # Of planes edges and labels count, of pictures l1 and ssim.
+    config.loss = dict(l1=1.0, ssim=0.0, edges=1.0, labels=1.0, adversarial=0.0, gan="bce")
     config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group")
     config.optimizer.learning_rate = 3e-3
-    # quantize_labels: 0, or the number of labels (background included) predictions are rounded to.
-    config.evaluation.quantize_labels = 0
     if preset == "smoke":
         presets.smoke(config)
         config.max_unroll = 1
@@ -48,13 +48,12 @@ def get_config(preset: str = "") -> ConfigDict:
         presets.full(config)
         config.update(batch_size=64, max_unroll=2)
         config.data.future_frames = 24
-        config.model.update(
-            widths=(64, 128, 256, 256), time_strides=(2, 2, 1), blocks=2, num_flows=3
-        )
+        config.model.update(widths=(64, 128, 256, 256), time_strides=(2, 2, 1), blocks=2)
         config.loss.ssim = 0.1
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
     elif preset == "paper":
         presets.paper(config)
+        config.maps = "picture"
         config.data.future_frames = 1
         config.model.update(
             widths=(32, 64, 128, 256),
@@ -62,8 +61,6 @@ def get_config(preset: str = "") -> ConfigDict:
             time_patch=1,
             time_strides=(2, 2, 2),
             shift=1,
-            num_flows=0,
-            num_labels=0,
             outputs=16,
         )
         config.loss.ssim = 0.1

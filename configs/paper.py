@@ -1,8 +1,7 @@
 """The paper's figure: DAVIS `breakdance`, in-sample as its authors trained, shift 1, 16 frames seen.
 
 The clip alone is the training data, its future included: these runs show what memory can do, and
-their figures belong in no table of held-out clips. The translator remembers the frames from what was
-observed; it does not look at the predicted fusion picture.
+their figures belong in no table of held-out clips. Both networks are plain: no proposals.
 
 mkdir -p one/frames one/masks
 ln -sr DAVIS/JPEGImages/480p/breakdance one/frames/; ln -sr DAVIS/Annotations/480p/breakdance one/masks/
@@ -25,9 +24,9 @@ PRESETS = ("fusion", "translator", "fusion_256", "translator_256")
 
 def get_config(preset: str = "fusion") -> ConfigDict:
     stage, _, large = presets.choose(preset, PRESETS).partition("_")
-    network = "compositor" if stage == "translator" else None
-    config = presets.base(stage, network)
-    config.update(batch_size=1, ema_decay=0.99, save_every=500)
+    config = presets.base(stage)
+    presets.add_proposals(config)
+    config.update(maps="picture", batch_size=1, ema_decay=0.99, save_every=500)
     config.precision = "tf32" if large else "float32"
     size = 256 if large else 128
     config.data.update(name="breakdance", height=size, width=size, future_frames=16)
@@ -46,8 +45,6 @@ def get_config(preset: str = "fusion") -> ConfigDict:
             time_patch=1,
             time_strides=(2, 2),
             shift=1,
-            num_flows=2,
-            num_labels=0,
             outputs=1,
             norm="group",
             remat=False,
@@ -61,12 +58,10 @@ def get_config(preset: str = "fusion") -> ConfigDict:
         config.fusion_run = ""
         config.model = dict(
             widths=(32, 64, 128, 256),
+            dropout=0.0,
             norm="group",
-            reference_frames=16,
-            flow_levels=5,
+            reference_frames=1,
             head_features=32,
-            fusion=False,  # True, with predicted_fraction=1.0: 16 calls of stage 1 in each step.
-            appearance=True,
         )
         config.loss = dict(l1=0.0, psnr=1.0, ssim=1.0, adversarial=0.0, gan="bce")
     return config

@@ -1,12 +1,13 @@
-"""Stage 2: a fusion picture -> its RGB frame, by a conditional GAN.
+"""Stage 2: a map -> its RGB frame, by a conditional GAN.
 
 python -m vidpred_jax.train --config=configs/translator.py[:preset]
 
-It trains on the rollout of the newest stage-1 run beside it, or of --config.fusion_run.
+It trains on the rollout of the newest stage-1 run beside it, or of --config.fusion_run. With
+--config.proposals="('scene',)" it adds to what the newest run of that proposal forecasts.
 
 cpu    64 x 64; the default without an accelerator: 600 steps, three to four minutes on 2 cores
 full   128 x 128; the default with one
-paper  256 x 256: no reference frames, true fusion pictures
+paper  256 x 256: true fusion pictures, no reference frames
 smoke  seconds, for tests
 """
 
@@ -22,6 +23,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config = presets.base("translator")
     config.batch_size = 2  # Clips over all devices; each gives `targets_per_clip` frames.
     config.num_steps = 600
+    presets.add_proposals(config)
     config.targets_per_clip = 6
     # The share of clips translated from the stage-1 run's own rollout; "" is the newest such run.
     config.predicted_fraction = 0.9
@@ -30,33 +32,27 @@ def get_config(preset: str = "") -> ConfigDict:
         widths=(32, 64, 96, 128),
         dropout=0.0,
         norm="group",
-        reference_frames=16,
-        seen_frames=2,
-        num_flows=3,
-        flow_levels=3,
-        label_colors=4,
-        scene=True,
+        reference_frames=2,
         head_features=16,
     )
-    config.loss = dict(l1=10.0, ssim=1.0, adversarial=0.05, gan="bce")
+    config.loss = dict(l1=10.0, psnr=0.0, ssim=1.0, adversarial=0.05, gan="bce")
     config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group")
     config.optimizer.clip = 0.0
     config.evaluation.every = 300
     if preset == "smoke":
         presets.smoke(config)
         config.update(targets_per_clip=2, predicted_fraction=0.0)
-        config.model.update(widths=(8, 8), num_flows=1, flow_levels=2)
+        config.model.update(widths=(8, 8))
         config.discriminator.update(widths=(8, 8), last_width=8)
     elif preset == "full":
         presets.full(config)
-        config.model.update(widths=(64, 128, 256, 512, 512), norm="batch", flow_levels=4)
+        config.model.update(widths=(64, 128, 256, 512, 512), norm="batch")
         config.optimizer.learning_rate = 2e-4
     elif preset == "paper":
         presets.paper(config)
-        config.update(predicted_fraction=0.0, targets_per_clip=2)
+        config.update(maps="picture", predicted_fraction=0.0, targets_per_clip=2)
         config.model.update(widths=(64, 128, 256, 512, 512), dropout=0.5, norm="batch")
-        config.model.update(reference_frames=0, seen_frames=0, num_flows=0, flow_levels=0)
-        config.model.update(head_features=0, label_colors=0, scene=False)
+        config.model.update(reference_frames=0, head_features=0)
         config.optimizer.schedule = "constant"
     if preset in ("full", "paper"):
         config.loss.adversarial = 1.0

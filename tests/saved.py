@@ -36,7 +36,8 @@ def save_steps(folder, *steps, psnr=None, **meta):
 
 def template() -> dict:
     """The shapes of `restore.restore_inference`."""
-    return {"ema": make_state(0)["inference"]["ema"], "batch_stats": {}}
+    inference = make_state(0)["inference"]
+    return {name: inference[name] for name in ("ema", "batch_stats", "proposals")}
 
 
 def damage(item):

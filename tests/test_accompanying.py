@@ -9,8 +9,7 @@ import pytest
 import small_stack
 from small_stack import STACK, make_params
 
-from vidpred_jax.models import accompanying, build, schedules
-from vidpred_jax.training import losses
+from vidpred_jax.models import accompanying, build, losses, schedules
 from vidpred_jax.types import InputError
 
 KEEP, A, B, P = ([float(i == k) for i in range(4)] for k in (3, 0, 1, 2))
@@ -177,7 +176,7 @@ def test_the_route_equals_a_plain_loop_over_videos(frames):
         ({"scales": [3], "widths": [8]}, {}, r"3 x model.patch \(2\) must divide the picture size"),
         ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),
         ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
-        ({"depth": 3}, {}, r"model.depth is not a field of Stack"),
+        ({"depth": 3}, {}, r"model.depth is not a field of AccompanyingStack"),
         ({}, {"optimisation": "masked"}, "trains nothing with selection.from_reference"),
         ({}, {"mode": 1}, r"selection.mode is not a field of Selection: from_reference, optim"),
         ({}, {"optimisation": "x"}, r"optimisation \('x'\) must be one of masked, weighted, all"),

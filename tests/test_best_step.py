@@ -79,9 +79,9 @@ def test_the_best_step_is_exported(tmp_path):
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (None, r"format 1, which vidpred_jax 0.1 reads; this is 0\.[\d.]+ and reads format 2"),
+        (None, r"format 1, which vidpred_jax 0.1 reads; this is 0\.[\d.]+ and reads format 3"),
         (1, "was made by format 1, which vidpred_jax 0.1 reads"),
-        (3, "was made by format 3, which a later vidpred_jax reads"),
+        (4, "was made by format 4, which a later vidpred_jax reads"),
         ([], "is damaged or does not fit"),
     ],
 )
@@ -94,7 +94,7 @@ def test_another_format_is_refused(number, message, tmp_path):
     for read in (restore.read_meta, restore.best_step):
         with pytest.raises(InputError, match=message):
             read(tmp_path)
-    assert META["format"] == 2
+    assert META["format"] == 3
 
 
 def test_arrays_that_would_not_fit_memory_are_not_read(tmp_path, monkeypatch):

@@ -61,7 +61,8 @@ def test_foreign(tmp_path):
 
 def test_other_shapes_do_not_fit(tmp_path):
     save_steps(tmp_path, 1)
-    other = {"step": np.zeros((), np.int32), "ema": {"other": np.zeros(4)}, "batch_stats": {}}
+    other = {"step": np.zeros((), np.int32), "ema": {"other": np.zeros(4)}}
+    other |= {"batch_stats": {}, "proposals": {}}
     with pytest.raises(InputError, match="is damaged or does not fit"):
         restore.restore_inference(tmp_path, other)
     other["ema"] = {"w": np.zeros((2, 4), np.float32), "b": np.zeros(3, np.float32)}

@@ -28,10 +28,12 @@ def test_receptive_field_of_47_pixels():
     assert places[-1] - places[0] + 1 == 47
 
 
-def test_multi_scale_discriminator():
-    """Each is a PatchDiscriminator of its own, on pictures half as large as the one before."""
+@pytest.mark.parametrize("channels", [3, 5])
+def test_multi_scale_discriminator(channels):
+    """Each is a PatchDiscriminator of its own, on pictures half as large as the one before; conditions
+    are maps of any form."""
     model = MultiScaleDiscriminator(scales=2, widths=(4,), last_width=4)
-    condition, frame = uniform(0, 2, 16, 16, 3), uniform(1, 2, 16, 16, 3)
+    condition, frame = uniform(0, 2, 16, 16, channels), uniform(1, 2, 16, 16, 3)
     variables = jax.jit(model.init)(jax.random.key(2), condition, frame)
     activations = model.apply(variables, condition, frame)
     assert [[x.shape for x in scale] for scale in activations] == [

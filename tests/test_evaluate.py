@@ -14,7 +14,7 @@ from vidpred_jax.types import InputError
 
 @pytest.fixture(scope="module")
 def element(clip):
-    return pipeline.to_batch_element(clip, 64, 64)
+    return pipeline.to_batch_element(clip, (64, 64))
 
 
 def test_baselines_by_hand():

@@ -16,7 +16,7 @@ SIZE = (8, 32, 32, 3)  # Horizon, height, width.
 
 @pytest.fixture
 def windows(clip):
-    whole = pipeline.to_batch_element(clip, 32, 32)
+    whole = pipeline.to_batch_element(clip, (32, 32))
     cut = lambda start: {k: v[start : start + 24] for k, v in whole.items()}
     return [("a", 0, cut(0)), ("a", 24, cut(24)), ("b", 3, cut(3))]
 

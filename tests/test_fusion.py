@@ -87,17 +87,43 @@ def test_decode_undoes_render(clip):
     assert (np.asarray(labels)[~plain] == clip.labels[:4][~plain]).mean() > 0.7
 
 
-def test_snap_mends_noise_and_keeps_clean_pictures(clip):
+def test_decode_sees_through_noise(clip):
     clean = fusion.to_float(jnp.asarray(fusion.render(clip.edges, clip.labels)[:4]))
     noise = np.random.default_rng(0).uniform(-0.2, 0.2, clean.shape).astype(np.float32)
-    np.testing.assert_array_equal(fusion.quantize(clean + noise), fusion.quantize(clean))
-    np.testing.assert_allclose(fusion.quantize(clean), clean, atol=1e-6)
+    for found, expected in zip(fusion.decode(clean + noise), fusion.decode(clean), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_resize_is_opencvs(clip):
     pictures = fusion.render(clip.edges, clip.labels)[:2]
     smaller = fusion.resize(pictures, 32, 48)
     np.testing.assert_array_equal(smaller[1], cv2.resize(pictures[1], (48, 32)))
+
+
+def test_planes_are_edges_then_labels(clip):
+    planes = fusion.stack_planes(clip.edges, clip.labels)
+    assert planes.shape == (*clip.edges.shape, 2) and planes.dtype == np.uint8
+    np.testing.assert_array_equal(planes[..., 0], clip.edges)
+    np.testing.assert_array_equal(planes[..., 1], clip.labels)
+
+
+def test_planes_are_resized_by_hand():
+    """Edges become their share of each pixel, labels that of one pixel: no mean of two labels."""
+    edges = np.zeros((2, 4, 6), np.uint8)
+    edges[0, 0], edges[0, 2, 0], edges[1, 2:, 4:] = 255, 255, 255
+    labels = np.zeros((2, 4, 6), np.uint8)
+    labels[:, 2:, :2], labels[:, 2:, 2:] = 2, 7
+    found = fusion.resize_planes(fusion.stack_planes(edges, labels), 2, 3)
+    assert found.dtype == np.uint8 and found.shape == (2, 2, 3, 2)
+    np.testing.assert_allclose(found[0, ..., 0], [[127.5] * 3, [63.75, 0, 0]], atol=0.5)
+    np.testing.assert_array_equal(found[1, ..., 0], [[0, 0, 0], [0, 0, 255]])
+    assert found[..., 1].tolist() == [[[0, 0, 0], [2, 7, 7]]] * 2
+    # An odd factor: the label is that of the pixel in the middle.
+    middle = np.arange(9, dtype=np.uint8).reshape(1, 3, 3)
+    small = fusion.resize_planes(fusion.stack_planes(0 * middle, middle), 1, 1)
+    assert small.tolist() == [[[[0, 4]]]]
+    same = fusion.stack_planes(edges, labels)
+    assert fusion.resize_planes(same, 4, 6) is same
 
 
 def test_edges_cover_about_three_percent_of_real_video(davis):

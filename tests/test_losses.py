@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax.metrics import similarity
-from vidpred_jax.training import losses
+from vidpred_jax.models import losses
 
 
 def pictures(seed, dtype=np.uint8):
@@ -28,6 +28,19 @@ def test_psnr_by_hand():
     pred = target.at[0, 0].add(0.2).at[0, 1].add(2.0)
     chex.assert_trees_all_close(losses.psnr(pred, target), jnp.array([10.0, 50.0]), atol=0.01)
     chex.assert_trees_all_close(losses.psnr(pred[:, 0], target[:, 0])[0], 20.0, atol=0.01)
+
+
+def test_the_terms_that_are_named():
+    """Errors of .2 of the range 2: L1 .2, 20 dB; of equal frames 0, 50 dB and no 1 - SSIM."""
+    target = jnp.zeros((2, 3, 12, 12, 3))
+    pred = target.at[0].add(0.2)
+    found = losses.of_pictures(pred, target, {"l1": 0.5, "psnr": 1.0, "edges": 1.0})
+    assert set(found) == {"l1", "psnr"}  # Unweighted.
+    chex.assert_trees_all_close(found["l1"], jnp.array([0.2, 0.0]), atol=1e-5)
+    chex.assert_trees_all_close(found["psnr"], jnp.array([-2.0, -5.0]), atol=1e-3)
+    (name,) = found = losses.of_pictures(pred, target, ("ssim",))
+    assert name == "ssim" and found[name].shape == (2,)
+    assert abs(float(found[name][1])) < 1e-6 and float(found[name][0]) > 0.5
 
 
 def test_lsgan_by_hand():

@@ -8,67 +8,34 @@ import pytest
 from flax import linen as nn
 
 from vidpred_jax import stages
-from vidpred_jax.data import fusion
 from vidpred_jax.models import build
+from vidpred_jax.models.accompanying import AccompanyingStack
 from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
 from vidpred_jax.models.baselines.simvp import SimVP
-from vidpred_jax.models.compositor import Compositor
+from vidpred_jax.models.fusion_predictor import FusionPredictor
 from vidpred_jax.models.layers import GroupNorm
-from vidpred_jax.models.translator import Generator, mean_colors, paint_labels
-from vidpred_jax.models.unet3d import UNet3d
+from vidpred_jax.models.translator import Translator, join_inputs
 from vidpred_jax.types import InputError
 
 SMALL = dict(widths=(8, 8), time_strides=(2,))
-UNETS = {
-    "paper": UNet3d(**SMALL),
-    "block": UNet3d(**SMALL, shift=16),
-    "patch": UNet3d(**SMALL, patch=2, time_patch=4, shift=4, num_flows=2, num_labels=3, outputs=4),
-    "deep": UNet3d(widths=(4, 4, 4), time_strides=(2, 1), blocks=2, num_flows=1, norm="none"),
-    "bfloat16": UNet3d(**SMALL, num_flows=1, dtype=jnp.bfloat16),
+PREDICTORS = {
+    "paper": FusionPredictor(**SMALL),
+    "block": FusionPredictor(**SMALL, shift=16),
+    "patch": FusionPredictor(**SMALL, patch=2, time_patch=4, shift=4, outputs=4),
+    "deep": FusionPredictor((4, 4, 4), time_strides=(2, 1), blocks=2, norm="none"),
+    "bfloat16": FusionPredictor(**SMALL, dtype=jnp.bfloat16),
     "simvp": SimVP(width=4, strides=(2, 1), hidden=8, blocks=1),
 }
-GENERATORS = {
-    "paper": Generator(widths=(8, 8, 8), dropout=0.5),
-    "reference": Generator(
-        widths=(8, 8),
-        norm="group",
-        reference_frames=2,
-        num_flows=2,
-        flow_levels=2,
-        head_features=4,
-        label_colors=3,
-    ),
-    "scene": Generator(
-        widths=(8, 8),
-        norm="group",
-        reference_frames=4,
-        seen_frames=1,
-        num_flows=1,
-        label_colors=3,
-        scene=True,
-    ),
-    "bfloat16": Generator(widths=(8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
+TRANSLATORS = {
+    "paper": Translator((8, 8, 8), dropout=0.5),
+    "reference": Translator((8, 8), norm="group", reference_frames=2, head_features=4),
+    "bfloat16": Translator((8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
     "pix2pixhd": Pix2PixHD(width=4, levels=2, blocks=1, reference_frames=1),
-    "compositor": Compositor(widths=(8, 8), flow_levels=3, head_features=4),
-    "learning compositor": Compositor(
-        (8,),
-        "none",
-        reference_frames=14,
-        flow_levels=1,
-        fusion=False,
-        appearance=True,
-        dtype=jnp.bfloat16,
-    ),
-    "compositor without a network": Compositor((), flow_levels=2, fusion=False),
 }
 
 
 def uniform(seed, *shape):
     return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0)
-
-
-def references(model, b, size):
-    return uniform(3, b, model.reference_frames, size, size, 6)
 
 
 def test_group_norm_equals_flax():
@@ -86,26 +53,53 @@ def test_group_norm_equals_flax():
     chex.assert_trees_all_close(half.astype(jnp.float32), expected[0], rtol=0.03, atol=0.05)
 
 
-@pytest.mark.parametrize("name", UNETS)
-def test_unet_gives_its_outputs_in_range_and_every_parameter_a_gradient(name):
-    model, x = UNETS[name], uniform(0, 2, 16, 16, 16, 3)
-    variables = jax.jit(model.init)(jax.random.key(1), x)
-    assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
-    pred = jax.jit(model.apply)(variables, x)
-    chex.assert_shape(pred, (2, model.outputs, 16, 16, 3))
-    assert pred.dtype == jnp.float32
-    assert isinstance(model, SimVP) or float(jnp.abs(pred).max()) <= 1 + 1e-6
-    target = uniform(4, *pred.shape)
-    grads = jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, x) - target).mean()))(variables)
-    grads["params"].pop("scene", None)  # Its loss is another: tests/test_tracking.py.
+@pytest.mark.parametrize("kind", [FusionPredictor, Translator, AccompanyingStack])
+def test_networks_have_few_and_plain_fields(kind):
+    """At most twelve, each a number, a word, a dtype or some whole numbers."""
+    module = kind()
+    fields = {name: getattr(module, name) for name in kind.__dataclass_fields__}
+    del fields["parent"], fields["name"]
+    assert 1 <= len(fields) <= 12
+    for name, value in fields.items():
+        if isinstance(value, tuple):
+            assert all(type(x) is int for x in value), name
+        elif name == "dtype":
+            assert jnp.dtype(value) == jnp.float32
+        else:
+            assert value is None or type(value) in (int, float, bool, str), name
+
+
+def check_gradients(grads, cancelled=lambda path: False):
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
-        assert jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
+        given = bool(jnp.abs(grad).max() > 0) and bool(jnp.isfinite(grad).all())
+        assert given or cancelled(path), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("proposals", [False, True])
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_a_predictor_gives_its_outputs_and_every_parameter_a_gradient(name, proposals):
+    """Of pictures alone, and of planes beside proposals."""
+    model, channels = PREDICTORS[name], 5 if proposals else 3
+    inputs = [uniform(0, 2, 16, 16, 16, channels)]
+    if proposals and name != "simvp":
+        inputs.append(uniform(2, 2, model.outputs, 16, 16, channels + 1))
+    variables = jax.jit(model.init)(jax.random.key(1), *inputs)
+    assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
+    target = uniform(4, 2, model.outputs, 16, 16, channels)
+
+    def loss(variables):
+        pred = model.apply(variables, *inputs)
+        chex.assert_equal_shape([pred, target])
+        assert pred.dtype == jnp.float32
+        return jnp.square(pred - target).mean()
+
+    check_gradients(jax.jit(jax.grad(loss))(variables))
 
 
 def test_remat_changes_memory_alone():
     x = uniform(0, 2, 16, 16, 16, 3)
     plain, remat = (
-        UNet3d(widths=(8, 16), time_strides=(2,), blocks=2, remat=r) for r in (False, True)
+        FusionPredictor((8, 16), time_strides=(2,), blocks=2, remat=r) for r in (False, True)
     )
     variables = jax.jit(plain.init)(jax.random.key(1), x)
     chex.assert_trees_all_equal(variables, jax.jit(remat.init)(jax.random.key(1), x))
@@ -115,82 +109,100 @@ def test_remat_changes_memory_alone():
     assert "remat" in str(jax.make_jaxpr(grad(remat))(variables))
 
 
-@pytest.mark.parametrize("name", GENERATORS)
-def test_every_parameter_of_a_generator_gets_a_gradient(name):
-    model = GENERATORS[name]
+@pytest.mark.parametrize("proposals", [False, True])
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_every_parameter_of_a_translator_gets_a_gradient(name, proposals):
+    model = TRANSLATORS[name]
     model.check(16, 16)
-    picture, refs = uniform(0, 2, 2, 16, 16, 3), references(model, 2, 16)
-    steps_ahead = jnp.array([[1.0, 9.0], [4.0, 2.0]])
-    variables = jax.jit(model.init)(jax.random.key(1), picture, refs, steps_ahead)
-    rngs = {"dropout": jax.random.key(5)}
-    target = uniform(4, *picture.shape)
+    maps, seen = uniform(0, 2, 2, 16, 16, 4), uniform(3, 2, model.reference_frames, 16, 16, 7)
+    proposed = (uniform(6, 2, 2, 16, 16, 8),) * proposals
+    inputs = maps, seen, jnp.array([[1.0, 9.0], [4.0, 2.0]]), *proposed
+    variables = jax.jit(model.init)(jax.random.key(1), *inputs)
+    target = uniform(4, 2, 2, 16, 16, 3)
+    training = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(5)})
 
     def loss(params):
-        pred, _ = model.apply(
-            {**variables, "params": params},
-            picture,
-            refs,
-            steps_ahead,
-            train=True,
-            mutable=["batch_stats"],
-            rngs=rngs,
-        )
-        chex.assert_shape(pred, (2, 2, 16, 16, 3))
+        pred, _ = model.apply({**variables, "params": params}, *inputs, **training)
+        chex.assert_equal_shape([pred, target])
+        assert pred.dtype == jnp.float32
         return jnp.square(pred - target).mean()
 
-    grads = jax.jit(jax.grad(loss))(variables["params"])
-    for name in ("pan", "rotation", "trajectories"):  # Noise does not move: tests/test_rotation.py.
-        grads.pop(name, None)
-    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
-        # A bias before batch norm is cancelled by it.
-        normed = model.norm in ("batch", "instance") and "norm" not in str(path)
-        cancelled = normed and path[-1].key == "bias"
-        assert cancelled or jnp.abs(grad).max() > 0, jax.tree_util.keystr(path)
+    # A bias before batch norm is cancelled by it.
+    normed = lambda path: model.norm in ("batch", "instance") and "norm" not in str(path)
+    cancelled = lambda path: normed(path) and path[-1].key == "bias"
+    check_gradients(jax.jit(jax.grad(loss))(variables["params"]), cancelled)
 
 
-def test_shift_one_moves_each_frame_and_block_moves_the_last():
-    """With all flows at one pixel and gates shut on the painting, outputs are moved inputs."""
-    x = uniform(0, 1, 16, 8, 8, 3)
-    for shift, source in ((1, x), (16, jnp.repeat(x[:, -1:], 16, 1))):
-        model = UNet3d(widths=(4,), time_strides=(), shift=shift, num_flows=1)
-        variables = jax.tree.map(jnp.zeros_like, jax.jit(model.init)(jax.random.key(0), x))
-        variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
-        variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
-        pred = jax.jit(model.apply)(variables, x)
-        steps = np.ones(16, int) if shift == 1 else np.arange(1, 17)
-        for t in range(16):
-            columns = np.minimum(np.arange(8) + steps[t], 7)
-            chex.assert_trees_all_close(pred[0, t], source[0, t][:, columns], atol=1e-5)
+def identity(params, first, channels):
+    """The parameters of a network that paints its input's channels from `first` on, block by block."""
+    params = jax.tree.map(jnp.zeros_like, params)
+    into, width = params["stem"]["kernel"].shape[-2:]
+    assert into == width  # Features: one for each folded input channel.
+    out = params["paint"]["kernel"].shape[-1]
+    blocks = out // channels
+    params["stem"]["kernel"] = jnp.eye(width)[None, None, None]
+    paint = np.zeros((blocks, into // blocks, blocks, channels), np.float32)
+    for block in range(blocks):
+        paint[block, first : first + channels, block] = np.eye(channels)
+    params["paint"]["kernel"] = jnp.asarray(paint.reshape(1, 1, 1, into, out))
+    return params
 
 
-def test_flow_of_the_translator_grows_with_the_distance():
-    """A constant flow of one unit moves the newest reference by as many pixels as frames ahead."""
-    model = Generator(widths=(4, 4), norm="none", dropout=0.0, reference_frames=2, num_flows=1)
-    picture, refs = uniform(0, 1, 2, 64, 64, 3), uniform(1, 1, 2, 64, 64, 6)
-    steps_ahead = jnp.array([[1.0, 5.0]])
-    variables = jax.jit(model.init)(jax.random.key(0), picture, refs, steps_ahead)
-    variables = jax.tree.map(jnp.zeros_like, variables)
-    variables["params"]["paint"]["bias"] = jnp.array([0.0, 0.0, 0.0, 50.0, -50.0])
-    variables["params"]["motion"]["bias"] = jnp.array([0.0, 1.0])
-    pred = jax.jit(model.apply)(variables, picture, refs, steps_ahead)
-    for i, pixels in enumerate((1, 5)):
-        columns = np.minimum(np.arange(64) + pixels, 63)
-        chex.assert_trees_all_close(
-            pred[0, i], refs[0, -1, :, columns, :3].swapaxes(0, 1), atol=1e-5
-        )
+@pytest.mark.parametrize(("patch", "time_patch"), [(1, 1), (2, 4)])
+def test_an_output_stands_where_the_same_slots_of_its_inputs_do(patch, time_patch):
+    """Worked by hand with a network without blocks, which sees each place alone: painting what is
+    proposed gives it back, painting the clip gives its last frames.
+    """
+    x, proposed = uniform(0, 2, 16, 4, 4, 3), uniform(1, 2, 8, 4, 4, 4)
+    fields = dict(time_strides=(), blocks=0, shift=8, outputs=8)
+    width = 7 * patch**2 * time_patch
+    model = FusionPredictor((width,), patch=patch, time_patch=time_patch, **fields)
+    params = jax.jit(model.init)(jax.random.key(0), x, proposed)["params"]
+    for first, expected in ((0, x[:, 8:]), (3, proposed[..., :3]), (4, proposed[..., 1:])):
+        found = model.apply({"params": identity(params, first, 3)}, x, proposed)
+        chex.assert_trees_all_close(found, expected, atol=1e-6)
 
 
-def test_label_colors_by_hand():
-    red, green = (fusion.to_float(fusion.PALETTE[i].astype(np.float32)) for i in (1, 2))
-    frames = np.zeros((1, 1, 4, 6, 3), np.float32)
-    pictures = np.full((1, 1, 4, 6, 3), -1.0, np.float32)
-    pictures[0, 0, :, :3] = red
-    frames[0, 0, :, 0], frames[0, 0, :, 1:3] = 0.9, 0.3
-    now = np.full((1, 1, 4, 6, 3), -1.0, np.float32)
-    now[0, 0, :, 4:], now[0, 0, :, :2] = red, green
-    colors = mean_colors(jnp.asarray(frames), jnp.asarray(pictures), 3)
-    painted = paint_labels(jnp.asarray(now), colors)[0, 0, 0, :, 0]
-    chex.assert_trees_all_close(painted, jnp.array([0.0, 0, 0, 0, 0.5, 0.5]), atol=1e-6)
+def test_inputs_of_a_translator_by_hand():
+    """Two steps of one clip with two references, 1 x 1: map, references oldest first, time, proposed."""
+    maps = jnp.array([[[[[1.0, 2.0]]], [[[3.0, 4.0]]]]])
+    seen = jnp.array([[[[[5.0, 6.0]]], [[[7.0, 8.0]]]]])
+    ahead, proposed = jnp.array([[1.0, 32.0]]), jnp.array([[[[[9.0]]], [[[10.0]]]]])
+    found = join_inputs(maps, seen, ahead, proposed)[:, 0, 0]
+    assert found.tolist() == [[1, 2, 5, 6, 7, 8, -15 / 16, 9], [3, 4, 5, 6, 7, 8, 1, 10]]
+    assert join_inputs(maps, seen[:, :0], ahead)[:, 0, 0].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("name", ["reference", "pix2pixhd"])
+def test_a_frame_is_of_its_own_map_step_and_proposal(name):
+    """And of all references of its clip."""
+    model = TRANSLATORS[name]
+    inputs = [uniform(0, 2, 3, 16, 16, 3), uniform(1, 2, model.reference_frames, 16, 16, 6)]
+    inputs += [jnp.tile(jnp.arange(1.0, 4), (2, 1)), uniform(2, 2, 3, 16, 16, 7)]
+    variables = jax.jit(model.init)(jax.random.key(0), *inputs)
+    apply = jax.jit(model.apply)
+    pred = apply(variables, *inputs)
+    for number, expected in enumerate([[0, 1, 0], [1, 1, 1], [0, 1, 0], [0, 1, 0]]):
+        changed = list(inputs)
+        place = (1, 0) if number == 1 else (1, 1)
+        changed[number] = inputs[number].at[place].add(1.0)
+        moved = jnp.abs(apply(variables, *changed) - pred).max((2, 3, 4)) > 1e-4
+        assert moved.tolist() == [[False] * 3, [bool(x) for x in expected]], number
+
+
+@pytest.mark.parametrize("kind", ["predictor", "translator"])
+def test_beside_proposals_the_output_starts_small(kind):
+    """A tenth of the initial weights that it has alone."""
+    if kind == "predictor":
+        model, x = FusionPredictor(widths=(64,), time_strides=()), uniform(0, 1, 16, 8, 8, 3)
+        inputs, proposed = (x,), uniform(1, 1, 16, 8, 8, 4)
+    else:
+        model, seen = Translator((64,), norm="none"), jnp.zeros((1, 0, 8, 8, 6))
+        inputs = uniform(0, 1, 1, 8, 8, 3), seen, jnp.ones((1, 1))
+        proposed = uniform(1, 1, 1, 8, 8, 7)
+    init = jax.jit(model.init)
+    spread = lambda *given: init(jax.random.key(0), *given)["params"]["paint"]["kernel"].std()
+    assert float(spread(*inputs, proposed) / spread(*inputs)) == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +214,7 @@ def test_label_colors_by_hand():
             dict(shift=8, outputs=4),
             r"model.outputs \(4\) must be 0, or shift \(8\) to 16",
         ),
-        ("fusion", dict(num_flows=-1), r"model.num_flows \(-1\) must be 0 or more"),
+        ("fusion", dict(num_flows=1), r"model.num_flows is not a field of FusionPredictor"),
         ("fusion", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
         ("fusion", dict(time_strides=[2]), r"model.time_strides \(\(2,\)\) must hold 2 numbers"),
         ("fusion", dict(patch=5), r"picture is 32 x 32; both sides must be multiples of 20"),
@@ -210,38 +222,18 @@ def test_label_colors_by_hand():
         ("fusion", dict(context=4, shift=5), r"model.shift \(5\) must be 1 to 4"),
         ("fusion", dict(time_patch=0), r"model.time_patch \(0\) must be 1 or more"),
         ("fusion", dict(patch=0), r"model.patch \(0\) must be 1 or more"),
-        ("translator", dict(head_features=-1), r"model.head_features \(-1\) must be 0 or more"),
-        ("translator", dict(flow_levels=-1), r"model.flow_levels \(-1\) must be 0 or more"),
-        (
-            "fusion",
-            dict(num_labels=300, num_flows=1, shift=16),
-            r"model.num_labels \(300\) must be 0, or 2 to 256",
-        ),
-        (
-            "fusion",
-            dict(num_labels=3, num_flows=1),
-            r"model.num_labels \(3\) must be .* model.outputs equal to model.shift",
-        ),
-        ("fusion", dict(width=3), r"model.width is not a field of UNet3d"),
+        ("fusion", dict(width=3), r"model.width is not a field of FusionPredictor"),
         ("fusion", dict(dtype="half"), r"model.dtype \('half'\) must be one of float32, bfloat16"),
+        ("translator", dict(head_features=-1), r"model.head_features \(-1\) must be 0 or more"),
+        ("translator", dict(scene=True), r"model.scene is not a field of Translator"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be 0 to 1"),
-        ("translator", dict(num_flows=1), r"model.num_flows \(1\) needs model.reference_frames"),
-        (
-            "translator",
-            dict(label_colors=2),
-            r"model.label_colors \(2\) must be .* with model.num_flows",
-        ),
+        ("translator", dict(dropout=1.0), r"model.dropout \(1.0\) must be at least 0 and below 1"),
+        ("translator", dict(widths=[]), r"model.widths \(\(\)\) must hold one number or more"),
+        ("translator", dict(norm="x"), r"model.norm \('x'\) must be one of"),
         (
             "translator",
             dict(widths=[8] * 6),
             r"picture is 32 x 32; both sides must be multiples of 64",
-        ),
-        ("translator", dict(label_colors=1), r"model.label_colors \(1\) must be 0, or 2 to 256"),
-        ("translator", dict(seen_frames=1), r"model.seen_frames \(1\) must be at most model.ref"),
-        (
-            "translator",
-            dict(scene=True, reference_frames=3, num_flows=1, label_colors=2),
-            r"model.scene \(True\) needs .*model.reference_frames of 4",
         ),
         ("direct", dict(strides=[3]), r"model.strides \(\(3,\)\) must be one or more of 1 and 2"),
         ("direct", dict(context=33), r"model.context \(33\) must be 4 to 32"),
@@ -255,7 +247,7 @@ def test_label_colors_by_hand():
         (
             "sharpener",
             {},
-            "stage 'sharpener' is not one of fusion, translator, accompanying, direct",
+            "stage 'sharpener' is not one of proposal, fusion, translator, accompanying, direct",
         ),
     ],
 )
@@ -268,20 +260,7 @@ def test_refused_fields(stage, fields, message):
 @pytest.mark.parametrize(
     ("network", "fields", "message"),
     [
-        ("gan", {}, r"network \('gan'\) must be one of unet, compositor, pix2pixhd"),
-        ("compositor", dict(reference_frames=2), r"model.reference_frames \(2\) must be 4 to 32"),
-        (
-            "compositor",
-            dict(widths=()),
-            r"model.fusion \(True\) needs model.widths of one number or more",
-        ),
-        ("compositor", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
-        ("compositor", dict(flow_levels=7), r"model.flow_levels \(7\) must be 0 or more, .* of 64"),
-        (
-            "compositor",
-            dict(widths=[8] * 6),
-            r"picture is 32 x 32; both sides must be multiples of 64",
-        ),
+        ("gan", {}, r"network \('gan'\) must be one of unet, pix2pixhd"),
         ("pix2pixhd", dict(levels=9), r"model.levels \(9\) must be 0 to 8"),
         ("pix2pixhd", dict(width=0), r"model.width \(0\) must be 1 or more"),
         (

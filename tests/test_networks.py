@@ -8,6 +8,7 @@ from saved import write_run
 from vidpred_jax import stages
 from vidpred_jax.checkpoints import runs
 from vidpred_jax.inference.networks import Network
+from vidpred_jax.models.maps import Picture
 
 
 class Spy:
@@ -21,7 +22,7 @@ def test_each_network_computes_in_its_own_precision():
     found = []
     for name, precision in (("fusion", "float32"), ("translator", "bfloat16"), ("direct", "tf32")):
         config = {"precision": precision, "convolutions": "fast"}
-        network = Network(stages.get(name), Spy(), config, (32, 32))
+        network = Network(stages.get(name), Spy(), config, (32, 32), Picture())
         with jax.default_matmul_precision("tensorfloat32"):  # That of the training around it.
             found.append(network.apply({}))
     assert found == ["highest", None, "tensorfloat32"]

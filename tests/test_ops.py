@@ -1,4 +1,4 @@
-"""Warping, blending and blurring: by hand, against OpenCV and against plain forms."""
+"""Warping, moving and blurring: by hand, against OpenCV and against plain forms."""
 
 import chex
 import cv2
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.models import ops
+from vidpred_jax.proposals import ops
 
 
 def test_blur_equals_opencv_inside():
@@ -31,20 +31,22 @@ def test_warp_by_hand():
     chex.assert_trees_all_close(far, jnp.zeros_like(picture))
 
 
-def test_composite_blends_by_softmax():
-    source, picture = jnp.ones((1, 4, 4, 3)), -jnp.ones((1, 4, 4, 3))
-    gates, flow = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))
-    chex.assert_trees_all_close(
-        ops.composite(source, [picture], gates, flow), jnp.zeros((1, 4, 4, 3))
-    )
+def test_nearest_warp_by_hand():
+    """It reads the pixel nearest to each origin, halves counting up, and has no gradient."""
+    row, nearest_warp = jnp.array([3.0, 5, 9, 1]).reshape(1, 1, 4, 1), jax.jit(ops.nearest_warp)
 
+    def warped(dx, dy=0.0):
+        flow = jnp.broadcast_to(jnp.array([dy, dx]), (1, 1, 4, 2))
+        return nearest_warp(row, flow)[0, 0, :, 0].tolist()
 
-def test_gates_are_clipped():
-    layers = [jnp.full((1, 1, 1, 1), value) for value in (0.0, 1.0)]
-    at = lambda *gates: float(ops.blend(jnp.array(gates).reshape(1, 1, 1, 2), layers)[0, 0, 0, 0])
-    assert at(-1000.0, 1000.0) == 1.0 and at(1000.0, -1000.0) < 1e-20
-    assert at(90.0, 1000.0) == 0.5  # Both count as 30.
-    assert abs(at(0.0, 2.0) - 1 / (1 + np.exp(-2))) < 1e-6
+    assert warped(0.4) == warped(-0.4) == warped(0.0, 7.0) == [3, 5, 9, 1]
+    assert warped(0.5) == warped(1.4) == [5, 9, 1, 1]
+    assert warped(-0.6) == [3, 3, 5, 9]
+    assert warped(9.0) == [1] * 4
+    column = ops.nearest_warp(row.reshape(1, 4, 1, 1), jnp.full((1, 4, 1, 2), 1.6))
+    assert column[0, :, 0, 0].tolist() == [9, 1, 1, 1]
+    loss = lambda flow: jnp.square(ops.nearest_warp(row, flow)).sum()
+    assert not jax.jit(jax.grad(loss))(jnp.full((1, 1, 4, 2), 0.3)).any()
 
 
 @pytest.mark.parametrize("size", [(16, 20), (5, 7), (3, 2), (4, 5)])
@@ -55,17 +57,11 @@ def test_resize_equals_jax(size):
 
 
 @pytest.mark.parametrize("height, width", [(9, 7), (1, 7), (9, 1)])
-def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
-    gates, *layers = (
-        jax.random.normal(jax.random.key(i), (2, height, width, 4 if i == 0 else 3))
-        for i in range(5)
+def test_warp_has_the_gradient_of_its_plain_form(height, width):
+    picture, target, flow = (
+        jax.random.normal(jax.random.key(i), (2, height, width, 3)) for i in range(3)
     )
-    target, flow = layers.pop(), 3 * layers[0][..., :2]  # Some of it leads outside.
-    flow = flow.at[:, :, 0].set(0.0)
-
-    def plain_blend(gates, layers):
-        shares = jnp.moveaxis(jax.nn.softmax(gates), -1, 0)[..., None]
-        return sum(share * layer for share, layer in zip(shares, layers, strict=True))
+    flow = (3 * flow[..., :2]).at[:, :, 0].set(0.0)  # Some of it leads outside.
 
     def by_jax(picture, flow):
         y = jnp.arange(float(height))[:, None] + flow[..., 0]
@@ -78,32 +74,27 @@ def test_blend_and_warp_have_the_gradients_of_their_plain_forms(height, width):
         weight = lambda p, n: jnp.maximum(0, 1 - jnp.abs(p[..., None] - jnp.arange(n)))
         return jnp.einsum("byxh,byxw,bhwc->byxc", weight(y, height), weight(x, width), picture)
 
-    def gradients(form, args):
+    def gradients(form, *args):
         loss = lambda *args: jnp.square(form(*args).astype(jnp.float32) - target).sum()
-        return jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(*args))
+        value, (of_picture, of_flow) = jax.jit(jax.value_and_grad(loss, (0, 1)))(*args)
+        # At a bend the gradient of a flow is anything between both sides.
+        return value, of_picture, of_flow[:, :, 1:]
 
-    for fast, plain, args in (
-        (ops.blend, plain_blend, (gates[..., :3], layers[:3])),
-        (ops.warp, by_jax, (layers[1], flow + 0.25 * (flow != 0))),
-    ):
-        for a, b in zip(gradients(fast, args), gradients(plain, args), strict=True):
-            if (
-                a.shape != flow.shape
-            ):  # At a bend the gradient of a flow is anything between both sides.
-                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-            else:
-                np.testing.assert_allclose(a[:, :, 1:], b[:, :, 1:], rtol=1e-4, atol=1e-4)
-        half = (args[0].astype(jnp.bfloat16), *args[1:])
-        found = gradients(fast, half)
-        assert found[1].dtype == jnp.bfloat16 and found[-1].dtype == jnp.float32
+    args = picture, flow + 0.25 * (flow != 0)
+    chex.assert_trees_all_close(
+        gradients(ops.warp, *args), gradients(by_jax, *args), rtol=1e-4, atol=1e-4
+    )
+    _, of_picture, of_flow = gradients(ops.warp, picture.astype(jnp.bfloat16), flow)
+    assert of_picture.dtype == jnp.bfloat16 and of_flow.dtype == jnp.float32
 
 
 def test_shift_by_hand():
     row = jnp.array([0, 1, 0, 1], jnp.uint8).reshape(1, 1, 1, 1, 4)
+    shift = jax.jit(ops.shift, static_argnums=2)
 
     def shifted(right, down=0.0, plane=row, nearest=False):
         offset = jnp.array([down, right], jnp.float32).reshape(1, 1, 1, 2)
-        return ops.shift(plane, offset, nearest)[0, 0, 0, 0].tolist()
+        return shift(plane, offset, nearest)[0, 0, 0, 0].tolist()
 
     for nearest in (True, False):
         assert shifted(1, nearest=nearest) == [[0, 0, 1, 0]]
@@ -127,6 +118,6 @@ def test_move_by_has_the_gradient_of_its_function():
         return ops.plain_warp(jnp.repeat(pictures, 3, 0), flow).reshape(2, 3, 6, 9, 3)
 
     loss = lambda move: lambda steps: (weights * move(steps, pictures)).sum()
-    expected = jax.value_and_grad(loss(along))(steps)
+    expected = jax.jit(jax.value_and_grad(loss(along)))(steps)
     found = jax.jit(jax.value_and_grad(loss(lambda *x: ops.move_by(along, *x))))(steps)
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)

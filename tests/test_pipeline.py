@@ -36,12 +36,13 @@ def batches(source, **options):
 
 
 def test_batches_are_windows_of_their_clips(source):
-    batch = next(batches(source, num_frames=20))
+    fields = ("frames", "fusion", "planes")
+    batch = next(batches(source, num_frames=20, fields=fields))
     assert batch["frames"].shape == batch["fusion"].shape == (4, 20, 32, 32, 3)
+    assert batch["planes"].shape == (4, 20, 32, 32, 2) and batch["planes"].dtype == np.uint8
     assert batch["frames"].dtype == batch["fusion"].dtype == np.uint8
-    for frames, pictures, index in zip(
-        batch["frames"], batch["fusion"], batch["index"], strict=True
-    ):
+    parts = *(batch[field] for field in fields), batch["index"]
+    for frames, pictures, planes, index in zip(*parts, strict=True):
         clip = clips.decode(source[int(index)])
         starts = [s for s in range(29) if (clip.frames[s : s + 20] == frames).all()]
         assert len(starts) == 1
@@ -49,6 +50,8 @@ def test_batches_are_windows_of_their_clips(source):
         np.testing.assert_array_equal(
             pictures, fusion.render(clip.edges[window], clip.labels[window])
         )
+        np.testing.assert_array_equal(planes[..., 0], clip.edges[window])
+        np.testing.assert_array_equal(planes[..., 1], clip.labels[window])
 
 
 @pytest.mark.parametrize(("field", "other"), [("frames", "labels"), ("fusion", "frames")])
@@ -169,7 +172,7 @@ def test_opening_reads_no_example(source):
     opened = batches(counted)
     opened.set_state({"next_index": 2})
     assert len(pipeline.window_places(counted, 20, 14)) == 36
-    size = dict(num_frames=20, height=32, width=32)
+    size = dict(num_frames=20, wanted=[(32, 32)])
     windows = pipeline.evaluation_windows(counted, **size, stride=14, only={"train_00007"}, clips=3)
     assert not counted.reads
     assert [w[:2] for w in windows] == [("train_00007", start) for start in (0, 14, 28)]
@@ -182,12 +185,12 @@ def test_opening_reads_no_example(source):
 
 
 def test_evaluation_windows(source):
-    found = list(pipeline.evaluation_windows(source, num_frames=20, height=32, width=32, stride=14))
+    found = list(pipeline.evaluation_windows(source, num_frames=20, wanted=[(32, 32)], stride=14))
     assert [start for _, start, _ in found] == [0, 14, 28] * 12
-    whole = list(pipeline.evaluation_windows(source, num_frames=48, height=16, width=16))
+    whole = list(pipeline.evaluation_windows(source, num_frames=48, wanted=[(16, 16)]))
     assert len(whole) == 12 and whole[0][2]["frames"].shape == (48, 16, 16, 3)
-    assert not list(pipeline.evaluation_windows(source, num_frames=49, height=16, width=16))
-    size = dict(height=16, width=16)
+    assert not list(pipeline.evaluation_windows(source, num_frames=49, wanted=[(16, 16)]))
+    size = dict(wanted=[(16, 16)])
     later = list(pipeline.evaluation_windows(source, num_frames=20, **size, stride=14, first=5))
     assert [start for _, start, _ in later] == [5, 19] * 12
     assert pipeline.window_places(source, 20, 14, first=5)[:2] == [x[:2] for x in later[:2]]
@@ -208,12 +211,12 @@ def test_refusals(source):
 def test_evaluation_windows_are_slices_of_their_clips(source, stride):
     """Overlapping, side by side or with gaps; in the order that `window_places` tells."""
     windows = list(
-        pipeline.evaluation_windows(source, num_frames=10, height=32, width=32, stride=stride)
+        pipeline.evaluation_windows(source, num_frames=10, wanted=[(32, 32)], stride=stride)
     )
     assert [w[:2] for w in windows] == pipeline.window_places(source, 10, stride)
     expected = {None: 1, 1: 39, 7: 6, 30: 2}[stride]
     assert len(windows) == expected * len(source)
-    whole = pipeline.to_batch_element(clips.decode(source[0]), 32, 32)
+    whole = pipeline.to_batch_element(clips.decode(source[0]), (32, 32))
     for _, start, element in windows[:expected]:
-        for field in ("frames", "fusion"):
+        for field in ("frames", "fusion", "planes"):
             np.testing.assert_array_equal(element[field], whole[field][start : start + 10])

@@ -16,8 +16,8 @@ from vidpred_jax.checkpoints import export
 from vidpred_jax.data import fusion, pipeline, video_io
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
-from vidpred_jax.inference.loading import bundled
 from vidpred_jax.models import schedules
+from vidpred_jax.proposals.forecast import Window
 from vidpred_jax.types import InputError
 
 
@@ -30,10 +30,6 @@ def test_predictor(trained, clip):
     later = predictor.predict(clip.frames[:20], clip.labels[:20], horizon=6)
     np.testing.assert_array_equal(again.frames, later.frames)  # The last 16 count.
     assert predictor.predict(clip.frames[:16]).frames.shape == (32, 32, 32, 3)  # Labels by motion.
-    quantized = vidpred_jax.load(folder=trained, quantize_labels=4).predict(
-        clip.frames[:16], clip.labels[:16]
-    )
-    assert set(np.unique(quantized.fusion)) <= {0, 128, 255}
 
 
 @pytest.mark.parametrize("method", ["motion", "kmeans"])
@@ -46,7 +42,7 @@ def test_prediction_equals_that_of_the_same_clip_out_of_a_data_set(method, train
     builder = registry.video_folder("mine", tmp_path / "data", segmentation=method, **folders)
     registry.prepare(builder)
     predictor = vidpred_jax.load(folder=trained)
-    sizes = {"num_frames": 16, "height": predictor.height, "width": predictor.width}
+    sizes = {"num_frames": 16, "wanted": [predictor.size]}
     source = registry.open_split("mine", "train", data_dir=tmp_path / "data")
     ((_, _, element),) = pipeline.evaluation_windows(source, first=4, **sizes)
     pictures, expected = predictor.predict_batch([element], 5)
@@ -122,7 +118,7 @@ def test_an_exported_run_predicts_the_same_and_names_no_folder(trained, tmp_path
 def test_weights_of_the_package_predict_where_no_run_is(weights, size, tmp_path):
     """Better than the last frame, on clips they were not trained on: here, a pan over a picture."""
     predictor = vidpred_jax.load(folder=tmp_path, weights=weights)
-    assert (predictor.height, predictor.width) == (size, size)
+    assert predictor.size == (size, size)
     rng = np.random.default_rng(7)
     wide = rng.integers(0, 256, (size // 8, size // 4, 3)).astype(np.uint8)
     wide = cv2.resize(wide, (4 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
@@ -134,8 +130,8 @@ def test_weights_of_the_package_predict_where_no_run_is(weights, size, tmp_path)
     assert ours > still + 2
 
 
-def test_frames_of_any_size_where_stage_2_needs_no_fusion_pictures():
-    """As its network itself predicts at that size; fusion pictures as ever."""
+def test_frames_of_any_size_by_proposals_alone(trained):
+    """As the proposal itself predicts at that size, and its maps with it."""
     plain = vidpred_jax.load(weights="real")
     predictor = vidpred_jax.load(weights="real", size=(64, 96))
     rng = np.random.default_rng(3)
@@ -143,39 +139,33 @@ def test_frames_of_any_size_where_stage_2_needs_no_fusion_pictures():
     frames = np.stack([wide[:64, 2 * t : 2 * t + 96] for t in range(16)])
     labels = np.zeros(frames.shape[:3], np.uint8)
     found = predictor.predict(frames, labels, 2)
-    assert found.frames.shape == (2, 64, 96, 3) and found.fusion.shape == (2, 128, 128, 3)
-    np.testing.assert_array_equal(found.fusion, plain.predict(frames, labels, 2).fusion)
-    network = networks.load(plain.run_of("translator"), size=(64, 96))
-    assert network.module.flow_levels == plain.system.translate.module.flow_levels - 1
+    assert found.frames.shape == found.fusion.shape == (2, 64, 96, 3)
+    (run,) = predictor.runs
+    network = networks.load(run, size=(64, 96))
+    before = plain.system.proposals["flow_blend"].module.flow_levels
+    assert network.module.flow_levels == before - 1
+    edges = predictor.edge_rule.apply(frames) / np.float32(255)
     seen = fusion.to_float(jnp.asarray(frames[None]))
-    seen = jnp.concatenate([seen, jnp.zeros_like(seen)], -1)
-    pictures, ahead = jnp.zeros((1, 2, 64, 96, 3)), jnp.array([[1.0, 2.0]])
-    expected = jax.jit(network.apply)(network.variables, pictures, seen, ahead)[0]
-    difference = found.frames - fusion.to_uint8(expected).astype(int)
+    window = Window(seen, jnp.asarray(edges[None]), jnp.asarray(labels[None], jnp.int32))
+    expected = jax.jit(network.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
+    difference = found.frames - fusion.to_uint8(expected.frames)[0].astype(int)
     assert np.abs(difference).max() <= 1
-    # The truth goes on for two frames: translated from true pictures, frames are of that size too.
-    element = {"frames": frames, "fusion": np.zeros((18, 128, 128, 3), np.uint8)}
-    np.testing.assert_array_equal(predictor.translate_batch([element])[0], found.frames)
     with pytest.raises(
         InputError, match=r"^size 64 x 50: .* picture size \(50 x 64\) a multiple of 8"
     ):
         vidpred_jax.load(weights="real", size=(50, 64))
-    with pytest.raises(InputError, match="pictures and predicts at 64 x 64 alone; weights real"):
-        vidpred_jax.load(weights="sprites", size=(96, 64))
+    with pytest.raises(InputError, match="holds a network and predicts at 32 x 32 alone; weights"):
+        vidpred_jax.load(folder=trained, size=(96, 64))
     with pytest.raises(InputError, match=r"size \(\(0, 64\)\) must be a height and a width"):
         vidpred_jax.load(weights="real", size=(0, 64))
-    real, sprites = (bundled(weights) for weights in ("real", "sprites"))
-    with pytest.raises(InputError, match="works at 128 x 128, translator run .* at 64 x 64"):
-        vidpred_jax.load(real[0], sprites[1])
-    assert vidpred_jax.load(sprites[0], real[1]).frame_size == (128, 128)
 
 
 def test_any_number_of_clips_is_predicted_by_few_programs(trained):
     predictor, rng = vidpred_jax.load(folder=trained), np.random.default_rng(0)
     elements = [
         {
-            name: rng.integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
-            for name in ("frames", "fusion")
+            "frames": rng.integers(0, 256, (16, 32, 32, 3)).astype(np.uint8),
+            "planes": rng.integers(0, 4, (16, 32, 32, 2)).astype(np.uint8),
         }
         for _ in range(4)
     ]
@@ -202,19 +192,20 @@ def test_predictor_refusals(trained, clip, tmp_path):
         predictor.predict(clip.frames[:16], clip.labels[:16], horizon=0)
     with pytest.raises(InputError, match="labels must be whole numbers from 0 to 255"):
         predictor.predict(clip.frames[:16], np.full((16, 64, 64), 256))
-    element = {name: np.zeros((16, 32, 32, 3), np.uint8) for name in ("frames", "fusion")}
+    element = {"frames": np.zeros((16, 32, 32, 3), np.uint8)}
+    element["planes"] = element["frames"][..., :2]
     with pytest.raises(InputError, match="elements hold no clip"):
         predictor.predict_batch([])
     for change, message in (
         (
-            np.zeros((15, 32, 32, 3), np.uint8),
-            r"fusion of element 1 are uint8 \(15, 32, 32, 3\); uint8 \(16,",
+            np.zeros((15, 32, 32, 2), np.uint8),
+            r"planes of element 1 are uint8 \(15, 32, 32, 2\); uint8 \(16,",
         ),
-        (np.zeros((16, 32, 32, 3)), "fusion of element 1 are float64"),
+        (np.zeros((16, 32, 32, 2)), "planes of element 1 are float64"),
     ):
         with pytest.raises(InputError, match=message):
-            predictor.predict_batch([element, {**element, "fusion": change}])
-    with pytest.raises(InputError, match="fusion pictures of 16 steps; 17 are needed"):
+            predictor.predict_batch([element, {**element, "planes": change}])
+    with pytest.raises(InputError, match="planes of 16 steps; 17 are needed"):
         predictor.translate_batch([element])
     with pytest.raises(
         InputError, match="no fusion run under .*: train one by python -m vidpred_jax"

@@ -1,7 +1,5 @@
 """What an evaluation measures: contexts and sizes agreed on, what runs were trained on."""
 
-import types
-
 import numpy as np
 import pytest
 
@@ -15,11 +13,9 @@ from vidpred_jax.types import InputError
 class _Run(predictor.Predictor):
     """Predicts the newest frame, again and again."""
 
-    def __init__(self, height, width, frame_size=None, context=16, data=()):
-        self.height, self.width, self.frame_size = height, width, frame_size or (height, width)
-        networks = [types.SimpleNamespace(config={"data": each}) for each in data]
-        self.system = types.SimpleNamespace(fields=("fusion", "frames"), networks=networks)
-        self.context = context
+    def __init__(self, height, width, context=16, data=()):
+        self.size, self.context = (height, width), context
+        self.configs = [{"data": each} for each in data]
 
     def predict_batch(self, elements, horizon):
         frames = [np.repeat(e["frames"][-1:], horizon, 0) for e in elements]
@@ -27,16 +23,15 @@ class _Run(predictor.Predictor):
 
 
 def test_sizes_of_runs():
-    common = predictors.common_sizes
-    assert common({}, None) == ((128, 128), (128, 128))
-    assert common({}, "32x64") == ((32, 64), (32, 64))
-    assert common({"a": _Run(64, 32)}, None) == ((64, 32), (64, 32))
-    mixed = {"a": _Run(32, 32, (64, 96)), "b": _Run(32, 32)}
-    assert common(mixed, "32") == ((32, 32), (32, 32))
+    common = predictors.common_size
+    assert common({}, None) == (128, 128)
+    assert common({}, "32x64") == (32, 64)
+    assert common({"a": _Run(64, 32)}, None) == (64, 32)
+    mixed = {"a": _Run(64, 96), "b": _Run(32, 32)}
+    assert common(mixed, "32") == (32, 32)
+    assert sizes.seen_by((32, 32), predictors.sizes_seen(mixed)) == [(32, 32), (64, 96)]
     with pytest.raises(InputError, match="run 'b' predicts 32 x 32, less than 96 x 64"):
-        sizes.fields(common(mixed, None)[1], predictors.sizes_seen(mixed))
-    with pytest.raises(InputError, match="pictures of several sizes: 'a' 32 x 32, 'b' 64 x 64"):
-        common({"a": _Run(32, 32), "b": _Run(64, 64)}, None)
+        sizes.seen_by(common(mixed, None), predictors.sizes_seen(mixed))
     with pytest.raises(InputError, match="--resolution=8 is 8 x 8; both sides must be 11 to 8192"):
         common({}, "8")
     with pytest.raises(InputError, match="run 'u@h/b' holds no checkpoint"):
@@ -56,15 +51,14 @@ def test_contexts_of_runs():
 
 def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
     """By hand: of a frame of four columns two by two, the means; of 20 windows, in their order."""
-    run = _Run(1, 1, (2, 4))
-    fields = sizes.fields((1, 2), predictors.sizes_seen({"a": run}))
-    assert fields == {"frames": (1, 2), "frames 2 x 4": (2, 4)}
+    run = _Run(2, 4)
+    assert sizes.seen_by((1, 2), predictors.sizes_seen({"a": run})) == [(1, 2), (2, 4)]
     fine = np.array([[0, 10, 20, 40], [1, 3, 5, 9]], np.uint8)[..., None].repeat(3, -1)
     elements = [
         {
-            "fusion": np.full((16, 1, 1, 3), i, np.uint8),
             "frames": np.zeros((16, 1, 2, 3), np.uint8),
             "frames 2 x 4": np.stack([fine + 2 * i] * 16),
+            "fusion 2 x 4": np.zeros((16, 2, 4, 3), np.uint8),
         }
         for i in range(20)
     ]
@@ -74,7 +68,9 @@ def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
     means = np.array([14 / 4, 74 / 4])
     expected = np.stack([means + 2 * i for i in range(20)])
     np.testing.assert_allclose(found["frames"][:, 2, 0, :, 0], expected, atol=0.5)
-    assert found["fusion"][:, 0, 0, 0, 0].tolist() == list(range(20))
+    assert set(found) == {"frames"}  # Its fusion pictures are of another size than the truth's.
+    own = [{"frames": fine[None], "fusion": np.full((16, 2, 4, 3), i, np.uint8)} for i in (3, 4)]
+    assert predictors.predict(run, own, 3)["fusion"][:, 0, 0, 0, 0].tolist() == [3, 4]
 
 
 def test_naive_predictors_of_frames_of_another_size():
@@ -89,7 +85,7 @@ def test_naive_predictors_of_frames_of_another_size():
     own = naive.predictors(2, ["flow@32", "flow"]).values()
     np.testing.assert_array_equal(*(predict([{"frames": frames}])["frames"] for predict in own))
     with pytest.raises(InputError, match="--baselines=flow@16 predicts 16 x 16, less than 32 x 32"):
-        sizes.fields((32, 32), naive.sizes_seen(["flow@16"]))
+        sizes.seen_by((32, 32), naive.sizes_seen(["flow@16"]))
     with pytest.raises(InputError, match="--baselines: 'moon' is not one of copy_last"):
         naive.predictors(3, ["moon@64"])
 

@@ -19,19 +19,20 @@ from vidpred_jax.types import InputError
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-NAIVE = ("copy_last", "blur")
+NAIVE, LESSER = ("copy_last", "blur"), "ours, no stage 1"
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, clip):
     """A folder with the report of two clips."""
-    whole = pipeline.to_batch_element(clip, 64, 64)
+    whole = pipeline.to_batch_element(clip, (64, 64))
     windows = [(name, 0, {k: v[:24] for k, v in whole.items()}) for name in ("a <b>", "c")]
     future = {field: whole[field][16:24] for field in ("frames", "fusion")}
     ours = lambda seen: {k: np.stack([255 - x] * len(seen)) for k, x in future.items()}
+    lesser = lambda seen: {"frames": ours(seen)["frames"] // 2}
     table = compare.compare(
         windows,
-        {"ours": ours, **naive.predictors(8, NAIVE)},
+        {"ours": ours, LESSER: lesser, **naive.predictors(8, NAIVE)},
         context=16,
         metrics={m: named.METRICS[m] for m in ("psnr", "ssim", "ssim_paper", "edge_f1")},
         show=2,
@@ -40,7 +41,8 @@ def written(tmp_path_factory, clip):
     curve = {"metric": "ssim_paper", "label": "dance", "steps": [1, 2], "values": [0.9, 0.8]}
     fvd = {"ours": {"value": 12.5, "num_real": 2, "num_predicted": 2, "num_frames": 8}}
     about = {"data": "sprites", "command": "a & b"}
-    report.write(folder, table, about, naive=NAIVE, ablated=("ours",), fvd=fvd, reference=[curve])
+    options = {"naive": NAIVE, "variants": {LESSER: "ours"}, "fvd": fvd, "reference": [curve]}
+    report.write(folder, table, about, **options)
     return folder
 
 
@@ -50,7 +52,7 @@ def test_files(written):
     assert names == {"per_step.csv", "summary.json", "index.html", "strips", *curves}
     rows = list(csv.DictReader((written / "per_step.csv").open()))
     assert tuple(rows[0]) == report.CSV_COLUMNS
-    assert len(rows) == 8 * (3 * 3 + 1)  # Fusion metrics for ours alone.
+    assert len(rows) == 8 * (4 * 3 + 1)  # Fusion metrics for ours alone.
     assert {(row["n_clips"], row["n_windows"]) for row in rows} == {("2", "2")}
     summary = json.loads((written / "summary.json").read_text())
     assert summary["clips"] == 2 and summary["fvd"]["ours"]["value"] == 12.5
@@ -67,7 +69,8 @@ def test_differences_to_the_best_baseline(written):
     best = max(NAIVE, key=means.get)
     assert entry["against"] == best and entry["low"] <= entry["mean"] <= entry["high"]
     assert entry["mean"] == pytest.approx(means["ours"] - means[best], abs=1e-4)
-    assert summary["differences"].keys() == {"ours"}
+    assert summary["differences"].keys() == {"ours", LESSER}
+    assert summary["differences"][LESSER]["psnr"]["against"] == "ours"
     assert summary["differences"]["ours"].keys() == {"psnr", "ssim", "ssim_paper"}
     page = (written / "index.html").read_text()
     table = page.split("Ours minus the best baseline, paired over clips, 95 %")[1].split(
@@ -93,6 +96,10 @@ def test_the_best_baseline_is_by_each_metric(tmp_path):
     assert found["differences"] == {
         "ours": {"mse_openstl": {"against": "b", **even(1)}, "psnr": {"against": "a", **even(5)}}
     }
+    variants = {"a": "ours"}  # A variant is compared with what it is one of.
+    found = report.write(tmp_path, compare.Table(["x", "y"], values, []), {}, variants=variants)
+    psnr = {"against": "ours", **even(-5)}
+    assert found["differences"]["a"]["psnr"] == psnr and "b" not in found["differences"]
     alone = report.write(tmp_path, compare.Table(["x", "y"], values, []), {})
     assert "differences" not in alone
 
@@ -100,11 +107,12 @@ def test_the_best_baseline_is_by_each_metric(tmp_path):
 def test_strips_show_the_newest_frame_then_truth_ours_and_the_best_naive(written, clip):
     assert {p.name for p in (written / "strips").iterdir()} == {"a <b>_00000.png", "c_00000.png"}
     picture = video_io.read_image(written / "strips" / "c_00000.png")
-    frames = pipeline.to_batch_element(clip, 64, 64)["frames"]
+    frames = pipeline.to_batch_element(clip, (64, 64))["frames"]
     summary = json.loads((written / "summary.json").read_text())["predictors"]
     best = max(NAIVE, key=lambda name: summary[name]["psnr"]["mean"])
     found = naive.BASELINES[best](frames[:16], 8)
-    rows = [frames[16:24], 255 - frames[16:24], np.asarray(found)]
+    ours = 255 - frames[16:24]
+    rows = [frames[16:24], ours, ours // 2, np.asarray(found)]
     side, top, steps = 128, 18, (0, 1, 4, 8)
     left = picture.shape[1] - len(steps) * side
     assert picture.shape[0] == top + len(rows) * side
@@ -131,7 +139,7 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
 def test_metrics_that_no_stage_shares_make_no_figure_of_ablation(tmp_path):
     rows = {"ssim": np.full((1, 8), 0.5, np.float32)}
     table = compare.Table(["a"], {"ours": rows, "truth": {"warp_error": rows["ssim"]}}, [])
-    report.write(tmp_path, table, {"data": "x"}, ablated=("ours",))
+    report.write(tmp_path, table, {"data": "x"}, variants={"ours, no stage 1": "ours"})
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"per_step.csv", "summary.json", "index.html", "ssim.png", "warp_error.png"}
     rows = list(csv.DictReader((tmp_path / "per_step.csv").open()))

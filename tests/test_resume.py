@@ -5,26 +5,26 @@ from saved import write_run
 from smoke import get_config
 
 from vidpred_jax.config import parse
-from vidpred_jax.training import resume
+from vidpred_jax.training import earlier, resume
 from vidpred_jax.types import InputError
 
 
 def test_a_stage_2_that_needs_stage_1_says_so(tmp_path):
     config = parse(get_config("translator", "data", predicted_fraction=0.5))
     with pytest.raises(InputError, match=r"predicted_fraction \(0.5\) needs a fusion run: none"):
-        resume.fill_in(config, tmp_path / "t")
+        earlier.fill_in(config, tmp_path / "t")
     write_run(tmp_path / "a", "fusion", 9, get_config("fusion", "data"))
-    assert resume.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
+    assert earlier.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
     # A run that resumes keeps the stage-1 run it began with.
-    write_run(tmp_path / "t", "translator", 1, resume.fill_in(config, tmp_path / "t"))
+    write_run(tmp_path / "t", "translator", 1, earlier.fill_in(config, tmp_path / "t"))
     write_run(tmp_path / "b", "fusion", 1, get_config("fusion", "data"))
-    assert resume.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
-    assert resume.fill_in(config, tmp_path / "u")["fusion_run"] == str(tmp_path / "b")
+    assert earlier.fill_in(config, tmp_path / "t")["fusion_run"] == str(tmp_path / "a")
+    assert earlier.fill_in(config, tmp_path / "u")["fusion_run"] == str(tmp_path / "b")
     # It goes on where stage 1 was moved to; a workdir of the other stage is refused, not resumed.
-    moved = {**resume.fill_in(config, tmp_path / "t"), "fusion_run": "moved"}
+    moved = {**earlier.fill_in(config, tmp_path / "t"), "fusion_run": "moved"}
     resume.check_resumable(moved, tmp_path / "t")
     with pytest.raises(InputError, match="stage was 'fusion', is 'translator'"):
-        resume.check_resumable(resume.fill_in(config, tmp_path / "b"), tmp_path / "b")
+        resume.check_resumable(earlier.fill_in(config, tmp_path / "b"), tmp_path / "b")
 
 
 def test_another_config_is_refused_field_by_field(tmp_path):

@@ -1,5 +1,6 @@
 """The train step: many devices equal one, a batch is overfitted, gradients go where they should."""
 
+import functools
 import logging
 
 import chex
@@ -9,15 +10,27 @@ import numpy as np
 import optax
 import pytest
 import small_steps
-from small_steps import UNET, make_fusion, make_translator
+from small_steps import PICTURE, PLANES, UNET, make_fusion, make_network, make_translator
 
 from vidpred_jax.data import fusion
+from vidpred_jax.inference.system import System
+from vidpred_jax.models import losses
 from vidpred_jax.models.discriminators import PatchDiscriminator
-from vidpred_jax.models.translator import Generator
-from vidpred_jax.models.unet3d import UNet3d
-from vidpred_jax.training import losses, parallel, state, steps
+from vidpred_jax.models.translator import Translator
+from vidpred_jax.proposals.forecast import Window
+from vidpred_jax.proposals.scene.scene import Scene
+from vidpred_jax.training import forward, parallel, state, steps
 
 GAN_FREE = steps.LossWeights()
+PROPOSED = dict(form=PLANES, proposals=small_steps.make_proposals(), proposal_dropout=0.5)
+WIDE = UNET.clone(widths=(32, 32))
+MAKERS = {
+    "fusion": make_fusion,
+    "fusion of planes": functools.partial(make_fusion, form=PLANES),
+    "fusion beside proposals": functools.partial(make_fusion, **PROPOSED),
+    "translator": make_translator,
+    "translator beside proposals": functools.partial(make_translator, **PROPOSED),
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +44,8 @@ def test_accumulated_steps_are_one_of_the_whole_batch(batch):
     whole, step = make_fusion(state.make_optimizer(**options), weights, max_unroll=0)
     expected, _ = jax.jit(step)(whole, batch)
     tx = state.make_optimizer(**options, accumulate=2)
-    first, _ = make_fusion(tx, weights, max_unroll=0)
-    forward = steps.fusion_forward(UNET, 0)
-    half = jax.jit(steps.make_train_step(forward, None, tx, weights))
+    first, step = make_fusion(tx, weights, max_unroll=0)
+    half = jax.jit(step)
     one, _ = half(first, {k: v[:4] for k, v in batch.items()})
     chex.assert_trees_all_equal(one.params, first.params)
     chex.assert_trees_all_equal(one.ema, first.ema)
@@ -52,15 +64,16 @@ def test_the_average_moves_with_the_parameters_though_a_step_was_skipped():
         batch_stats={"g": {}, "d": {}},
         opt_state={name: tx.init(x) for name, x in params.items()},
         ema=params["g"],
-        frozen={},
+        frozen={"propose": {"last": {"bright": jnp.ones(2)}}},
         updates=jnp.asarray(0),
     )
 
-    def forward(g_params, state, batch, key, axis_name):
+    def predict(g_params, state, batch, key, axis_name):
         pred = jnp.broadcast_to(g_params["w"], (1, 1, 1, 1))
-        return steps.Forward(pred, jnp.full_like(pred, batch), pred, {})
+        target = jnp.full_like(pred, batch)
+        return forward.Forward(pred, target, pred, {}, {"l1": losses.l1(pred, target)})
 
-    step = jax.jit(steps.skip_nonfinite(steps.make_train_step(forward, None, tx, GAN_FREE)))
+    step = jax.jit(steps.skip_nonfinite(steps.make_train_step(predict, None, tx, GAN_FREE)))
     found = []
     for target in (9.0, jnp.nan, 9.0, 9.0, 9.0):
         current, _ = step(current, target)
@@ -71,12 +84,13 @@ def test_the_average_moves_with_the_parameters_though_a_step_was_skipped():
     assert int(current.step) == 5
     items = state.to_items(current)
     assert int(items["training"]["updates"]) == 2
+    assert items["inference"]["proposals"] == current.frozen["propose"]
     chex.assert_trees_all_equal(state.from_items(items), current)
 
 
-@pytest.mark.parametrize("make", [make_fusion, make_translator])
-def test_four_devices_equal_one(make, batch, caplog):  # With SGD: Adam amplifies float noise.
-    tx = optax.sgd(0.01)
+@pytest.mark.parametrize("name", MAKERS)
+def test_four_devices_equal_one(name, batch, caplog):  # With SGD: Adam amplifies float noise.
+    make, tx = MAKERS[name], optax.sgd(0.01)
     first, step = make(tx)
     expected, expected_metrics = jax.jit(step)(first, batch)
     expected, _ = jax.jit(step)(expected, batch)
@@ -91,42 +105,43 @@ def test_four_devices_equal_one(make, batch, caplog):  # With SGD: Adam amplifie
     assert int(actual.step) == 2
 
 
-def test_fusion_overfits_one_batch(batch):
-    still = {"fusion": np.repeat(batch["fusion"][:2, :1], 20, 1)}
-    first, step = make_fusion(optax.adam(3e-3), steps.LossWeights(l1=1.0), max_unroll=0)
+@pytest.mark.parametrize(("form", "term"), [(PICTURE, "l1"), (PLANES, "loss")])
+def test_fusion_overfits_one_batch(form, term, batch):
+    still = {form.field: np.repeat(batch[form.field][:2, :1], 20, 1)}
+    weights = steps.LossWeights(l1=1.0)
+    first, step = make_fusion(optax.adam(1e-2), weights, 0, module=WIDE, form=form)
     step = jax.jit(step)
     current, start = step(first, still)
     for _ in range(150):
         current, metrics = step(current, still)
-    assert metrics["l1"] < 0.15 * start["l1"]
+    assert metrics[term] < 0.15 * start[term]
 
 
-def test_translator_overfits_one_batch(batch):
-    still = {k: np.repeat(batch[k][:2, :1], 20, 1) for k in ("frames", "fusion")}
+@pytest.mark.parametrize("form", [PICTURE, PLANES])
+def test_translator_overfits_one_batch(form, batch):
+    still = {k: np.repeat(batch[k][:2, :1], 20, 1) for k in ("frames", form.field)}
     still["length"] = np.full(2, 20, np.int32)
-    model = Generator((16, 32), 0.0, "group")
-    discriminator = PatchDiscriminator((4,), 4, norm="none")
-    frame = jnp.zeros((1, 16, 16, 3))
-    inputs = (frame[None], jnp.zeros((1, 0, 16, 16, 6)), jnp.ones((1, 1)))
-    tx = optax.adam(5e-3)
-    current = state.create(jax.random.key(0), model, discriminator, inputs, (frame, frame), tx)
-    forward = steps.translator_forward(model, targets_per_clip=2)
+    network = make_network("translator", Translator((16, 32), 0.0, "group"), form)
+    discriminator, tx = PatchDiscriminator((4,), 4, norm="none"), optax.adam(5e-3)
+    current = small_steps.make_state(network, discriminator, tx, {"propose": {}})
     weights = steps.LossWeights(l1=1.0, ssim=0.1, adversarial=0.01)
-    step = jax.jit(steps.make_train_step(forward, discriminator, tx, weights))
+    run = forward.translate_forward(network, System.of(network), weights.terms, targets_per_clip=2)
+    step = jax.jit(steps.make_train_step(run, discriminator, tx, weights))
     current, start = step(current, still)
     for _ in range(300):
         current, metrics = step(current, still)
     assert metrics["l1"] < 0.25 * start["l1"]
 
 
-@pytest.mark.parametrize("make", [make_fusion, make_translator])
-def test_both_networks_and_the_average_move_and_the_frozen_does_not(make, batch):
+@pytest.mark.parametrize("name", MAKERS)
+def test_both_networks_and_the_average_move_and_the_frozen_does_not(name, batch):
+    make, translates = MAKERS[name], "translator" in name
     first, step = make(optax.sgd(0.1))
     after, metrics = jax.jit(step)(first, batch)
-    for name in ("g", "d"):
-        for path, (old, new) in _leaves(first.params[name], after.params[name]):
-            cancelled = path[-1].key == "bias" and make is make_translator
-            assert cancelled or (old != new).any(), f"{name} {jax.tree_util.keystr(path)}"
+    for part in ("g", "d"):
+        for path, (old, new) in _leaves(first.params[part], after.params[part]):
+            cancelled = path[-1].key == "bias" and translates  # By the batch norm behind it.
+            assert cancelled or (old != new).any(), f"{part} {jax.tree_util.keystr(path)}"
     chex.assert_trees_all_equal(first.frozen, after.frozen)
     # Decay at step 0 is 1 / 10.
     expected = jax.tree.map(lambda o, n: 0.1 * o + 0.9 * n, first.ema, after.params["g"])
@@ -139,27 +154,40 @@ def _leaves(first, second):
     return [(path, (old, new)) for (path, old), (_, new) in zip(first, second, strict=True)]
 
 
-def test_one_vjp_equals_two_separate_gradients(batch):
+@pytest.mark.parametrize("form", [PICTURE, PLANES])
+def test_one_vjp_equals_two_separate_gradients(form, batch):
     """The generator is blind to d_loss and the discriminator to g_loss."""
     lr = 0.1
-    first, step = make_fusion(optax.sgd(lr), max_unroll=0)
+    first, step = make_fusion(optax.sgd(lr), max_unroll=0, form=form)
     after, _ = jax.jit(step)(first, batch)
-    video = jnp.asarray(fusion.to_float(batch["fusion"]))
+    video = form.encode(jnp.asarray(batch[form.field]))
     target, condition = video[:, 16:20], jnp.repeat(video[:, 15:16], 4, 1)
     discriminator = PatchDiscriminator((4,), 4, norm="none")
-    flat = lambda x: x.reshape(-1, 16, 16, 3)
+    flat = lambda x: x.reshape(-1, 16, 16, form.channels)
 
-    def score(d, frames):
-        return discriminator.apply({"params": d}, flat(condition), flat(frames))
+    def score(d, maps):
+        return discriminator.apply({"params": d}, flat(condition), flat(maps))
+
+    def predict(g):
+        raw = UNET.apply({"params": g}, video[:, :16])
+        if form is PICTURE:
+            return raw, jnp.tanh(raw)
+        return raw, jnp.concatenate(
+            [jax.nn.sigmoid(raw[..., :1]), jax.nn.softmax(raw[..., 1:])], -1
+        )
 
     def g_loss(g):
-        pred = UNET.apply({"params": g}, video[:, :16])
-        adversarial = losses.bce_g(score(first.params["d"], pred)).mean()
-        similarity = losses.ssim_loss(pred, target).mean()
-        return losses.l1(pred, target).mean() + 0.5 * similarity + 0.5 * adversarial
+        raw, pred = predict(g)
+        adversarial = 0.5 * losses.bce_g(score(first.params["d"], pred)).mean()
+        if form is PICTURE:
+            similarity = 0.5 * losses.ssim_loss(pred, target).mean()
+            return losses.l1(pred, target).mean() + similarity + adversarial
+        edges = optax.sigmoid_binary_cross_entropy(raw[..., 0], target[..., 0]).mean()
+        labels = optax.softmax_cross_entropy(raw[..., 1:], target[..., 1:]).mean()
+        return edges + labels + adversarial
 
     def d_loss(d):
-        pred = UNET.apply({"params": first.params["g"]}, video[:, :16])
+        _, pred = predict(first.params["g"])
         return losses.bce_d(score(d, target), score(d, pred)).mean()
 
     for name, loss in (("g", g_loss), ("d", d_loss)):
@@ -168,25 +196,34 @@ def test_one_vjp_equals_two_separate_gradients(batch):
         chex.assert_trees_all_close(after.params[name], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("max_unroll", [0, 1])
-def test_paths_of_objects_are_learned_from_where_labels_went(max_unroll):
-    """By an error of their own, of the true context, however often an example was fed with its output."""
-    pictures = np.zeros((2, 28, 16, 16, 3), np.uint8)
-    for t in range(28):
-        pictures[:, t, 4:8, (t // 2) % 13 : (t // 2) % 13 + 4] = fusion.PALETTE[1]
-    batch = {"fusion": pictures, "frames": pictures, "length": np.full(2, 28, np.int32)}
-    model = UNet3d(
-        (8, 8), patch=2, time_strides=(2,), shift=4, outputs=4, num_flows=1, num_labels=2
-    )
+def test_a_scene_is_fitted_to_where_its_objects_went():
+    """By an error of its own, of the frames that every clip has after its context."""
+    planes = np.zeros((1, 14, 16, 16, 2), np.uint8)
+    for t in range(14):
+        planes[:, t, 4:8, t // 2 : t // 2 + 4, 1] = 1
+    planes = jnp.asarray(planes)
+    shown = 200 * jnp.repeat(planes[..., 1:], 3, -1)
+    batch = {"planes": planes, "frames": shown, "length": jnp.full(1, 14)}
+    module, tx = Scene(num_labels=2), optax.sgd(0.01)
+    network = make_network("proposal", module, context=8)
+    first = small_steps.make_state(network, None, tx)
     weights = steps.LossWeights(l1=0.0, trajectory=1.0)
-    first, step = make_fusion(optax.sgd(0.01), weights, max_unroll, model=model)
-    after, metrics = jax.jit(step)(first, batch)
-    video = jnp.asarray(fusion.to_float(pictures))
-    observed = model.observe(video[:, :16])
-    error = lambda g: model.trajectory_error(g, observed, video[:, 16:]).mean()
+    run = forward.proposal_forward(
+        network, weights.terms, context=8, targets_per_clip=1, min_future=4
+    )
+    after, metrics = jax.jit(steps.make_train_step(run, None, tx, weights))(first, batch)
+    labels = planes[..., 1].astype(int)
+    window = Window(fusion.to_float(shown), jnp.zeros(labels.shape), labels)
+
+    def error(g):
+        observed = module.apply({"params": g}, window.until(8), method="observe")
+        future = jax.tree.map(lambda x: x[:, 8:12], window)
+        return module.apply({"params": g}, observed, future, method="fit_error").mean()
+
     expected, grads = jax.jit(jax.value_and_grad(error))(first.params["g"])
+    assert set(metrics) >= {"l1", "trajectory"} and float(metrics["l1"]) > 0
     assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)
-    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads["scene"])) > 0
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads)) > 0
     expected = jax.tree.map(lambda p, g: p - 0.01 * g, first.params["g"], grads)
     chex.assert_trees_all_close(after.params["g"], expected, rtol=1e-4, atol=1e-6)
 
@@ -206,6 +243,11 @@ def test_feature_matching_trains_the_generator_alone(batch):
     assert max(jax.tree.leaves(moved)) > 1e-4
     with pytest.raises(ValueError, match=r"loss.matching \(1.0\) needs loss.adversarial above 0"):
         steps.LossWeights(matching=1.0)
+
+
+def test_the_terms_of_a_loss_are_those_with_a_weight():
+    found = steps.LossWeights(l1=0.0, psnr=0.5, edges=2.0, trajectory=0.0, adversarial=1.0).terms
+    assert found == {"l1": 0.0, "psnr": 0.5, "edges": 2.0, "labels": 1.0}
 
 
 def test_optimizer_schedule_and_refusals():

@@ -47,7 +47,7 @@ def test_a_run_leaves_what_it_promises(trained):
         assert {"fingerprint", "versions", "data_state", "stage"} <= set(meta)
 
 
-@pytest.mark.parametrize("network", ["compositor", "pix2pixhd", "simvp"])
+@pytest.mark.parametrize("network", ["pix2pixhd", "simvp"])
 def test_other_networks_train_go_on_and_predict(network, trained, tmp_path, data_dir, clip):
     fields = {} if network == "simvp" else {"predicted_fraction": 0.0}
     fields |= {"optimizer__schedule": "constant"}  # A cosine's run cannot be extended.
@@ -57,7 +57,7 @@ def test_other_networks_train_go_on_and_predict(network, trained, tmp_path, data
     found = train.train(config, tmp_path, log=lines.append)
     assert any(line.startswith("resuming") and "at step 2" in line for line in lines)
     assert np.isfinite(found["ours"]["psnr"]["mean"])
-    element = pipeline.to_batch_element(clip, 32, 32)
+    element = pipeline.to_batch_element(clip, (32, 32))
     if network == "simvp":
         predictor = loading.load_runs(tmp_path)
         with pytest.raises(InputError, match="predict no frames; runs of stages 1 and 2 do"):
@@ -227,7 +227,7 @@ def test_a_second_training_in_the_same_folder_is_refused(trained, tmp_path):
         (dict(data__height=8), r"data.height \(8\) must be 11 or more"),
         (dict(ema_decay=2.0), r"ema_decay \(2.0\) must be 0 to 1"),
         (dict(loss__gan="x"), r"loss.gan \('x'\) must be one of"),
-        (dict(loss__l2=1), "loss.l2 is not a field: l1, psnr, ssim"),
+        (dict(loss__l2=1), "loss.l2 is not a field: l1, psnr, ssim, edges"),
         (dict(data__name="moon"), "data set 'moon' is not in"),
         (dict(model__shift=99), r"model.shift \(99\) must be 1 to 16"),
     ],
@@ -292,8 +292,12 @@ def test_presets_trace(stage, preset, data_dir):
     data = config["data"]
     num_frames = config["context"] + data["future_frames"]
     shape = (config["batch_size"], num_frames, data["height"], data["width"], 3)
-    batch = {field: jax.ShapeDtypeStruct(shape, np.uint8) for field in ("frames", "fusion")}
+    batch = {
+        field: jax.ShapeDtypeStruct((*shape[:-1], channels), np.uint8)
+        for field, channels in (("frames", 3), ("fusion", 3), ("planes", 2))
+    }
     batch["length"] = jax.ShapeDtypeStruct(shape[:1], np.int32)
     after, metrics = jax.eval_shape(found["step"], first, batch)
     chex.assert_trees_all_equal_shapes_and_dtypes(first, after)
-    assert {"l1", "loss", "grad_norm"} <= set(metrics)
+    terms = {"l1"} if stage == "translator" or preset == "paper" else {"edges", "labels"}
+    assert {*terms, "loss", "grad_norm"} <= set(metrics)

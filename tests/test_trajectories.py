@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.models.scene import trajectories
+from vidpred_jax.proposals.scene import trajectories
 
 # The long-term velocity alone, without decay; walls far outside.
 PARAMS = {

@@ -41,8 +41,8 @@ def test_short_clips_are_not_counted():
             "to_batch_element",
             lambda clip, *size: made.append(clip[0]) or {"frames": np.asarray(clip[1])},
         )
-        sizes = {"height": 8, "width": 8}
-        found = list(pipeline.evaluation_windows(source, num_frames=48, clips=2, **sizes))
+        size = {"wanted": [(8, 8)]}
+        found = list(pipeline.evaluation_windows(source, num_frames=48, clips=2, **size))
     assert [clip for clip, _, _ in found] == ["a", "c"] and made == [0, 2]
 
 

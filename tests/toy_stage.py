@@ -25,9 +25,6 @@ class LastChange(nn.Module):
     def check(self, height, width):
         """Any size will do."""
 
-    def observe(self, clip):
-        return None
-
     @nn.compact
     def __call__(self, clip):
         share = self.param("share", nn.initializers.constant(0.9), ())
@@ -37,7 +34,7 @@ class LastChange(nn.Module):
 
 stages.register(
     stages.Stage(
-        "toy", role="predict", field="frames", inputs=("frames",), networks={"toy": LastChange}
+        "toy", role="predict", field="frames", networks={"toy": LastChange}
     )
 )
 

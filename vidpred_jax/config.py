@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from vidpred_jax import stages
-from vidpred_jax.fields import Entries, Group, real, shorten, validate, whole
+from vidpred_jax.fields import Entries, Group, Names, real, shorten, validate, whole
 from vidpred_jax.types import CONTEXT, MAX_SIDE, MIN_SIDE, InputError
 
 # What older versions knew, and what stands in its place.
@@ -17,12 +17,20 @@ _REMOVED = {
     "self_fed": "use max_unroll",
     "targets": "use targets_per_clip",
     "nearness": "use step_sampling_power",
-    "model.flows": "use model.num_flows",
-    "model.match": "use model.flow_levels in stage translator; stage fusion has no such field",
-    "model.labels": "use model.num_labels",
+    "model.flows": "use proposals=('flow_blend',)",
+    "model.match": "use proposals=('flow_blend',)",
+    "model.labels": "it is the data set's",
     "model.detail": "use model.head_features",
     "model.accompanying": "train stage 3, configs/accompanying.py",
-    "evaluation.snap_labels": "use evaluation.quantize_labels",
+    "evaluation.snap_labels": "maps are planes, which need no rounding",
+    "evaluation.quantize_labels": "maps are planes, which need no rounding",
+    "model.num_flows": "use proposals=('flow_blend',)",
+    "model.flow_levels": "use proposals=('flow_blend',)",
+    "model.num_labels": "it is the data set's",
+    "model.label_colors": "use proposals=('scene',)",
+    "model.scene": "use proposals=('scene',)",
+    "model.seen_frames": "all model.reference_frames are input",
+    "model.appearance": "train a translator without proposals",
     "data.augmentation.camera": "crops stay in place; use data.augmentation.crop",
     "data.num_frames": "use data.future_frames, the frames after the context",
     "data.min_frames": "use data.min_future_frames, the frames after the context",
@@ -73,6 +81,8 @@ class Loss(Group):
     l1: real(0) = 1.0
     psnr: real(0) = 0.0
     ssim: real(0) = 0.0
+    edges: real(0) = 1.0
+    labels: real(0) = 1.0
     adversarial: real(0) = 0.0
     matching: real(0) = 0.0
     trajectory: real(0) = 0.1
@@ -96,19 +106,19 @@ class Optimizer(Group):
 
 
 class Evaluation(Group):
-    """quantize_labels: 0, or the number of labels that predictions are rounded to, background included.
-    stride: frames between windows; 0: side by side.
-    """
+    """stride: frames between windows; 0: side by side."""
 
     every: whole(1)
     clips: whole(0)
     horizon: _NumFrames
-    quantize_labels: whole(0, 256) = 0
     stride: whole(0) = 0
 
 
 class Config(Group):
-    """What every stage has; a stage's role adds its own."""
+    """What every stage has; a stage's role adds its own.
+
+    maps: the form of maps, planes of edges and labels or the paper's picture.
+    """
 
     stage: str
     network: str = ""  # The stage's first.
@@ -122,6 +132,7 @@ class Config(Group):
     convolutions: Literal["fast", "native"] = "fast"
     ema_decay: real(0, 1)
     context: whole(4, 32) = CONTEXT
+    maps: Literal["planes", "picture"] = "planes"
     data: Data
     model: dict[str, Any]
     loss: Loss
@@ -130,13 +141,30 @@ class Config(Group):
     discriminator: dict[str, Any] = {}
 
 
-class Predicting(Config):
+class Proposing(Config):
+    """Role `propose`."""
+
+    targets_per_clip: _NumFrames
+    step_sampling_power: real(0, 10) = 1.0
+
+
+class Adding(Config):
+    """proposals: what the network adds to, by name; proposal_runs: the run of each, () for the newest.
+    proposal_dropout: the share of clips that are shown none.
+    """
+
+    proposals: Names = []
+    proposal_runs: Names = []
+    proposal_dropout: real(0, 1) = 0.3
+
+
+class Predicting(Adding):
     """Role `predict`."""
 
     max_unroll: whole(0, 1000) = 0
 
 
-class Translating(Config):
+class Translating(Adding):
     """Role `translate`."""
 
     targets_per_clip: _NumFrames
@@ -157,7 +185,12 @@ class Sharpening(Config):
     loss: SharpeningLoss
 
 
-_ROLES = {"predict": Predicting, "translate": Translating, "sharpen": Sharpening}
+_ROLES = {
+    "propose": Proposing,
+    "predict": Predicting,
+    "translate": Translating,
+    "sharpen": Sharpening,
+}
 
 
 def parse(config: Any) -> dict:
@@ -176,6 +209,8 @@ def parse(config: Any) -> dict:
         raise InputError("the config holds groups or lists deeper than any field needs")
     for field, instead in _REMOVED.items():
         *parts, name = field.split(".")
+        if parts == ["model"] and stage.role == "propose":
+            continue  # Its networks have some of these still.
         group = config
         for part in parts:
             group = group.get(part) if isinstance(group, dict) else None

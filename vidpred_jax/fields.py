@@ -27,6 +27,7 @@ def real(low: float | int, high: float | int = 3e38):
 
 
 Entries = Annotated[list[whole(1, _MOST_WIDTH)], Field(max_length=_MOST_ENTRIES, strict=False)]
+Names = Annotated[list[str], Field(max_length=_MOST_ENTRIES, strict=False)]
 _ANNOTATED: dict[Any, Any] = {
     int: whole(0, _MOST_WIDTH),
     float: real(0, 1),
@@ -105,6 +106,8 @@ def _broken(rule, value: Any, error: dict) -> str:
         return str(error["ctx"]["error"])
     if origin is Literal:
         return f"must be one of {', '.join(typing.get_args(rule.annotation))}"
+    if origin is list and str in typing.get_args(rule.annotation):
+        return f"must be a list of at most {_MOST_ENTRIES} names"
     if origin is list and kind in ("list_type", "too_long"):
         return f"must be a list of at most {_MOST_ENTRIES} whole numbers"
     if origin is list:

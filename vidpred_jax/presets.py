@@ -29,6 +29,7 @@ def base(stage: str, network: str | None = None) -> ConfigDict:
     config.log_every = 50
     config.save_every = 1000
     config.context = CONTEXT
+    config.maps = "planes"  # Or picture, the paper's.
     config.data = dict(
         name="sprites",
         data_dir="data",
@@ -53,6 +54,13 @@ def base(stage: str, network: str | None = None) -> ConfigDict:
     )
     config.evaluation = dict(every=450, clips=16, horizon=32)
     return config
+
+
+def add_proposals(config: ConfigDict) -> None:
+    """The fields of a network that may add to proposals; none by default."""
+    config.proposals = ()
+    config.proposal_runs = ()  # One for each; () for the newest.
+    config.proposal_dropout = 0.3  # Of clips in training, which are shown none.
 
 
 def smoke(config: ConfigDict) -> None:

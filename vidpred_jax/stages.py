@@ -9,20 +9,21 @@ from typing import Any
 from vidpred_jax.fields import shorten
 from vidpred_jax.types import InputError
 
-# What the network of a role is called with, and what it gives (b t h w c, all in [-1, 1]). Of `predict` it
-# has fields `context`, `shift` and `outputs` (the last frames of the clip that it gives), of `translate`
-# `reference_frames` and `needs_fusion`; both have `check(height, width)` and `observe(...)`, what is
-# computed once a window.
+# What the network of a role is called with, and what it gives: raw values (b t h w c), which are added to
+# what is proposed. Of `predict` it has fields `context`, `shift` and `outputs` (the last maps of the clip
+# that it gives), of `translate` `reference_frames`; both have `check(height, width)`. A `propose` module has
+# `observe` and `propose` (`proposals/forecast.py`).
 ROLES = {
-    "predict": "the observed clip -> the same clip `shift` frames later; fed with its own output",
-    "translate": "fusion pictures, references, steps ahead -> their RGB frames",
+    "propose": "observed frames, edges and labels -> forecasts without a network",
+    "predict": "the observed maps -> the same maps `shift` frames later; fed with its own output",
+    "translate": "maps, references, steps ahead -> their RGB frames",
     "sharpen": "frames, fusion pictures, steps ahead -> sharper frames",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """field: what is predicted, `fusion` or `frames`. inputs: the fields of a clip that its batches hold.
+    """field: what is predicted, `fusion` or `frames`.
 
     earlier: the stages whose runs it is trained behind; a config names each as `NAME_run`. networks:
     {name: flax module}, the default first.
@@ -31,7 +32,6 @@ class Stage:
     name: str
     role: str
     field: str
-    inputs: tuple[str, ...]
     earlier: tuple[str, ...] = ()
     networks: dict[str, type] = dataclasses.field(default_factory=dict, compare=False)
 
@@ -62,7 +62,8 @@ def get(name: Any) -> Stage:
     return STAGES[name]
 
 
-register(Stage("fusion", "predict", "fusion", ("fusion",)))
-register(Stage("translator", "translate", "frames", ("frames", "fusion"), ("fusion",)))
-register(Stage("accompanying", "sharpen", "frames", ("frames", "fusion"), ("fusion", "translator")))
-register(Stage("direct", "predict", "frames", ("frames",)))
+register(Stage("proposal", "propose", "frames"))
+register(Stage("fusion", "predict", "fusion"))
+register(Stage("translator", "translate", "frames", ("fusion",)))
+register(Stage("accompanying", "sharpen", "frames", ("fusion", "translator")))
+register(Stage("direct", "predict", "frames"))

@@ -24,6 +24,7 @@ from vidpred_jax.data import pipeline, video_io
 from vidpred_jax.evaluation import strip
 from vidpred_jax.models import build
 from vidpred_jax.training import (
+    earlier,
     experiment,
     parallel,
     progress,
@@ -55,7 +56,7 @@ def train(
     is_main = jax.process_index() == 0
     # A signal that comes before the first step is over stops after it.
     with interruption.Interruption() as interrupted:
-        config = resume.fill_in(config, workdir)
+        config = earlier.fill_in(config, workdir)
         resume.check_resumable(config, workdir)
         made = experiment.make(config, axis_name=parallel.AXIS, log=log)
         with (
@@ -111,6 +112,7 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
         "config": config,
         "fingerprint": made.fingerprint,
         "data": made.facts,
+        "proposals": made.proposals,
         "devices": len(devices),
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }

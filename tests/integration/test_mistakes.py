@@ -91,7 +91,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             "--resolution=axb must be HEIGHTxWIDTH",
         ),
         ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, less than 64 x 64"),
-        ((*evaluate, f"{pair}@64"), 2, "needs fusion pictures and predicts at 32 x 32 alone"),
+        ((*evaluate, f"{pair}@64"), 2, "holds a network and predicts at 32 x 32 alone"),
         (
             (*evaluate, "--runs=none", "--baselines=flow@6"),
             2,
@@ -158,6 +158,13 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             "--reference ('no.csv') cannot be read",
         ),
         ((*prepare,), 2, "give one of --input=FOLDER"),
+        (
+            ("scripts/export.py", f"--runs={trained / 'fusion'}", output),
+            2,
+            "--runs need --card and --evaluation: weights are not saved without a card",
+        ),
+        (("scripts/export.py", output), 2, "give one of --run=RUN and --runs=RUN,RUN"),
+        ((*rollout, "--quantize_labels=4", output), 2, "--quantize_labels was removed: maps are"),
         ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),
     ]
     (tmp_path / "said").mkdir()

@@ -20,6 +20,7 @@ def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = 
         restore.read_whole(source, meta)
     config = {**meta["config"], "data": {**meta["config"]["data"], "data_dir": "data"}}
     config |= {field: "" for field in ("fusion_run", "translator_run") if field in config}
+    config |= {"proposal_runs": []} if config.get("proposals") else {}
     meta = {**meta, "config": config}
     meta["digests"] = {**meta.get("digests", {}), "meta": integrity.digest_json(meta)}
     temporary = output.with_name(f".{output.name}.{os.getpid()}")

@@ -23,8 +23,8 @@ from vidpred_jax.checkpoints import integrity
 from vidpred_jax.types import InputError
 
 FOLDER = "checkpoints"
-FORMAT = 2  # Of what a checkpoint holds, under which names; meta["format"], 1 where it has none.
-_READERS = {1: "vidpred_jax 0.1"}
+FORMAT = 3  # Of what a checkpoint holds, under which names; meta["format"], 1 where it has none.
+_READERS = {1: "vidpred_jax 0.1", 2: "vidpred_jax 0.2"}
 _MOST_VALUES = 2**31
 
 
@@ -97,9 +97,9 @@ def read_meta(workdir: str | os.PathLike, step: int | None = None) -> dict:
 
 
 def restore_inference(workdir: str | os.PathLike, shapes: dict, step: int | None = None) -> dict:
-    """The `inference` item: {step, ema, batch_stats}, NumPy arrays.
+    """The `inference` item: {step, ema, batch_stats, proposals}, NumPy arrays.
 
-    shapes: {ema, batch_stats} as `jax.eval_shape` gives them. step: None for `best_step`.
+    shapes: all but the step, as `jax.eval_shape` gives them. step: None for `best_step`.
     Raises InputError where there is none, or none that fits, and beyond 2 G values.
     """
     _check_size(shapes, workdir)

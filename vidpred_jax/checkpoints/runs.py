@@ -32,15 +32,21 @@ def configs(folder: str | os.PathLike, stage: str) -> dict[str, dict]:
     return {run: config for _, run, config in sorted(found, key=lambda x: x[:2], reverse=True)}
 
 
-def newest(stage: str, folder: str | os.PathLike = "runs", data: str | None = None) -> str | None:
+def newest(
+    stage: str,
+    folder: str | os.PathLike = "runs",
+    data: str | None = None,
+    network: str | None = None,
+) -> str | None:
     """The run of a stage under `folder` whose newest checkpoint is the latest, or None.
 
-    data: only runs trained on the data set of that name.
+    data: only runs trained on the data set of that name. network: only runs of that network.
     """
     wanted = (
         run
         for run, config in configs(folder, stage).items()
-        if data is None or config.get("data", {}).get("name") == data
+        if (data is None or config.get("data", {}).get("name") == data)
+        and (network is None or config.get("network") == network)
     )
     return next(wanted, None)
 

@@ -99,9 +99,22 @@ def _traced(main, argv):
         raise
 
 
+_REMOVED_FLAGS = {
+    "quantize_labels": "maps are planes, which need no rounding",
+    "snap_labels": "maps are planes, which need no rounding",
+    "blame": "use --ablate",
+    "bounds": "use benchmarks/oracles.py",
+}
+
+
 def _parse(argv):
     try:
         return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname.removeprefix("no")
+        removed = _REMOVED_FLAGS.get(name)
+        message = f"--{name} was removed: {removed}" if removed else str(error).splitlines()[0]
+        _stop(message, InputError.exit_code)
     except (flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError) as error:
         # config_flags lets through what a config raised, or wraps a whole traceback around it,
         # whose last line tells.

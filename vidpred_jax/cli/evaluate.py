@@ -6,6 +6,7 @@ python scripts/evaluate.py --data=mine --export=windows           # what another
 python scripts/evaluate.py --data=mine --predictions=theirs=DIR   # and how it fares
 """
 
+import functools
 import pathlib
 import resource
 import time
@@ -14,11 +15,11 @@ import numpy as np
 from absl import flags
 
 from vidpred_jax import metrics
+from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
 from vidpred_jax.data import pipeline, sizes, video_io
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import ablations, compare, external, predictors, report, sharpening
-from vidpred_jax.inference import loading
 from vidpred_jax.metrics import named, summary
 from vidpred_jax.proposals import naive
 from vidpred_jax.types import HORIZON, InputError
@@ -31,14 +32,14 @@ _RUNS = flags.DEFINE_multi_string(
     "runs",
     None,
     "A predictor NAME=RUN[,RUN ...][@SIZE] of runs that go together, such as stages 1 and 2; again for "
-    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, for a stage 2 that needs no fusion pictures. "
+    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, for runs of proposals alone. "
     "`newest`: the newest pair under runs/, called ours, if there is one (the default without --weights); "
     "`none`: no run.",
 )
 _WEIGHTS = flags.DEFINE_multi_string(
     "weights",
     [],
-    f"Weights that come with the package, of {', '.join(loading.WEIGHTS)}; again for more.",
+    f"Weights that come with the package, of {', '.join(cards.names())}; again for more.",
 )
 _ACCOMPANYING = flags.DEFINE_string(
     "accompanying", None, "Stage 3 of the newest runs: a run folder, or newest; default none."
@@ -61,10 +62,10 @@ _FVD = flags.DEFINE_list(
     "fvd", [], "Predictors whose Fréchet video distance is measured too, or `all`: slow on a CPU."
 )
 _ABLATE = flags.DEFINE_bool(
-    "ablate", True, "Also stage 2 alone, given the true fusion pictures (an oracle for stage 1)."
-)
-_QUANTIZE = flags.DEFINE_integer(
-    "quantize_labels", None, "Also each run with fusion pictures quantized to so many labels.", 1
+    "ablate",
+    False,
+    "Also each run without its networks, each stage, its proposals; given true, another clip's or frozen "
+    "maps.",
 )
 _LABELS = flags.DEFINE_integer(
     "labels", 4, "Labels, background included, that miou tells apart.", 2
@@ -98,10 +99,12 @@ def main(_):
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
     runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
     loaded = predictors.load(runs, _WEIGHTS.value, _ACCOMPANYING.value, _log)
+    for name in _WEIGHTS.value:
+        _log(f"weights {cards.describe(name)}")
     context = predictors.common_context(loaded, _CONTEXT.value)
-    pictures, (height, width) = predictors.common_sizes(loaded, _RESOLUTION.value)
+    height, width = predictors.common_size(loaded, _RESOLUTION.value)
     seen = predictors.sizes_seen(loaded) | naive.sizes_seen(_BASELINES.value)
-    frames = sizes.fields((height, width), seen)
+    wanted = sizes.seen_by((height, width), seen)
     chosen = _metrics(height, width)
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
@@ -115,23 +118,22 @@ def main(_):
         later = f" from frame {_START.value} on" * bool(_START.value)
         raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {length} frames{later}")
     _log(f"{len(places)} windows of {len(kept)} clips at {width} x {height}, stride {stride}")
-    windows = pipeline.evaluation_windows(
+    read = functools.partial(
+        pipeline.evaluation_windows,
         source,
         num_frames=length,
-        height=pictures[0],
-        width=pictures[1],
+        wanted=wanted,
         stride=stride,
         first=_START.value,
-        only=kept,
-        frames=frames,
     )
     if _EXPORT.value:
-        return _export(windows, context, output)
-    compared, sees, ablated = _predictors(loaded, chosen, places, height, width)
+        return _export(read(only=kept), context, output)
+    others = {clip: next(iter(read(only={clip})))[2] for clip in sorted(kept)[:2]}
+    compared, sees, rows = _predictors(loaded, chosen, places, height, width, others)
     fvd = _fvd(compared, len(places))
     began = time.perf_counter()
     table = compare.compare(
-        windows,
+        read(only=kept),
         compared,
         context=context,
         metrics=chosen,
@@ -150,13 +152,11 @@ def main(_):
         "height": height,
         "width": width,
         "predicted_at": {
-            name: list(run.frame_size)
-            for name, run in loaded.items()
-            if run.frame_size != (height, width)
+            name: list(run.size) for name, run in loaded.items() if run.size != (height, width)
         },
         "steps": _HORIZON.value,
         "runs": {name: run.runs for name, run in loaded.items()},
-        "seed": {name: run.system.networks[-1].config["seed"] for name, run in loaded.items()},
+        "seed": {name: run.seed for name, run in loaded.items()},
         "command": common.command(),
         "machine": common.machine(),
         "seconds": round(time.perf_counter() - start, 1),
@@ -168,8 +168,8 @@ def main(_):
         output,
         table,
         about,
-        naive=tuple(_BASELINES.value),
-        ablated=ablated,
+        naive=(*_BASELINES.value, *(row for row, of in rows.items() if of is None)),
+        variants={row: of for row, of in rows.items() if of},
         fvd=fvd.values(),
         reference=reference,
     )
@@ -201,22 +201,35 @@ def _check(flag, names, known):
             raise InputError(f"--{flag}: {name!r} is not one of {', '.join(known)}")
 
 
-def _predictors(loaded, chosen, places, height, width):
-    """(predictors, the futures they may see, the names of those that show where error comes from)."""
+def _predictors(loaded, chosen, places, height, width, others):
+    """(predictors, the futures they may see, {row: the run that it is a variant of, or None of a proposal}).
+
+    others: {clip: a window of it} of two clips, or of the only one.
+    """
     _check("sharpen", _SHARPEN.value, sharpening.SHARPENERS)
-    found, sees, ablated = {}, {}, []
+
+    def other(element):
+        return next(window for clip, window in others.items() if clip != element["clip"])
+
+    if len(others) < 2 and _ABLATE.value:
+        _log("one clip alone: no row `shuffled fusion`, which needs another clip's maps")
+    found, rows, sees = {}, {}, {}
     for name, run in loaded.items():
-        variants, shown = ablations.variants(
+        variants = ablations.variants(
             name,
             run,
             _HORIZON.value,
             ablate=_ABLATE.value,
             sharpen=_SHARPEN.value,
-            quantize_labels=_QUANTIZE.value,
+            other=other if len(others) > 1 else None,
         )
-        found |= variants
-        ablated += shown
-        sees[ablations.true_fusion(name)] = ("fusion",)
+        found |= {row: variant.predict for row, variant in variants.items()}
+        sees |= {row: variant.sees for row, variant in variants.items()}
+        rows |= {row: name for row in variants if row != name}
+        if run.system.networks:
+            proposals = ablations.proposals(run, _HORIZON.value)
+            rows |= dict.fromkeys(proposals.keys() - found.keys())
+            found = {**proposals, **found}
     for text in _PREDICTIONS.value:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
@@ -228,7 +241,7 @@ def _predictors(loaded, chosen, places, height, width):
     clash = set(baselines) & set(found)
     if clash:
         raise InputError(f"two predictors are called {clash.pop()!r}")
-    staged = any(map(predictors.is_staged, loaded.values()))
+    staged = any("fusion" in run.system.fields for run in loaded.values())
     if staged and "copy_last" in baselines:  # In fusion pictures as well, beside stage 1.
         still = naive.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
         frames = baselines["copy_last"]
@@ -238,7 +251,7 @@ def _predictors(loaded, chosen, places, height, width):
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")
     if not staged and all(metric.field == "fusion" for metric in chosen.values()):
         raise InputError(f"--metrics: {', '.join(chosen)} of fusion pictures need a run")
-    return found, sees, tuple(ablated + ["copy_last"] * bool(ablated and "copy_last" in baselines))
+    return found, sees, rows
 
 
 def _fvd(predictors, num_windows) -> metrics.FvdMeter:

@@ -4,7 +4,7 @@ python scripts/rollout.py                                  # newest runs, sprite
 python scripts/rollout.py --video=clip.mp4 --output=out    # your clip
 
 Writes prediction.webm, .gif, fusion.webm, strip.png and, where the truth is known, metrics.json
-(per step: ours and every naive baseline).
+(per step: ours, its proposals and every naive baseline).
 """
 
 import itertools
@@ -15,10 +15,11 @@ import pathlib
 import numpy as np
 from absl import flags
 
+from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
 from vidpred_jax.data import pipeline, preparation, segmentation, sizes, video_io
 from vidpred_jax.data.datasets import registry
-from vidpred_jax.evaluation import compare, predictors, strip
+from vidpred_jax.evaluation import ablations, compare, predictors, strip
 from vidpred_jax.inference import loading
 from vidpred_jax.metrics import summary
 from vidpred_jax.proposals import naive
@@ -47,23 +48,21 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     None,
-    "The package's own, `real` or `sprites`, instead of runs; real for a video where there are no runs.",
+    f"The package's own, of {', '.join(cards.names())}, instead of runs; real for a video where there are no "
+    "runs.",
 )
 _CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; its first.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames to predict.", lower_bound=1)
-_QUANTIZE = flags.DEFINE_integer(
-    "quantize_labels", None, "Labels that fusion pictures are quantized to (0: off); the run's."
-)
 _STEP = flags.DEFINE_integer(
     "step", None, "Checkpoint of the named runs; the best by validation.", 0
 )
 _SIZE = flags.DEFINE_string(
     "size",
     None,
-    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), where stage 2 needs no fusion "
-    "pictures, as that of real; the runs'.",
+    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), of proposals alone, as real; the "
+    "runs'.",
 )
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _SHOWN_CLIPS = 4
@@ -107,7 +106,7 @@ def main(_):
         return
     table = compare.compare(
         remembered(itertools.chain([first], windows)),
-        {"ours": predict, **naive.predictors(known)},
+        {"ours": predict, **_baselines(ours, known)},
         context=ours.context,
         log=lambda line: print(line, flush=True),
     )
@@ -116,11 +115,11 @@ def main(_):
     report = {
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
         "runs": ours.runs,
-        "height": ours.frame_size[0],
-        "width": ours.frame_size[1],
+        "height": ours.size[0],
+        "width": ours.size[1],
         "windows": len(table.clips),
         "steps": known,
-        "seed": ours.system.networks[-1].config["seed"],
+        "seed": ours.seed,
         "command": common.command(),
         "machine": common.machine(),
         "protocol": "psnr and ssim per frame on 8-bit RGB, means over windows",
@@ -131,14 +130,22 @@ def main(_):
         f"\n{report['windows']} windows of {report['data']} at {report['width']} x {report['height']}"
     )
     print(summary.format_table(found))
+    for name in ours.system.proposals if ours.system.networks else ():
+        added = found["ours"]["psnr"]["mean"] - found[name]["psnr"]["mean"]
+        print(f"the networks add {added:+.2f} dB to the proposal {name}")
     print(f"wrote {output / 'metrics.json'}")
+
+
+def _baselines(ours, known):
+    """The run's proposals, where it has networks beside them, and the naive baselines."""
+    proposals = ablations.proposals(ours, known) if ours.system.networks else {}
+    return {**proposals, **naive.predictors(known)}
 
 
 def _load():
     """The predictor, told with the reason why these runs were taken."""
     fusion, translator, weights, why = _FUSION.value, _TRANSLATOR.value, _WEIGHTS.value, "as named"
     options = {
-        "quantize_labels": _QUANTIZE.value,
         "size": _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"),
         "step": _STEP.value,
     }
@@ -150,14 +157,19 @@ def _load():
         # Runs on embedded sets know no real video.
         accept = lambda data: not _VIDEO.value or data not in registry.EMBEDDED
         otherwise = "real" if _VIDEO.value else "sprites"
-        (fusion, translator), why = loading.find(accept=accept, otherwise=otherwise)
+        named, why = loading.find(accept=accept, otherwise=otherwise)
+        third = _ACCOMPANYING.value
+        if third == "newest":
+            third = loading.newest("accompanying")
+        return _told(loading.load_runs(*named, *[third] * bool(third), **options), why)
+    if weights:
+        why = f"weights {cards.describe(weights)}"
     ours = loading.load(fusion, translator, _ACCOMPANYING.value, weights=weights, **options)
     return _told(ours, why)
 
 
 def _told(ours, why):
-    runs = ", ".join(f"{n.stage.name} {n.run}" for n in ours.system.networks)
-    print(f"predicting with {runs} ({why})", flush=True)
+    print(f"predicting with {', '.join(ours.described)} ({why})", flush=True)
     return ours
 
 
@@ -189,12 +201,10 @@ def _video_windows(ours):
         frames,
         labels=labels,
         method=_SEGMENTATION.value,
-        edge_rule=ours.system.predict.edge_rule,
+        edge_rule=ours.edge_rule,
         fps=info.fps,
     )
-    sizes_of = {"frames": ours.frame_size}
-    element = pipeline.to_batch_element(clip, ours.height, ours.width, sizes_of)
-    yield clip.name, _START.value, element
+    yield clip.name, _START.value, pipeline.to_batch_element(clip, ours.size)
 
 
 def _data_windows(ours):
@@ -204,10 +214,8 @@ def _data_windows(ours):
     return pipeline.evaluation_windows(
         source,
         num_frames=ours.context + _HORIZON.value,
-        height=ours.height,
-        width=ours.width,
+        wanted=[ours.size],
         clips=_CLIPS.value or None,
-        frames={"frames": ours.frame_size},
     )
 
 

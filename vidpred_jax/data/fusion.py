@@ -84,6 +84,21 @@ def resize(pictures: np.ndarray, height: int, width: int) -> np.ndarray:
     )
 
 
+def stack_planes(edges: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Edges and labels, both uint8 (t, h, w), as uint8 (t, h, w, 2)."""
+    return np.stack([edges, labels], -1)
+
+
+def resize_planes(planes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize of uint8 (t, h, w, 2): edges by area, as a share of each pixel; labels to the nearest."""
+    if planes.shape[1:3] == (height, width):
+        return planes
+    size = (width, height)
+    edges = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in planes[..., 0]]
+    labels = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST_EXACT) for p in planes[..., 1]]
+    return stack_planes(np.stack(edges), np.stack(labels))
+
+
 def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """Area resize of RGB frames uint8 (t, h, w, 3): the evaluation protocol's."""
     if frames.shape[1:3] == (height, width):
@@ -153,12 +168,6 @@ def _count_nearby(labels, shown, num_labels: int) -> Int[Array, "k *b h w"]:
         few = min(num_labels - first, 4)
         counts += [total >> _DIGIT * digit & (1 << _DIGIT) - 1 for digit in range(few)]
     return jnp.stack(counts)
-
-
-def quantize(pictures: Float[Array, "*b h w 3"], num_labels: int = 4) -> Float[Array, "*b h w 3"]:
-    """The clean fusion picture nearest to a predicted one: edges binary, colours of the palette."""
-    edges, labels = decode(pictures, num_labels)
-    return jnp.where(edges[..., None], 1.0, to_float(jnp.asarray(PALETTE))[labels])
 
 
 @functools.lru_cache(maxsize=32)

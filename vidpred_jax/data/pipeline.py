@@ -1,8 +1,8 @@
 """From a prepared data set to NumPy batches: random access, windows, augmentation, sharding.
 
-A batch is a dict: `frames`, `fusion` or both, uint8 (b, t, h, w, 3); `length`, int32 (b,): after so many
-frames the last one is repeated; `index`, int32 (b,), the clip's number in its split. The order depends
-on the seed alone. The iterator's state is a small dict; with it a run resumes on the next batch.
+A batch is a dict: those asked for of `frames` and `fusion` (pictures), uint8 (b, t, h, w, 3), and `planes`
+(edges and labels), uint8 (b, t, h, w, 2); `length`, int32 (b,): after so many frames the last one is
+repeated; `index`, int32 (b,), the clip's number in its split. The order depends on the seed alone. The iterator's state is a small dict; with it a run resumes on the next batch.
 """
 
 import collections
@@ -15,7 +15,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from vidpred_jax.data import fusion
+from vidpred_jax.data import fusion, sizes
 from vidpred_jax.data.augmentation import Augmentation, augment
 from vidpred_jax.data.datasets.clips import decode, decode_streams
 from vidpred_jax.types import Clip, InputError
@@ -24,21 +24,23 @@ from vidpred_jax.types import Clip, InputError
 _FIELDS = {
     "frames": (("frames",), lambda frames: frames, fusion.resize_frames),
     "fusion": (("edges", "labels"), fusion.render, fusion.resize),
+    "planes": (("edges", "labels"), fusion.stack_planes, fusion.resize_planes),
 }
 
 
-def to_batch_element(
-    clip: Clip, height: int, width: int, frames: dict[str, tuple[int, int]] | None = None
-) -> dict:
-    """Frames and fusion pictures of a clip at the networks' size; edges are computed before resizing.
+def to_batch_element(clip: Clip, *wanted: tuple[int, int]) -> dict:
+    """Every field of a clip, uint8 (t, h, w, c), at each (height, width): see `sizes.at`.
 
-    frames: {field: (height, width)} of the frames; None: `frames`, as large as the pictures.
+    Edges are computed before resizing.
     """
-    pictures = fusion.render(clip.edges, clip.labels)
-    frames = frames or {"frames": (height, width)}
+    made = {
+        field: (make(*(getattr(clip, stream) for stream in streams)), resize)
+        for field, (streams, make, resize) in _FIELDS.items()
+    }
     return {
-        **{field: fusion.resize_frames(clip.frames, *size) for field, size in frames.items()},
-        "fusion": fusion.resize(pictures, height, width),
+        sizes.name(field, size, wanted[0]): resize(array, *size)
+        for size in wanted
+        for field, (array, resize) in made.items()
     }
 
 
@@ -224,25 +226,23 @@ def evaluation_windows(
     source,
     *,
     num_frames: int,
-    height: int,
-    width: int,
+    wanted: Sequence[tuple[int, int]],
     stride: int | None = None,
     first: int = 0,
     only: set[str] | None = None,
     clips: int | None = None,
-    frames: dict[str, tuple[int, int]] | None = None,
 ):
     """Yields (clip, first frame, element) for windows every `stride` frames (None: one a clip).
 
     first: first frame of a clip's first window. only: names of the clips wanted. clips: at most so many
-    clips, the first that have a window; None: all. frames: as of `to_batch_element`. Each frame is
+    clips, the first that have a window; None: all. wanted: sizes, as of `to_batch_element`. Each frame is
     decoded once; about one window is in memory.
     """
     starts_of = {
         i: _starts(int(n), num_frames, stride, first) for i, n in enumerate(source.num_frames)
     }
-    wanted = [i for i in starts_of if starts_of[i] and (only is None or source.names[i] in only)]
-    for i in wanted[:clips]:
+    chosen = [i for i in starts_of if starts_of[i] and (only is None or source.names[i] in only)]
+    for i in chosen[:clips]:
         example, starts = source[i], starts_of[i]
         held, begun, end = {}, 0, 0
         for start in starts:
@@ -250,7 +250,7 @@ def evaluation_windows(
                 begin, end_of_use = max(end, start), starts[-1] + num_frames
                 end = min(start + num_frames + _DECODED_AHEAD, end_of_use)
                 clip = decode(example, np.arange(begin, end))
-                more = to_batch_element(clip, height, width, frames)
+                more = to_batch_element(clip, *wanted)
                 rest = {k: v[start - begun :] for k, v in held.items()}
                 held = {k: np.concatenate([rest[k], v]) if rest else v for k, v in more.items()}
                 begun = start

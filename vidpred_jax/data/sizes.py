@@ -36,25 +36,27 @@ def by(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 
-def fields(size: tuple[int, int], seen: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """The fields of frames of an element, {field: size}, for `pipeline.evaluation_windows`.
-
-    size: of `frames`, at which metrics are computed. seen: {predictor: size of the frames it is given};
-    each other size gets a field of its own. Raises InputError for one below `size`.
+def seen_by(size: tuple[int, int], seen: dict[str, tuple[int, int]]) -> list[tuple[int, int]]:
+    """The sizes of elements, for `pipeline.evaluation_windows`: first that at which metrics are computed,
+    then each other one. seen: {predictor: size of what it is given}. Raises InputError for one below `size`.
     """
     for who, own in seen.items():
         if any(a < b for a, b in zip(own, size, strict=True)):
             raise InputError(f"{who} predicts {by(own)}, less than {by(size)}; change --resolution")
-    return {"frames": size, **{_field(own): own for own in seen.values() if own != size}}
+    return list(dict.fromkeys([size, *seen.values()]))
 
 
-def field(size: tuple[int, int], elements: list[dict]) -> str:
-    """The field of elements, made with `fields`, that holds frames of a size."""
-    return "frames" if size == elements[0]["frames"].shape[1:3] else _field(size)
+def name(field: str, size: tuple[int, int], first: tuple[int, int]) -> str:
+    """The name of a field at a size, where elements' first size is another."""
+    return field if size == first else f"{field} {size[0]} x {size[1]}"
 
 
-def _field(size):
-    return f"frames {size[0]} x {size[1]}"
+def at(size: tuple[int, int], element: dict) -> dict:
+    """The element at one of its sizes: its fields under their own names."""
+    first = element["frames"].shape[1:3]
+    fields = ("frames", "fusion", "planes")
+    found = {field: element.get(name(field, size, first)) for field in fields}
+    return {**element, **{field: x for field, x in found.items() if x is not None}}
 
 
 def reduce(frames, elements: list[dict]) -> np.ndarray:

@@ -1,11 +1,23 @@
-"""Variants of a run that stand beside it: what each stage brings, and classical sharpening."""
+"""Variants of a run that stand beside it: what each network and its proposals bring; classical sharpening."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
+import numpy as np
+
+from vidpred_jax.data import sizes
 from vidpred_jax.evaluation import predictors, sharpening
-from vidpred_jax.inference import loading
 from vidpred_jax.inference.predictor import Predictor
+from vidpred_jax.proposals import naive
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """predict: as `compare.compare` takes it. sees: fields whose future it is given."""
+
+    predict: Callable
+    sees: tuple[str, ...] = ()
 
 
 def variants(
@@ -13,49 +25,95 @@ def variants(
     run: Predictor,
     horizon: int,
     *,
-    ablate: bool = True,
+    ablate: bool = False,
     sharpen: list[str] = (),
-    quantize_labels: int | None = None,
-) -> tuple[dict[str, Callable], tuple[str, ...]]:
-    """{predictor's name: predictor} of a run and its variants, as `compare.compare` takes them, and the
-    names of those that show where error comes from; each is the run itself but for what its name says.
+    other: Callable[[dict], dict] | None = None,
+) -> dict[str, Variant]:
+    """A run and its variants, by the names of their rows; each is the run itself but for what its name says.
 
-    `true fusion`, with `ablate`, is stage 2 given the true fusion pictures: an oracle for stage 1.
-    sharpen: methods of `sharpening.SHARPENERS`. quantize_labels: also the run with its fusion pictures
-    quantized to so many labels.
+    ablate: `no networks` (outputs at zero: the proposals, or the last observed frame), `no stage 1` (the
+    proposals' maps, or the last observed one), `no stage 2` (the proposals' frames, or the predicted maps
+    in the mean colours of the observed frames), `no stage 3`, `no proposals` (the same weights without
+    them), `true fusion` (an oracle for stage 1), `shuffled fusion` (another clip's true maps) and `frozen
+    fusion` (the last observed map at every step), as far as the run has what is taken away. other: `(element)
+    -> element of another clip`, for `shuffled fusion`. sharpen: methods of `sharpening.SHARPENERS`.
     """
-    predict = lambda run: functools.partial(_predict, run, horizon)
-    found = {name: predict(run)}
-    plain, shown = run, [name]
-    reload = functools.partial(loading.load_runs, size=run.frame_size)
-    staged = predictors.is_staged(run)
-    if staged and quantize_labels:
-        quantized = reload(*run.runs, quantize_labels=quantize_labels)
-        found[f"{name}, quantized"] = predict(quantized)
-        shown.append(f"{name}, quantized")
-    if run.run_of("accompanying"):
-        plain = reload(*run.runs[:-1])
-        found[f"{name}, no stage 3"] = predict(plain)
-        shown.append(f"{name}, no stage 3")
+    found = {name: Variant(functools.partial(_predict, run, horizon))}
+    system = run.system
+    plain = _without(run, sharpen=None) if system.sharpen else run
     for method in sharpen:
-        found[f"{name}, {method}"] = functools.partial(_sharpened, plain, method, horizon)
-    if staged and ablate:
-        found[true_fusion(name)] = functools.partial(_translate, run)
-        shown.append(true_fusion(name))
-    return found, tuple(shown) if staged and ablate else ()
+        row = functools.partial(_sharpened, plain, method, horizon)
+        found[f"{name}, {method}"] = Variant(row)
+    if not ablate or not (system.predict or system.translate):
+        return found
+    rows, field = {}, system.form.field
+    if system.proposals:
+        proposed = _without(run, predict=None, translate=None, sharpen=None)
+        rows["no networks"] = Variant(functools.partial(_predict, proposed, horizon))
+    else:
+        rows["no networks"] = Variant(functools.partial(_copied, horizon))
+    if system.predict and system.translate:
+        frozen = Variant(functools.partial(_translated, run, functools.partial(_frozen, horizon)))
+        proposed = functools.partial(_predict, _without(run, predict=None), horizon)
+        rows["no stage 1"] = Variant(proposed) if system.proposals else frozen
+        plainer = functools.partial(_predict, _without(run, translate=None, sharpen=None), horizon)
+        rows["no stage 2"] = Variant(plainer)
+    if system.sharpen:
+        rows["no stage 3"] = Variant(functools.partial(_predict, plain, horizon))
+    if system.proposals:
+        alone = _without(run, alone=True)
+        rows["no proposals"] = Variant(functools.partial(_predict, alone, horizon))
+    if system.predict and system.translate:
+        true = functools.partial(_translated, run, lambda field, element: element)
+        rows["true fusion"] = Variant(true, (field,))
+        if other is not None:
+            shuffled = functools.partial(_shuffled, other)
+            rows["shuffled fusion"] = Variant(functools.partial(_translated, run, shuffled))
+        rows["frozen fusion"] = frozen
+    return found | {f"{name}, {row}": variant for row, variant in rows.items()}
 
 
-def true_fusion(name: str) -> str:
-    """The predictor that is shown the true fusion pictures."""
-    return f"{name}, true fusion"
+def proposals(run: Predictor, horizon: int) -> dict[str, Callable]:
+    """Each of a run's proposals alone, by its name."""
+    bare = {"predict": None, "translate": None, "sharpen": None}
+    return {
+        name: functools.partial(
+            _predict, _without(run, **bare, proposals={name: proposal}), horizon
+        )
+        for name, proposal in run.system.proposals.items()
+    }
+
+
+def _without(run, **changes) -> Predictor:
+    """The same run with parts of its system changed."""
+    return Predictor(system=dataclasses.replace(run.system, **changes))
 
 
 def _predict(run, horizon, seen):
     return predictors.predict(run, seen, horizon)
 
 
-def _translate(run, seen):
-    return predictors.translate(run, seen)
+def _copied(horizon, seen):
+    """The last observed frame and fusion picture at every step."""
+    fields = ("frames", "fusion")
+    return {f: np.stack([naive.copy_last(e[f], horizon) for e in seen]) for f in fields}
+
+
+def _translated(run, maps, seen):
+    """Frames by stage 2 from maps that are given: `(field, element) -> element whose maps go on`."""
+    shown = [sizes.at(run.size, element) for element in seen]
+    field = run.system.form.field
+    return predictors.translate(run, [maps(field, element) for element in shown])
+
+
+def _frozen(horizon, field, element):
+    still = naive.copy_last(element[field], horizon)
+    return {**element, field: np.concatenate([element[field], still])}
+
+
+def _shuffled(other, field, element):
+    coming = other(element)[field][len(element[field]) :]
+    return {**element, field: np.concatenate([element[field], coming])}
 
 
 def _sharpened(run, method, horizon, seen):

@@ -107,7 +107,7 @@ def _seen(batch, context, future):
         {
             "clip": clip,
             "start": start,
-            **{f: x if f in future else x[:context] for f, x in element.items()},
+            **{f: x if f.split(" ")[0] in future else x[:context] for f, x in element.items()},
         }
         for clip, start, element in batch
     ]

@@ -1,4 +1,4 @@
-"""The runs that an evaluation measures: loaded by name; their fusion pictures are of one size."""
+"""The runs that an evaluation measures: loaded by name."""
 
 import math
 
@@ -19,8 +19,8 @@ def load(
     """{name: Predictor} of texts as --runs takes them, and of weights that come with the package.
 
     Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours,
-    with `accompanying`) or `none`. After @ a size of frames for a stage 2 that needs no fusion pictures,
-    as of `sizes.parse`. Raises InputError.
+    with `accompanying`) or `none`. After @ a size of frames for runs of proposals alone, as of
+    `sizes.parse`. Raises InputError.
     """
     loaded = {name: loading.load(weights=name) for name in weights}
     for text in texts:
@@ -35,7 +35,8 @@ def load(
                 log(f"{why}: baselines alone")
                 continue
             log(f"ours: {', '.join(pair)}, {why}")
-            loaded["ours"] = loading.load(*pair, accompanying)
+            third = loading.newest("accompanying") if accompanying == "newest" else accompanying
+            loaded["ours"] = loading.load_runs(*pair, *[third] * bool(third))
             continue
         named, at, size = named.rpartition("@") if _names_size(named) else (named, "", "")
         size = sizes.parse(size, f"--runs={text}: the size after @ ({size})") if at else None
@@ -43,7 +44,7 @@ def load(
         if not (equals and name and all(parts)):
             raise InputError(f"--runs={text} must be NAME=RUN[,RUN ...][@SIZE], newest or none")
         loaded[name] = loading.load_runs(*parts, size=size)
-    if accompanying and not any(run.run_of("accompanying") for run in loaded.values()):
+    if accompanying and not any(run.system.sharpen for run in loaded.values()):
         raise InputError(
             f"--accompanying={accompanying} goes with the newest runs; other runs name theirs in --runs"
         )
@@ -66,60 +67,52 @@ def _names_size(pair):
     return bool(at) and not set(rest) & set("/\\,")
 
 
-def is_staged(run: Predictor) -> bool:
-    """Whether it predicts fusion pictures and translates them."""
-    return "fusion" in run.system.fields
-
-
-def common_sizes(loaded: dict, asked: str | None) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(height, width) of the fusion pictures that every run predicts, and those at which frames are
-    measured. asked: as of `sizes.parse`; None: what the first run predicts. Raises InputError.
+def common_size(loaded: dict, asked: str | None) -> tuple[int, int]:
+    """(height, width) at which predictions are measured. asked: as of `sizes.parse`; None: what the first
+    run predicts.
     """
-    size = next((run.frame_size for run in loaded.values()), DEFAULT_SIZE)
-    size = sizes.parse(asked, f"--resolution={asked}") if asked else size
-    pictures = {name: (r.height, r.width) for name, r in loaded.items() if is_staged(r)}
-    if len(set(pictures.values())) > 1:
-        found = ", ".join(f"{name!r} {sizes.by(each)}" for name, each in pictures.items())
-        raise InputError(f"--runs predict fusion pictures of several sizes: {found}")
-    return next(iter(pictures.values()), size), size
+    size = next((run.size for run in loaded.values()), DEFAULT_SIZE)
+    return sizes.parse(asked, f"--resolution={asked}") if asked else size
 
 
 def sizes_seen(loaded: dict) -> dict[str, tuple[int, int]]:
-    """The size of the frames that each run sees, as of `sizes.fields`."""
-    return {f"run {name!r}": run.frame_size for name, run in loaded.items()}
+    """The size of what each run sees, as of `sizes.seen_by`."""
+    return {f"run {name!r}": run.size for name, run in loaded.items()}
 
 
 def predict(run: Predictor, elements: list[dict], horizon: int) -> dict[str, np.ndarray]:
-    """`frames` and, of staged runs, `fusion` pictures of elements; `frames` at their `frames`' size."""
-    names = ("fusion", "frames") if is_staged(run) else ("frames",)
-    by_part = lambda part: run.predict_batch(part, horizon)[-len(names) :]
-    return dict(zip(names, _in_parts(run, elements, by_part), strict=True))
+    """`frames`, at the size of the elements' own, and `fusion` pictures where they are of that size."""
+
+    def predicted(part):
+        pictures, frames = run.predict_batch(part, horizon)
+        return {"frames": frames} if pictures is None else {"frames": frames, "fusion": pictures}
+
+    return _in_parts(run, elements, predicted)
 
 
 def translate(run: Predictor, elements: list[dict]) -> dict[str, np.ndarray]:
-    """`frames` by stage 2 alone, from the true fusion pictures, as of `predict`."""
-    (frames,) = _in_parts(run, elements, lambda part: [run.translate_batch(part)])
-    return {"frames": frames}
+    """`frames` by stage 2 alone, from known maps, as of `predict`."""
+    return _in_parts(run, elements, lambda part: {"frames": run.translate_batch(part)})
 
 
 def _in_parts(run, elements, predict):
-    """What `predict` makes, frames last, of so many elements at once as memory is meant for."""
-    field = sizes.field(run.frame_size, elements)
-    shown = [{**each, "frames": each[field]} for each in elements]
-    at_once = max(_PIXELS // math.prod(run.frame_size), 1)
+    """What `predict` makes of so many elements at once as memory is meant for."""
+    shown = [sizes.at(run.size, element) for element in elements]
+    at_once = max(_PIXELS // math.prod(run.size), 1)
     found = []
     for start in range(0, len(shown), at_once):
-        *pictures, frames = predict(shown[start : start + at_once])
-        found.append((*pictures, sizes.reduce(frames, elements)))
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        made = predict(shown[start : start + at_once])
+        if run.size != elements[0]["frames"].shape[1:3]:
+            made = {"frames": sizes.reduce(made["frames"], elements)}
+        found.append(made)
+    return {field: np.concatenate([part[field] for part in found]) for field in found[0]}
 
 
 def table_kind(loaded: dict, data: str, split: str) -> str:
     """Whether clips of a split are new to the runs: `in-sample` where any stage of any was trained on
     them, else `validation`, on which runs are chosen, or `held-out`. Each has tables of its own.
     """
-    networks = [network for run in loaded.values() for network in run.system.networks]
-    known = [network.config["data"] for network in networks]
+    known = [config["data"] for run in loaded.values() for config in run.configs]
     known = [trained["split"] for trained in known if trained["name"] == data]
     parts = set(split.split("+"))
     if any(parts & set(trained.split("+")) for trained in known):

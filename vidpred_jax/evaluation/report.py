@@ -26,27 +26,29 @@ def write(
     about: dict,
     *,
     naive: tuple[str, ...] = (),
-    ablated: tuple[str, ...] = (),
+    variants: dict[str, str] | None = None,
     fvd: dict | None = None,
     reference: list[dict] | None = None,
 ) -> dict:
     """Writes everything into `folder`; the summary that summary.json holds.
 
     Its `differences`, {predictor: {metric: {"against", "mean", "low", "high"}}}, are of each predictor
-    minus the best baseline (`naive`) by that metric's mean.
+    minus the best baseline (`naive`) by that metric's mean, and of each variant minus what it is one of.
 
     about: what was done (data, protocol, command, machine ...), told as it is. naive: predictors
-    drawn thin and grey. ablated: predictors of the figure that shows where quality is lost. fvd:
-    {predictor: perceptual.Fvd as a dict}. reference: curves of `read_reference`.
+    drawn thin and grey. variants: {predictor: that of which it is one}, which have a figure of their own.
+    fvd: {predictor: perceptual.Fvd as a dict}. reference: curves of `read_reference`.
     """
     folder = pathlib.Path(folder)
     found = summarize(table.clips, table.values)
     counts = {"clips": len(set(table.clips)), "windows": len(table.clips)}
     summary = {**about, **counts, "predictors": found}
-    if paired := _differences(table, found, naive):
+    variants = variants or {}
+    if paired := _differences(table, found, naive, variants):
         summary["differences"] = paired
     if fvd:
         summary["fvd"] = fvd
+    ablated = tuple(dict.fromkeys((*variants.values(), *variants)))
     figures = _draw_all(found, naive, ablated, reference or [])
     video_io.write_text(folder / "per_step.csv", _csv(found, counts))
     video_io.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -62,10 +64,15 @@ def write(
     return summary
 
 
-def _differences(table, found, naive) -> dict:
+def _differences(table, found, naive, variants) -> dict:
     paired = {}
     for name in (n for n in found if n not in (*naive, "truth")):
         for metric in found[name]:
+            if name in variants:
+                if metric in found[variants[name]]:
+                    entry = differences(table.clips, table.values, name, variants[name])[metric]
+                    paired.setdefault(name, {})[metric] = {"against": variants[name], **entry}
+                continue
             means = {n: found[n][metric]["mean"] for n in naive if metric in found.get(n, {})}
             best = named.METRICS[metric].best(means.values()) if means else None
             if best is None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vidpred_jax import startup
 from vidpred_jax.data import pipeline, preparation
+from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.inference.networks import Network
 from vidpred_jax.inference.system import System, make_predict
 from vidpred_jax.types import HORIZON, InputError
@@ -18,8 +19,8 @@ _KEPT = 8  # Compiled programs.
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """frames: uint8 (horizon, h, w, 3), RGB. fusion: the predicted fusion pictures, their own h and w;
-    None where frames are predicted without them.
+    """frames: uint8 (horizon, h, w, 3), RGB. fusion: the predicted fusion pictures; None where frames are
+    predicted without them.
     """
 
     frames: np.ndarray
@@ -32,26 +33,30 @@ class Predictor:
     Safe to call from several threads: each shape is compiled once, and the last `_KEPT` of them are
     kept.
 
-    Attributes: system, runs (the run folders), context (observed frames), frame_size (height and width
-    of frames), height and width (of fusion pictures: the same, unless stage 2 needs none).
+    Attributes: system, runs (the run folders), described (with their stages), seed (of the last),
+    configs (of runs and proposals), edge_rule, context (observed frames), size (height and width of frames
+    and fusion pictures).
     """
 
-    def __init__(self, *networks: Network, quantize_labels: int | None = None):
-        self.system = System.of(*networks, quantize_labels=quantize_labels)
-        if self.system.predict is None or "frames" not in self.system.fields:
+    def __init__(self, *networks: Network, system: System | None = None):
+        """system: instead of one of all networks, such as without one of them."""
+        self.system = system or System.of(*networks)
+        roles = {network.stage.role: network.stage.field for network in networks}
+        direct = "propose" in roles or roles.get("predict") == "frames"
+        if networks and not direct and not {"predict", "translate"} <= roles.keys():
             named = ", ".join(f"{n.run!r} ({n.stage.name})" for n in networks)
             raise InputError(
-                f"{named} predict no frames; runs of stages 1 and 2 do, or a direct run"
+                f"{named} predict no frames; runs of stages 1 and 2 do, a direct run, or a proposal"
             )
-        self.runs = [network.run for network in self.system.networks]
-        self.context, self.frame_size = self.system.context, self.system.size
-        self.height, self.width = self.system.picture_size
+        self.runs = [network.run for network in networks]
+        self.described = [f"{n.stage.name} {n.run}" for n in networks]
+        self.edge_rule = EdgeRule.from_json(self.system.facts["edge_rule"])
+        self.configs = [network.config for network in networks]
+        self.configs += [proposal.described[0] for proposal in self.system.proposals.values()]
+        self.seed = networks[-1].config["seed"] if networks else None
+        self.context, self.size = self.system.context, self.system.size
         self._variables = jax.device_put(self.system.variables)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
-
-    def run_of(self, stage: str) -> str | None:
-        """The run folder of a stage, if there is one."""
-        return next((n.run for n in self.system.networks if n.stage.name == stage), None)
 
     def predict(
         self,
@@ -60,7 +65,7 @@ class Predictor:
         horizon: int = HORIZON,
         segmentation_method: str = "motion",
     ) -> Prediction:
-        """The `horizon` frames after a clip, of `frame_size`, and their fusion pictures.
+        """The `horizon` frames after a clip, of `size`, and their fusion pictures.
 
         frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed. labels:
         uint8 (t, h, w); None finds them by `segmentation_method`, from the first frame on. Raises
@@ -87,51 +92,48 @@ class Predictor:
             frames,
             labels=labels,
             method=segmentation_method,
-            edge_rule=self.system.predict.edge_rule,
+            edge_rule=self.edge_rule,
         )
-        sizes = {"frames": self.frame_size}
-        element = pipeline.to_batch_element(clip.last(self.context), self.height, self.width, sizes)
+        element = pipeline.to_batch_element(clip.last(self.context), self.size)
         pictures, predicted = self.predict_batch([element], horizon)
         return Prediction(predicted[0], None if pictures is None else pictures[0])
 
     def predict_batch(self, elements: list[dict], horizon: int = HORIZON):
         """(fusion pictures or None, frames), both uint8 (n, horizon, h, w, 3), of prepared clips.
 
-        elements: dicts of `frames`, uint8 (context, *frame_size, 3), and, unless frames are predicted
-        directly, `fusion`, (context, height, width, 3).
+        elements: of `pipeline.to_batch_element` at `size`, each array of `context` frames.
         """
         if horizon < 1:
             raise InputError(f"horizon ({horizon}) must be 1 or more")
-        found = self._run(horizon, False, *self._stack(elements, self.context))
+        found = self._run(horizon, False, self._stack(elements))
         return tuple(
             np.asarray(found[field])[: len(elements)] if field in found else None
             for field in ("fusion", "frames")
         )
 
     def translate_batch(self, elements: list[dict]) -> np.ndarray:
-        """Frames, uint8 (n, horizon, h, w, 3), by stage 2 alone, from true fusion pictures.
+        """Frames, uint8 (n, horizon, h, w, 3), by stage 2 alone, from known maps.
 
-        elements: as for `predict_batch`, but `fusion` goes on for `horizon` more pictures.
+        elements: as for `predict_batch`, but the maps go on for `horizon` more frames.
         """
-        horizon = len(elements[0]["fusion"]) - self.context if elements else 0
+        field = self.system.form.field
+        horizon = len(elements[0][field]) - self.context if elements else 0
         if horizon < 1:
             raise InputError(
-                f"fusion pictures of {self.context + horizon} steps; {self.context + 1} are needed"
+                f"{field} of {self.context + horizon} steps; {self.context + 1} are needed"
             )
-        found = self._run(horizon, True, *self._stack(elements, self.context + horizon))
+        found = self._run(horizon, True, self._stack(elements, {field: self.context + horizon}))
         return np.asarray(found["frames"])[: len(elements)]
 
-    def _stack(self, elements, num_pictures: int) -> list[np.ndarray | None]:
-        """frames, fusion: of all elements, each refused if it is not as it must be.
+    def _stack(self, elements, lengths: dict[str, int] | None = None) -> dict[str, np.ndarray]:
+        """The arrays that prediction needs of all elements, each refused if it is not as it must be.
 
         The last is repeated up to a power of two, so that few programs serve any number of clips.
         """
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
-        shapes = {"frames": (self.context, *self.frame_size, 3)}
-        if "fusion" in self.system.fields:
-            shapes["fusion"] = (num_pictures, self.height, self.width, 3)
-        for field, needed in shapes.items():
+        for field in self.system.inputs:
+            needed = (lengths or {}).get(field, self.context), *self.size, 2 if field == "planes" else 3
             for number, element in enumerate(elements):
                 found = np.asarray(element[field])
                 if found.shape != needed or found.dtype != np.uint8:
@@ -141,18 +143,15 @@ class Predictor:
                     )
         missing = 2 ** (len(elements) - 1).bit_length() - len(elements)
         elements = [*elements, *[elements[-1]] * missing]
-        return [
-            np.stack([e[field] for e in elements]) if field in shapes else None
-            for field in ("frames", "fusion")
-        ]
+        return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
 
-    def _run(self, horizon: int, true_fusion: bool, frames, pictures) -> dict:
+    def _run(self, horizon: int, known_maps: bool, clip: dict) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
-        args = self._variables, frames, pictures
-        key = horizon, true_fusion, *(np.shape(x) for x in args[1:])
+        args = self._variables, clip
+        key = horizon, known_maps, *(x.shape for x in clip.values())
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
-                predict = make_predict(self.system, horizon, true_fusion=true_fusion)
+                predict = make_predict(self.system, horizon, known_maps=known_maps)
                 program = jax.jit(predict).lower(*args)
                 self._compiled[key] = program.compile(startup.compiler_options())
             self._compiled.move_to_end(key)

@@ -1,83 +1,77 @@
 """Prediction of any horizon: a network fed with its own output, inside one loop."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vidpred_jax.data import fusion
-
-_AT_ONCE = 8  # Known fusion pictures that are translated at once.
+_AT_ONCE = 8  # Known maps that are translated at once.
 
 
-def make_rollout(
-    model, horizon: int, *, quantize_labels: int = 0, finish=lambda pictures: pictures
-):
-    """A function `(params, context, translate=None, needed=None)` to jit.
+def roll(
+    advance: Callable, keep: Callable, clip: jax.Array | None, shift: int, horizon: int, needed=None
+) -> Any:
+    """What is kept of `horizon` steps, `shift` of them at each call; b and t are its first axes.
 
-    model: a network with `shift`, `observe(context)` and `apply`. context: (b, t, h, w, 3) in [-1, 1].
-    The function gives (b, horizon, h, w, 3); memory beyond that does not grow with the horizon. With
-    `translate(pictures (b, t, h, w, 3), steps_ahead (b, t)) -> frames` it gives (pictures, frames):
-    each call's new pictures are translated inside the loop. needed: how many steps are wanted (None:
-    all); those of later calls stay 0.
-
-    quantize_labels: 0, or how many labels (background included) new
-    pictures are quantized to. finish: applied, element by element, to what is kept, such as
-    `fusion.to_uint8`; what is fed back stays as it was.
+    advance: `(window, call) -> (new maps (b, shift, ...), others)`. keep: `(new maps, others, call) -> tree
+    of (b, shift, ...)`. clip: the observed maps (b, t, ...), on which the window moves on; None where
+    nothing is fed back. needed: how many steps are wanted (None: all); those of later calls stay 0.
+    Memory beyond what is kept does not grow with the horizon.
     """
-    shift = model.shift
 
-    def rollout(params, context, translate=None, needed=None):
-        predict_clip = functools.partial(model.apply, {"params": params})
-        length = context.shape[1]
-        # What was observed is remembered, however much is fed back.
-        observed = model.observe(context)
+    def step(window, call):
+        new, others = advance(window, call)
+        if window is None:
+            return None, keep(new, others, call)
+        longer = jnp.concatenate([window[:, shift:], new], 1)
+        # Read back from the window, as a slice from its end on is: XLA:CPU would otherwise compute the
+        # maps once for the window and once for what is kept.
+        new = jax.lax.dynamic_slice_in_dim(longer, longer.shape[1] + call, shift, axis=1)
+        return longer[:, -window.shape[1] :], keep(new, others, call)
 
-        def predict(window, call):
-            memory = (
-                {} if observed is None else {"observed": observed, "frame_offset": call * shift}
-            )
-            new = predict_clip(window, **memory)[:, -shift:]
-            if quantize_labels:
-                new = fusion.quantize(new, quantize_labels)
-            window = jnp.concatenate([window[:, shift:], new], 1)
-            # Read back from the window, as a slice from its end on is: XLA:CPU would otherwise
-            # compute the frames once for the window and once for what is kept.
-            new = jax.lax.dynamic_slice_in_dim(window, window.shape[1] + call, shift, axis=1)
-            found = (new,)
-            if translate is not None:
-                steps_ahead = call * shift + jnp.arange(1.0, shift + 1)
-                found += (translate(new, jnp.tile(steps_ahead, (len(context), 1))),)
-            return window[:, -length:], jax.tree.map(finish, found)
+    def feed(call, carry):
+        window, kept = carry
+        window, found = step(window, call)
+        return window, jax.tree.map(functools.partial(_place, start=call * shift), kept, found)
 
-        def feed(call, carry):
-            window, kept = carry
-            window, found = predict(window, call)
-            place = functools.partial(_place, start=call * shift)
-            return window, jax.tree.map(place, kept, found)
-
-        shapes = jax.eval_shape(lambda window: predict(window, 0)[1], context)
-        kept = tuple(jnp.zeros((x.shape[0], horizon, *x.shape[2:]), x.dtype) for x in shapes)
-        calls = -(-(horizon if needed is None else needed) // shift)
-        _, kept = jax.lax.fori_loop(0, calls, feed, (context, kept))
-        return kept if translate is not None else kept[0]
-
-    return rollout
+    shapes = jax.eval_shape(lambda window: step(window, 0)[1], clip)
+    kept = jax.tree.map(lambda x: jnp.zeros((x.shape[0], horizon, *x.shape[2:]), x.dtype), shapes)
+    calls = -(-(horizon if needed is None else needed) // shift)
+    return jax.lax.fori_loop(0, calls, feed, (clip, kept))[1]
 
 
-def translate_pictures(translate, pictures, finish=lambda frames: frames):
-    """RGB frames of known fusion pictures (b, t, h, w, 3), uint8 or in [-1, 1], steps 1 to t ahead.
+def steps_ahead(call, shift: int, b: int) -> jax.Array:
+    """The steps (b, shift) of a call."""
+    return jnp.tile(call * shift + jnp.arange(1.0, shift + 1), (b, 1))
 
-    translate, finish: as of `make_rollout`. A few pictures at a time: memory beyond the output does not
-    grow with t.
+
+def roll_maps(network, params, clip: jax.Array, horizon: int, forecast, kept=None, needed=None):
+    """The maps (b, horizon, h, w, c) of a network that is fed with its own output.
+
+    forecast: `(steps ahead) -> forecasts`, as of `proposing.propose`. kept: as of `proposing.add`.
     """
-    b, t = pictures.shape[:2]
+
+    def advance(window, call):
+        forecasts = forecast(steps_ahead(call, network.shift, len(clip)))
+        return network.predict(params, window, forecasts, kept), None
+
+    keep = lambda new, others, call: new
+    return roll(advance, keep, clip, network.shift, horizon, needed)
+
+
+def translate_maps(translate: Callable, maps: jax.Array) -> Any:
+    """`translate(maps (b, n, ...), steps ahead (b, n))` of known maps (b, t, ...), steps 1 to t ahead.
+
+    A few maps at a time: memory beyond the output does not grow with t.
+    """
+    b, t = maps.shape[:2]
     size = min(_AT_ONCE, t)
 
     def frames_at(start):
-        some = jax.lax.dynamic_slice_in_dim(pictures, start, size, axis=1)
-        some = fusion.to_float(some) if some.dtype == jnp.uint8 else some
-        return finish(translate(some, jnp.tile(start + jnp.arange(1.0, size + 1), (b, 1))))
+        some = jax.lax.dynamic_slice_in_dim(maps, start, size, axis=1)
+        return translate(some, jnp.tile(start + jnp.arange(1.0, size + 1), (b, 1)))
 
     def step(call, kept):
         start = jnp.minimum(call * size, t - size)  # The last ones reach back over earlier ones.
@@ -88,10 +82,10 @@ def translate_pictures(translate, pictures, finish=lambda frames: frames):
     return jax.lax.fori_loop(0, -(-t // size), step, kept)
 
 
-def references(frames, pictures, n: int):
-    """The last n observed frames with their fusion pictures: (b, n, h, w, 6); n may be 0."""
+def references(frames, maps, n: int):
+    """The last n observed frames with their maps: (b, n, h, w, 3 + c); n may be 0."""
     t = frames.shape[1]
-    return jnp.concatenate([frames[:, t - n :], pictures[:, t - n :]], -1)
+    return jnp.concatenate([frames[:, t - n :], maps[:, t - n :]], -1)
 
 
 def _place(kept, new, start):

@@ -1,72 +1,79 @@
-"""Networks put together: the one way from observed frames and fusion pictures to predicted ones.
+"""Networks and proposals put together: the one way from observed frames and maps to predicted ones.
 
 `Predictor`, validation, evaluation and the training of stage 3 all predict by `make_predict`.
 """
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from vidpred_jax.data import fusion, sizes
-from vidpred_jax.inference import rollout
+from vidpred_jax.inference import proposing, rollout
 from vidpred_jax.inference.networks import Network
+from vidpred_jax.inference.proposing import Proposal
+from vidpred_jax.models import maps
 from vidpred_jax.types import InputError
+
+_SHIFT = 8  # Steps that proposals alone are asked for at once.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class System:
-    """A network for each role that is filled; `predict` may be missing where fusion pictures are given.
+    """A network for each role that is filled, and proposals, by name. Where `predict` is missing, maps are
+    those of the proposals, and where `translate` is, frames are; without proposals either, frames are maps
+    in mean colours (`fill`).
 
-    quantize_labels: as of `rollout.make_rollout`.
+    context: observed frames. size: height and width of frames and maps. facts: of the data that the first
+    network was trained on. alone: whether networks that add to proposals are given none.
     """
 
+    context: int
+    size: tuple[int, int]
+    form: maps.Planes | maps.Picture
+    facts: dict
     predict: Network | None = None
     translate: Network | None = None
     sharpen: Network | None = None
-    quantize_labels: int = 0
+    proposals: dict[str, Proposal] = dataclasses.field(default_factory=dict)
+    alone: bool = False
 
     @classmethod
-    def of(cls, *networks: Network, quantize_labels: int | None = None) -> "System":
-        """Raises InputError where a role is filled twice or the networks do not fit each other.
-
-        quantize_labels: None takes that of the run of stage 1.
-        """
-        roles = {}
+    def of(cls, *networks: Network) -> "System":
+        """Raises InputError where a role is filled twice or the networks do not fit each other."""
+        roles, first = {}, networks[0]
         for network in networks:
             role = network.stage.role
             if role in roles:
                 raise InputError(f"runs {roles[role].run!r} and {network.run!r} both {role}")
-            roles[role] = network
-        if quantize_labels is None:
-            quantize_labels = roles["predict"].quantize_labels if "predict" in roles else 0
-        system = cls(**roles, quantize_labels=quantize_labels)
-        system._check()
-        return system
-
-    def _check(self):
-        first, second, third = self.predict, self.translate, self.sharpen
-        if len({network.context for network in self.networks}) > 1:
-            found = ", ".join(f"{n.run!r} {n.context}" for n in self.networks)
+            if role != "propose":
+                roles[role] = network
+            if network.context != first.context:
+                found = ", ".join(f"{n.run!r} {n.context}" for n in networks)
+                raise InputError(
+                    f"the runs observe several numbers of frames: {found}; they must be equal"
+                )
+            if network.size != first.size:
+                raise InputError(
+                    f"{first.stage.name} run {first.run!r} works at {sizes.by(first.size)}, "
+                    f"{network.stage.name} run {network.run!r} at {sizes.by(network.size)}; they must be "
+                    "equal"
+                )
+        predict, translate = roles.get("predict"), roles.get("translate")
+        if predict and translate and predict.stage.field == "frames":
+            raise InputError(f"run {predict.run!r} predicts frames: no translator run goes with it")
+        if predict and translate and predict.form != translate.form:
             raise InputError(
-                f"the runs observe several numbers of frames: {found}; they must be equal"
+                f"runs {predict.run!r} and {translate.run!r} are of different maps: {predict.form} and "
+                f"{translate.form}"
             )
-        if first and second and first.stage.field == "frames":
-            raise InputError(f"run {first.run!r} predicts frames: no translator run goes with it")
-        if first and second and first.size != second.size and second.module.needs_fusion:
-            raise InputError(
-                f"fusion run {first.run!r} works at {sizes.by(first.size)}, translator run "
-                f"{second.run!r} at {sizes.by(second.size)}; they must be equal, unless stage 2 needs "
-                "no fusion pictures: a compositor whose model.widths is ()"
-            )
-        if third and not second:
-            raise InputError(f"accompanying run {third.run!r} needs a translator run")
-        if third and {third.size} != {self.size, self.picture_size}:
-            raise InputError(
-                f"accompanying run {third.run!r} works at {sizes.by(third.size)}, the frames are "
-                f"{sizes.by(self.size)}, fusion pictures {sizes.by(self.picture_size)}; they must be equal"
-            )
+        if "sharpen" in roles and not translate:
+            raise InputError(f"accompanying run {roles['sharpen'].run!r} needs a translator run")
+        form = (predict or translate or first).form
+        shared = first.context, first.size, form, first.facts
+        return cls(*shared, proposals=_union(networks), **roles)
 
     @property
     def networks(self) -> list[Network]:
@@ -75,74 +82,142 @@ class System:
     @property
     def variables(self) -> dict[str, Any]:
         """By role, as `make_predict` takes them."""
-        return {network.stage.role: network.variables for network in self.networks}
-
-    @property
-    def context(self) -> int:
-        return self.networks[0].context
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the frames."""
-        return (self.translate or self.predict).size
-
-    @property
-    def picture_size(self) -> tuple[int, int]:
-        """Height and width of the fusion pictures."""
-        return (self.predict or self.translate).size
+        own = {network.stage.role: network.variables for network in self.networks}
+        return {**own, "propose": {name: p.params for name, p in self.proposals.items()}}
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What is predicted."""
-        fields = () if self.predict is None else (self.predict.stage.field,)
-        return (*fields, "frames") if self.translate else fields
+        """What is predicted: `fusion` pictures, `frames` or both."""
+        if self.predict and self.predict.stage.field == "frames":
+            return ("frames",)
+        return ("fusion", "frames") if self.predict or self.proposals else ("frames",)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The arrays of a clip that prediction needs."""
+        proposed = ("planes",) if self.proposals else ()
+        return tuple(dict.fromkeys(("frames", self.form.field, *proposed)))
+
+
+def _union(networks) -> dict[str, Proposal]:
+    """The proposals of all networks, by name. Raises InputError where two of one name differ."""
+    found = {}
+    for network in networks:
+        for name, proposal in network.proposals.items():
+            known, run = found.setdefault(name, (proposal, network.run))
+            if not _equal(known.params, proposal.params):
+                raise InputError(
+                    f"runs {run!r} and {network.run!r} add to different proposals {name!r}; train one "
+                    "behind the other"
+                )
+    return {name: proposal for name, (proposal, _) in found.items()}
+
+
+def _equal(one, other) -> bool:
+    one, other = jax.tree.leaves(one), jax.tree.leaves(other)
+    return len(one) == len(other) and all(
+        x is y or (x.shape == y.shape and bool((x == y).all()))
+        for x, y in zip(one, other, strict=True)
+    )
 
 
 def make_predict(
-    system: System, horizon: int, *, true_fusion: bool = False, finish=fusion.to_uint8
+    system: System,
+    horizon: int,
+    *,
+    known_maps: bool = False,
+    finish: Callable = fusion.to_uint8,
+    fields: tuple[str, ...] | None = None,
 ):
-    """A function `(variables, frames, pictures) -> {field: (b, horizon, h, w, 3)}` to jit.
+    """A function `(variables, clip) -> {field: (b, horizon, h, w, 3)}` to jit.
 
-    variables: `System.variables`. frames, pictures: uint8 (b, t, h, w, 3), of which the first `context`
-    are observed; None for what no network sees. true_fusion: frames of the pictures that follow in
-    `pictures`, which stage 2 is given instead of predicted ones. finish: as of `rollout.make_rollout`.
+    variables: `System.variables`. clip: the uint8 arrays of `System.inputs`, (b, t, h, w, c), of which the
+    first `context` frames are observed. known_maps: frames of the maps that follow in the clip, which
+    stage 2 is given instead of predicted ones. finish: applied to what is kept. fields: of
+    `System.fields`; None: all.
     """
-    context, first = system.context, system.predict
+    context, form = system.context, system.form
+    wanted = system.fields if fields is None else fields
 
-    def predict(variables, frames, pictures):
-        observed = {
-            "frames": None if frames is None else fusion.to_float(frames[:, :context]),
-            "fusion": None if pictures is None else fusion.to_float(pictures[:, :context]),
-        }
-        translate = system.translate and _translator(system, variables, **observed)
-        if true_fusion:
-            coming = pictures[:, context : context + horizon]
-            return {"frames": rollout.translate_pictures(translate, coming, finish)}
-        roll = rollout.make_rollout(
-            first,
-            horizon,
-            quantize_labels=system.quantize_labels,
-            finish=finish,
-        )
-        found = roll(variables["predict"]["params"], observed[first.stage.field], translate)
-        return dict(zip(system.fields, found if translate else (found,), strict=True))
+    def predict(variables, clip):
+        forecast = _forecasts(system, variables, clip)
+        observed = form.encode(clip[form.field][:, :context])
+        translate = _translate(system, variables, clip, observed, forecast)
+        if known_maps:
+            coming = form.encode(clip[form.field][:, context : context + horizon])
+            given = lambda some, steps: finish(translate(some, steps, forecast(steps)))
+            return {"frames": rollout.translate_maps(given, coming)}
+        first, b = system.predict, len(observed)
+        shift = first.shift if first else _SHIFT
+
+        def advance(window, call):
+            forecasts = forecast(rollout.steps_ahead(call, shift, b))
+            if first is None:
+                return proposing.proposed_maps(form, forecasts), forecasts
+            kept = jnp.zeros(b, bool) if system.alone else None
+            return first.predict(variables["predict"]["params"], window, forecasts, kept), forecasts
+
+        def keep(new, forecasts, call):
+            found = {"fusion": form.render(new)} if "fusion" in wanted else {}
+            if "frames" in wanted:
+                steps = rollout.steps_ahead(call, shift, b)
+                direct = first and first.stage.field == "frames"
+                found["frames"] = new if direct else translate(new, steps, forecasts)
+            return jax.tree.map(finish, found)
+
+        return rollout.roll(advance, keep, observed if first else None, shift, horizon)
 
     return predict
 
 
-def _translator(system, variables, frames, fusion):
-    """`(pictures, steps_ahead) -> frames` after a clip, whose references are observed once."""
-    network = system.translate
-    if fusion is None or fusion.shape != frames.shape:  # Then stage 2 does not see them.
-        fusion = jnp.zeros_like(frames)
-    seen = rollout.references(frames, fusion, network.reference_frames)
-    apply = functools.partial(network.apply, variables["translate"])
-    observations = network.observe(seen)
+def _forecasts(system, variables, clip):
+    """`(steps_ahead) -> forecasts by name` after a clip, which is observed once."""
+    if not system.proposals:
+        return lambda steps_ahead: {}
+    window = proposing.window_of(clip, system.context)
+    observations = proposing.observe(system.proposals, variables["propose"], window)
+    return lambda steps_ahead: proposing.propose(
+        system.proposals, variables["propose"], observations, steps_ahead
+    )
 
-    def translate(pictures, steps_ahead):
-        found = apply(pictures, seen, steps_ahead, observations)
-        if system.sharpen is not None:
-            found = system.sharpen.apply(variables["sharpen"], found, pictures, steps_ahead)
+
+def _translate(system, variables, clip, observed, forecast):
+    """`(maps, steps_ahead, forecasts) -> frames` after a clip."""
+    network, third = system.translate, system.sharpen
+    frames = fusion.to_float(clip["frames"][:, : system.context])
+
+    def translate(some, steps_ahead, forecasts):
+        if network is not None:
+            seen = rollout.references(frames, observed, network.reference_frames)
+            kept = jnp.zeros(len(some), bool) if system.alone else None
+            found = network.translate(
+                variables["translate"], some, seen, steps_ahead, forecasts, kept
+            )
+        elif system.proposals:
+            found = proposing.frame_base(forecasts)
+        else:
+            found = fill(system.form, some, observed, frames)
+        if third is not None:
+            pictures = system.form.render(some)
+            found = third.apply(variables["sharpen"], found, pictures, steps_ahead)
         return found
 
     return translate
+
+
+def fill(form, some, observed, frames):
+    """Frames of maps without a network: edges and each label in their mean colours in the observed frames.
+
+    some: maps (b, t, h, w, c); observed: those of `frames` (b, n, h, w, 3). A label that was not observed is
+    grey.
+    """
+
+    def shares(x):
+        edges, labels = form.decode(x)
+        labels = jax.nn.one_hot(labels, getattr(form, "num_labels", len(fusion.PALETTE)))
+        return jnp.concatenate([edges[..., None], (1 - edges[..., None]) * labels], -1)
+
+    seen = shares(observed)
+    colors = jnp.einsum("bnhwk,bnhwc->bkc", seen, frames)
+    colors /= jnp.maximum(seen.sum((1, 2, 3)), 1e-3)[..., None]
+    return jnp.einsum("bthwk,bkc->bthwc", shares(some), colors)

@@ -23,7 +23,6 @@ from jaxtyping import Array, Bool, Float, Int
 from vidpred_jax.models import convolution
 from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import Conv
-from vidpred_jax.models.ops import resize
 
 STACKS = ("a", "b", "p")
 OPTIMISATIONS = ("masked", "weighted", "all")
@@ -75,11 +74,11 @@ class Level(nn.Module):
         x = Conv(3 * self.patch**2, size, scale=0.1, dtype=self.dtype, name="correction")(x)
         x = convolution.depth_to_space(x[:, None].astype(jnp.float32), self.patch)[:, 0]
         if self.scale > 1:
-            x = resize(x, h, w)
+            x = jax.image.resize(x, (*x.shape[:1], h, w, x.shape[-1]), "linear")
         return jnp.clip(frame + x, -1.0, 1.0)
 
 
-class Stack(nn.Module):
+class AccompanyingStack(nn.Module):
     """Levels one after the other, coarse scales first (the order is inferred)."""
 
     scales: tuple[int, ...] = (4, 2, 1)
@@ -207,7 +206,7 @@ def blend(frames: dict, share: Float[Array, "3 #n"]):
     return sum(part[:, None, None, None] * frames[name] for name, part in shares if name in frames)
 
 
-def run_pair(stack: Stack, params: dict, frame, fusion, steps_ahead, target):
+def run_pair(stack: AccompanyingStack, params: dict, frame, fusion, steps_ahead, target):
     """One pass of the algorithm with the true frame at hand: a list of one dict for each level.
 
     Each holds `frames` (outputs by stack), `quality` (3, n) and `passed`. Each level of the pair gets the

@@ -8,21 +8,20 @@ import jax.numpy as jnp
 from vidpred_jax import stages
 from vidpred_jax.fields import check_types
 from vidpred_jax.models import convolution
-from vidpred_jax.models.accompanying import Selection, Stack
+from vidpred_jax.models.accompanying import AccompanyingStack, Selection
 from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
 from vidpred_jax.models.baselines.simvp import SimVP
-from vidpred_jax.models.compositor import Compositor
 from vidpred_jax.models.discriminators import MultiScaleDiscriminator, PatchDiscriminator
-from vidpred_jax.models.translator import Generator
-from vidpred_jax.models.unet3d import UNet3d
+from vidpred_jax.models.fusion_predictor import FusionPredictor
+from vidpred_jax.models.translator import Translator
 from vidpred_jax.types import CONTEXT, InputError
 
 # By stage and a config's `network`; the first of a stage is its default.
 NETWORKS = {
-    "fusion": {"unet3d": UNet3d},
-    "translator": {"unet": Generator, "compositor": Compositor, "pix2pixhd": Pix2PixHD},
-    "direct": {"simvp": SimVP, "unet3d": UNet3d},
-    "accompanying": {"stack": Stack},
+    "fusion": {"unet3d": FusionPredictor},
+    "translator": {"unet": Translator, "pix2pixhd": Pix2PixHD},
+    "direct": {"simvp": SimVP, "unet3d": FusionPredictor},
+    "accompanying": {"stack": AccompanyingStack},
 }
 for _name, _networks in NETWORKS.items():
     stages.get(_name).networks.update(_networks)
@@ -89,11 +88,13 @@ def make_network(
     return module
 
 
-def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[Stack, Selection]:
+def make_stack(
+    fields: dict, selection: dict, height: int, width: int
+) -> tuple[AccompanyingStack, Selection]:
     """The accompanying convolution and its switches. Raises InputError naming the field."""
     check_types(Selection, selection, "selection")
     try:
-        stack = Stack(**_clean(Stack, fields, "model"))
+        stack = AccompanyingStack(**_clean(AccompanyingStack, fields, "model"))
         stack.check(height, width)
         return stack, Selection(**selection)
     except ValueError as error:

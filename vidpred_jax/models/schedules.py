@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidpred_jax.models import accompanying
-from vidpred_jax.models.accompanying import Stack
+from vidpred_jax.models.accompanying import AccompanyingStack
 from vidpred_jax.types import InputError
 
 KEEP = len(accompanying.STACKS)  # The index of `keep` among a level's shares.
 KEPT = [0.0, 0.0, 0.0, 1.0]
 
 
-def freeze_schedule(stack: Stack, params: dict, batches) -> list[list[float]]:
+def freeze_schedule(stack: AccompanyingStack, params: dict, batches) -> list[list[float]]:
     """The schedule for use without true frames: for each level the shares of a, b, p and `keep`.
 
     batches: frames of validation clips, each with fields frame, fusion, steps_ahead and target. Each
@@ -47,12 +47,14 @@ def _transmitted(stack, params, batches):
     return schedule
 
 
-def alone(name: str, stack: Stack) -> list[list[float]]:
+def alone(name: str, stack: AccompanyingStack) -> list[list[float]]:
     """The schedule of one stack alone."""
     return [[float(name == other) for other in (*accompanying.STACKS, "keep")]] * len(stack.scales)
 
 
-def keep_best(stack: Stack, params: dict, candidates: list, batches) -> list[list[float]]:
+def keep_best(
+    stack: AccompanyingStack, params: dict, candidates: list, batches
+) -> list[list[float]]:
     """The candidate schedule with the highest PSNR on `batches`, the first in a tie (ours).
 
     Each is cut after the last level at which its PSNR is not below that of the frames themselves.
@@ -101,7 +103,7 @@ def _mean(values, batches):
     return np.average([np.asarray(v).mean(-1) for v in values], 0, weights)
 
 
-def apply_schedule(stack: Stack, params: dict, schedule, frame, fusion, steps_ahead):
+def apply_schedule(stack: AccompanyingStack, params: dict, schedule, frame, fusion, steps_ahead):
     """The sharpened frame (n, h, w, 3) by a schedule; levels without a share are not run."""
 
     def level(name, number, frame):
@@ -126,7 +128,7 @@ def apply_schedule(stack: Stack, params: dict, schedule, frame, fusion, steps_ah
     return frame
 
 
-def check_schedule(schedule, stack: Stack, run: str) -> tuple[tuple[float, ...], ...]:
+def check_schedule(schedule, stack: AccompanyingStack, run: str) -> tuple[tuple[float, ...], ...]:
     """A schedule read from a checkpoint. Raises InputError unless it gives each level its shares."""
     try:
         checked = tuple(tuple(float(x) for x in share) for share in schedule)
@@ -143,7 +145,7 @@ def check_schedule(schedule, stack: Stack, run: str) -> tuple[tuple[float, ...],
     return checked
 
 
-def sharpen(stack: Stack, params: dict, schedule, frames, pictures, steps_ahead):
+def sharpen(stack: AccompanyingStack, params: dict, schedule, frames, pictures, steps_ahead):
     """`apply_schedule` of videos (b, t, h, w, 3) and steps_ahead (b, t)."""
     inputs = (x.reshape(-1, *x.shape[2:]) for x in (frames, pictures, steps_ahead))
     return apply_schedule(stack, params, schedule, *inputs).reshape(frames.shape)

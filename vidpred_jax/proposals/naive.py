@@ -68,7 +68,7 @@ def predictors(
 ) -> dict:
     """Naive baselines with the interface of `compare.compare`, as predictors of one field.
 
-    names: NAME, or NAME@SIZE for one that sees frames of another size (`sizes.fields`). Raises
+    names: NAME, or NAME@SIZE for one that sees frames of another size (`sizes.at`). Raises
     InputError.
     """
 
@@ -76,9 +76,11 @@ def predictors(
         name, size = _parse(text)
 
         def predict(seen):
-            shown = sizes.field(size, seen) if size else field
+            shown = [sizes.at(size, e) if size else e for e in seen]
             with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV works without the GIL.
-                found = np.stack(list(pool.map(lambda e: BASELINES[name](e[shown], horizon), seen)))
+                found = np.stack(
+                    list(pool.map(lambda e: BASELINES[name](e[field], horizon), shown))
+                )
             return {field: sizes.reduce(found, seen) if size else found}
 
         return predict
@@ -87,7 +89,7 @@ def predictors(
 
 
 def sizes_seen(names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """The size of what each NAME@SIZE sees, as of `sizes.fields`. Raises InputError."""
+    """The size of what each NAME@SIZE sees, as of `sizes.seen_by`. Raises InputError."""
     return {f"--baselines={text}": size for text in names if (size := _parse(text)[1])}
 
 

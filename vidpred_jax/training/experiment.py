@@ -9,13 +9,13 @@ import numpy as np
 
 from vidpred_jax import processes, stages
 from vidpred_jax.config import parse
-from vidpred_jax.data import augmentation, pipeline, sizes
+from vidpred_jax.data import augmentation, pipeline
 from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.inference import networks
-from vidpred_jax.inference.networks import Network
+from vidpred_jax.inference.proposing import Proposal
 from vidpred_jax.inference.system import System, make_predict
 from vidpred_jax.models import build
-from vidpred_jax.training import sharpening, state, steps, validation
+from vidpred_jax.training import earlier, forward, sharpening, state, steps, validation
 from vidpred_jax.training.parts import Parts
 from vidpred_jax.types import InputError
 
@@ -27,7 +27,8 @@ class Experiment:
     field: which part of a batch element predictions are compared with. needs_future: the future fields
     that `predict` is shown. freeze: `(state, windows) -> dict`, what prediction needs beside arrays, for
     the checkpoint. beside: further predictors `(state, seen)` that validation shows. clip_name: `(index)
-    -> name` of a training clip. facts: what the checkpoint keeps of the data set.
+    -> name` of a training clip. facts: what the checkpoint keeps of the data set. proposals: config and
+    facts of those that the checkpoint carries, by name.
     """
 
     config: dict
@@ -41,6 +42,7 @@ class Experiment:
     fingerprint: str
     clip_name: Callable
     facts: dict
+    proposals: dict
     freeze: Callable
     beside: dict
 
@@ -50,10 +52,12 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     config = parse(config)
     stage, data = stages.get(config["stage"]), config["data"]
     builder = open_builder(data, log)
-    network = networks.make(config, axis_name=axis_name)
-    parts = _PARTS[stage.role](config, network, _load_earlier(config, network))
-    _check_window(data, parts.future_frames, stage.role)
     source = train_source(config, log)
+    facts = {"num_labels": source.num_labels, "edge_rule": source.edge_rule.to_json()}
+    proposals = earlier.load_proposals(config)
+    network = networks.make(config, facts, proposals=proposals, axis_name=axis_name)
+    parts = _PARTS[stage.role](config, network, earlier.load(config, network))
+    _check_window(data, parts.future_frames, stage.role)
     return Experiment(
         config=config,
         state=parts.state,
@@ -61,11 +65,12 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         predict=parts.predict,
         field=stage.field,
         needs_future=parts.needs_future,
-        batches=train_batches(config, source, log),
+        batches=train_batches(config, source, parts.inputs, log),
         validation=functools.partial(_validation_windows, config, parts, log),
         fingerprint=registry.fingerprint(builder),
         clip_name=lambda index: source.names[index],
-        facts={"num_labels": source.num_labels, "edge_rule": source.edge_rule.to_json()},
+        facts=facts,
+        proposals={name: list(p.described) for name, p in proposals.items()},
         freeze=parts.freeze,
         beside=parts.beside,
     )
@@ -83,64 +88,78 @@ def _check_window(data, needed, role):
         raise InputError(f"data.min_future_frames ({least}) is for stages that draw target frames")
 
 
-def _load_earlier(config, network) -> list[Network]:
-    """The networks of the earlier stages that this one is trained behind, where it sees their output."""
-    stage = network.stage
-    if stage.role == "translate" and not config["predicted_fraction"]:
-        return []
-    loaded = []
-    for name in stage.earlier:
-        earlier = networks.load(config[f"{name}_run"], name)
-        if earlier.size != network.size:
-            raise InputError(
-                f"{name}_run {earlier.run!r} was trained at {sizes.by(earlier.size)}, not "
-                f"{sizes.by(network.size)}"
-            )
-        loaded.append(earlier)
-    return loaded
+def _terms(config):
+    try:
+        return steps.LossWeights(**config["loss"]).terms
+    except (TypeError, ValueError) as error:
+        raise InputError(f"config: {error}") from error
 
 
-def _predicting(config, network, earlier) -> Parts:
-    module, field = network.module, network.stage.field
-    return _adversarial(
-        config,
-        network,
-        System.of(network),
-        future_frames=module.shift * (1 + config["max_unroll"]),
-        forward=steps.fusion_forward(module, config["max_unroll"], field),
-        variables=lambda current: {"predict": {"params": current.ema}},
-    )
-
-
-def _translating(config, network, earlier) -> Parts:
-    predictor = earlier[0] if earlier else None
-    system = System.of(*earlier, network)
+def _proposing(config, network, before) -> Parts:
+    own = {network.config["network"]: Proposal(network.config["network"], network.module)}
+    system = System.of(dataclasses.replace(network, proposals=own))
     return _adversarial(
         config,
         network,
         system,
         future_frames=config["targets_per_clip"],
-        forward=steps.translator_forward(
-            network.module,
+        forward=forward.proposal_forward(
+            network,
+            _terms(config),
             context=config["context"],
             targets_per_clip=config["targets_per_clip"],
             step_sampling_power=config["step_sampling_power"],
-            predictor=predictor,
-            predicted_fraction=config["predicted_fraction"],
-            quantize_labels=system.quantize_labels,
+            min_future=config["data"]["min_future_frames"],
         ),
-        variables=lambda current: {
-            "predict": {"params": current.frozen},
-            "translate": {"params": current.ema, "batch_stats": current.batch_stats["g"]},
-        },
-        frozen=predictor and predictor.variables["params"],
+        variables=lambda current: {"propose": {config["network"]: current.ema}},
     )
 
 
-def _adversarial(
-    config, network, system, *, future_frames, forward, variables, frozen=None
-) -> Parts:
-    """A generator beside its discriminator, where the loss asks for one."""
+def _predicting(config, network, before) -> Parts:
+    system = System.of(network)
+    return _adversarial(
+        config,
+        network,
+        system,
+        future_frames=network.shift * (1 + config["max_unroll"]),
+        forward=forward.predict_forward(
+            network,
+            system,
+            _terms(config),
+            max_unroll=config["max_unroll"],
+            proposal_dropout=config["proposal_dropout"],
+        ),
+        variables=lambda current: {"predict": {"params": current.ema}},
+    )
+
+
+def _translating(config, network, before) -> Parts:
+    system = System.of(*before, network)
+    return _adversarial(
+        config,
+        network,
+        system,
+        future_frames=config["targets_per_clip"],
+        forward=forward.translate_forward(
+            network,
+            system,
+            _terms(config),
+            targets_per_clip=config["targets_per_clip"],
+            step_sampling_power=config["step_sampling_power"],
+            predicted_fraction=config["predicted_fraction"],
+            proposal_dropout=config["proposal_dropout"],
+        ),
+        variables=lambda current: {
+            "translate": {"params": current.ema, "batch_stats": current.batch_stats["g"]},
+        },
+    )
+
+
+def _adversarial(config, network, system, *, future_frames, forward, variables) -> Parts:
+    """A generator beside its discriminator, where the loss asks for one.
+
+    variables: `(state) -> those of `System.variables` that are trained`; the rest is frozen.
+    """
     try:
         weights = steps.LossWeights(**config["loss"])
         tx = state.make_optimizer(num_steps=config["num_steps"], **config["optimizer"])
@@ -150,7 +169,10 @@ def _adversarial(
     if weights.adversarial:
         fields = build.network_fields(config, "discriminator")
         discriminator = build.make_discriminator(fields, network.axis_name)
-        d_inputs = (np.zeros((1, *network.size, 3), np.float32),) * 2
+        shown = network.form.channels if network.stage.role == "predict" else 3
+        d_inputs = (network.form.channels, shown)
+        d_inputs = tuple(np.zeros((1, *network.size, n), np.float32) for n in d_inputs)
+    frozen = {role: x for role, x in system.variables.items() if role != network.stage.role}
     first = state.create(
         jax.random.key(config["seed"]),
         network.module,
@@ -168,16 +190,18 @@ def _adversarial(
         seed=config["seed"] + 1,
         ema_decay=config["ema_decay"],
     )
-    true_fusion, field = system.predict is None, network.stage.field
-    horizon, context = config["evaluation"]["horizon"], config["context"]
-    run = jax.jit(make_predict(system, horizon, true_fusion=true_fusion))
+    staged = network.stage.role != "translate" or system.predict is not None
+    field, form, context = network.stage.field, system.form, config["context"]
+    horizon = config["evaluation"]["horizon"]
+    run = jax.jit(make_predict(system, horizon, known_maps=not staged, fields=(field,)))
 
     def predict(current, seen):
-        lengths = {"frames": context, "fusion": context + horizon * true_fusion}
-        clips_of = {f: np.stack([e[f][:n] for e in seen]) for f, n in lengths.items()}
-        return np.asarray(run(variables(current), clips_of["frames"], clips_of["fusion"])[field])
+        lengths = {form.field: context + horizon * (not staged)}
+        clip = {f: np.stack([e[f][: lengths.get(f, context)] for e in seen]) for f in system.inputs}
+        return np.asarray(run({**current.frozen, **variables(current)}, clip)[field])
 
-    return Parts(first, step, predict, future_frames, ("fusion",) if true_fusion else ())
+    needs_future = () if staged else (form.field,)
+    return Parts(first, step, predict, future_frames, system.inputs, needs_future)
 
 
 def _validation_windows(config, parts, log):
@@ -191,7 +215,12 @@ def _validation_windows(config, parts, log):
     return found
 
 
-_PARTS = {"predict": _predicting, "translate": _translating, "sharpen": sharpening.make}
+_PARTS = {
+    "propose": _proposing,
+    "predict": _predicting,
+    "translate": _translating,
+    "sharpen": sharpening.make,
+}
 
 
 def open_builder(data: dict, log):
@@ -214,8 +243,8 @@ def train_source(config, log) -> clips.Source:
     )
 
 
-def train_batches(config, source, log):
-    """The training split's batches of this process."""
+def train_batches(config, source, fields, log):
+    """The training split's batches of this process, of some fields."""
     data, context = config["data"], config["context"]
     options = dict(data["augmentation"])
     options["speeds"] = tuple(options.get("speeds", (1,)))
@@ -234,7 +263,7 @@ def train_batches(config, source, log):
         min_frames=context + data["min_future_frames"],
         augmentation=options,
         cache_bytes=data["cache_bytes"],
-        fields=stages.get(config["stage"]).inputs,
+        fields=fields,
         process_index=jax.process_index(),
         process_count=count,
         log=log,

@@ -10,14 +10,15 @@ from vidpred_jax.training.state import TrainState
 class Parts:
     """state, step, predict, needs_future, freeze, beside: as of `experiment.Experiment`.
 
-    future_frames: how many frames after the context a training window must have. needs_validation:
-    whether it cannot be trained without validation windows.
+    future_frames: how many frames after the context a training window must have. inputs: the fields of
+    its batches. needs_validation: whether it cannot be trained without validation windows.
     """
 
     state: TrainState
     step: Callable
     predict: Callable
     future_frames: int
+    inputs: tuple[str, ...]
     needs_future: tuple[str, ...] = ()
     freeze: Callable = lambda current, windows: {}
     beside: dict = dataclasses.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The run folder of a training: locked, filled in with earlier runs, refused where it does not fit."""
+"""The run folder of a training: locked, and refused where it does not fit."""
 
 import contextlib
 import errno
@@ -7,8 +7,7 @@ import pathlib
 
 import jax
 
-from vidpred_jax import processes, stages
-from vidpred_jax.checkpoints import restore, runs
+from vidpred_jax.checkpoints import restore
 from vidpred_jax.config import parse
 from vidpred_jax.types import InputError, UserError
 
@@ -25,6 +24,7 @@ _FREE = (
     "data.cache_bytes",
     "fusion_run",  # Only where it is now: its weights are in the later stage's checkpoint.
     "translator_run",
+    "proposal_runs",
 )
 
 
@@ -45,42 +45,6 @@ def locked(workdir: pathlib.Path):
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # No locks there.
                 raise UserError(f"cannot write {path}: {error.strerror}") from error
         yield
-
-
-def fill_in(config: dict, workdir: pathlib.Path) -> dict:
-    """Names the runs of earlier stages that this one trains on where the config leaves them open.
-
-    A run that resumes keeps those it began with; a new one takes the newest beside it that were trained
-    on the same data set and, of stages 1 and 2, on each other. Raises InputError where there is none.
-    """
-    stage, folder, data = stages.get(config["stage"]), workdir.parent, config["data"]["name"]
-    if stage.role == "translate" and not config["predicted_fraction"]:
-        return config
-    fields = [f"{name}_run" for name in stage.earlier]
-    missing = [field for field in fields if not config[field]]
-    if not missing:
-        return config
-    if restore.steps(workdir):
-        saved = restore.read_meta(workdir)["config"]
-        return {**config, **{field: saved.get(field, "") for field in missing}}
-    if missing == ["fusion_run", "translator_run"]:
-        pair = processes.from_main(lambda: runs.newest_pair(folder, lambda name: name == data))
-        found = dict(zip(missing, pair or (None, None), strict=True))
-    else:
-        newest = lambda field: runs.newest(field.removesuffix("_run"), folder, data)
-        found = processes.from_main(lambda: {field: newest(field) for field in missing})
-    for field, run in found.items():
-        if run is None:
-            name = field.removesuffix("_run")
-            why, instead = "stage 3", ""
-            if stage.role == "translate":
-                why = f"predicted_fraction ({config['predicted_fraction']})"
-                instead = ", or set predicted_fraction to 0"
-            raise InputError(
-                f"{why} needs a {name} run: none trained on {data!r} is under {str(folder)!r}; train "
-                f"one, or name it by {field}{instead}"
-            )
-    return {**config, **found}
 
 
 def check_resumable(config: dict, workdir: pathlib.Path) -> None:

@@ -20,7 +20,7 @@ _AT_ONCE = 4  # Clips translated at once.
 
 
 def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
-    """config: parsed. earlier: stages 1 and 2. Raises InputError."""
+    """config: parsed. earlier: of stages 1 and 2. Raises InputError."""
     stack, selection = build.make_stack(
         build.network_fields(config), config["selection"], *network.size
     )
@@ -30,7 +30,6 @@ def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
             f"({config['num_steps']})"
         )
     frozen = Frozen(System.of(*earlier))
-    predictor, translator = earlier
     try:
         first, update = steps_accompanying.make_training(
             jax.random.key(config["seed"]),
@@ -47,12 +46,9 @@ def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
     except (TypeError, ValueError) as error:
         raise InputError(f"config: {error}") from error
     translate = steps_accompanying.make_translate(
-        predictor,
-        translator,
-        context=config["context"],
+        frozen.system,
         targets_per_clip=config["targets_per_clip"],
         predicted_fraction=config["predicted_fraction"],
-        quantize_labels=frozen.system.quantize_labels,
     )
     schedule = _Schedule(stack, frozen, config)
     return Parts(
@@ -60,6 +56,7 @@ def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
         steps_accompanying.make_train_step(translate, update, seed=config["seed"] + 1),
         schedule.predict,
         config["targets_per_clip"],
+        frozen.system.inputs,
         freeze=schedule.freeze,
         beside={"translator": schedule.translate},
         needs_validation=True,
@@ -77,16 +74,14 @@ class Frozen:
         return jax.jit(make_predict(self.system, horizon, finish=lambda x: x))
 
     def predict(self, elements: list[dict], horizon: int, variables: dict | None = None):
-        """(frames, pictures (n, horizon, h, w, 3) in [-1, 1], steps ahead (n, horizon)) of clips.
+        """(frames, fusion pictures (n, horizon, h, w, 3) in [-1, 1], steps ahead (n, horizon)) of clips.
 
         elements: as of `Predictor.predict_batch`. variables: instead of the runs' own.
         """
         variables = self.system.variables if variables is None else variables
-        frames, pictures = (
-            np.stack([e[field][: self.system.context] for e in elements])
-            for field in ("frames", "fusion")
-        )
-        found = self._run(horizon)(variables, frames, pictures)
+        context = self.system.context
+        clip = {f: np.stack([e[f][:context] for e in elements]) for f in self.system.inputs}
+        found = self._run(horizon)(variables, clip)
         steps_ahead = jnp.arange(1.0, horizon + 1)
         steps_ahead = jnp.broadcast_to(steps_ahead, found["frames"].shape[:2])
         return found["frames"], found["fusion"], steps_ahead

@@ -14,7 +14,7 @@ class TrainState:
 
     step: int32, steps done. updates: int32, updates of the optimizer: fewer where gradients are
     accumulated or steps skipped. ema: the moving average of params["g"], used for prediction.
-    frozen: parameters used but not trained (the stage-1 network while stage 2 trains on its output).
+    frozen: parameters used but not trained: of earlier stages by role, of proposals as `propose`.
     """
 
     step: Any
@@ -29,7 +29,12 @@ class TrainState:
 def to_items(state: TrainState) -> dict[str, dict]:
     """The state as the items of a checkpoint: what prediction needs, and the rest."""
     return {
-        "inference": {"step": state.step, "ema": state.ema, "batch_stats": state.batch_stats["g"]},
+        "inference": {
+            "step": state.step,
+            "ema": state.ema,
+            "batch_stats": state.batch_stats["g"],
+            "proposals": state.frozen.get("propose", {}),
+        },
         "training": {
             "params": state.params,
             "d_batch_stats": state.batch_stats["d"],

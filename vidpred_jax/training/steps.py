@@ -1,21 +1,12 @@
-"""One-device train steps. Both stages are the same step around another forward pass.
-
-A forward pass is `forward(g_params, state, batch, key, axis_name) -> Forward`. Random choices are
-drawn per example from its global number, so the number of devices does not change them; dropout
-alone draws per device.
-"""
+"""The train step of one device, around the forward pass of any role."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
-from vidpred_jax.data import fusion
-from vidpred_jax.inference import rollout
-from vidpred_jax.training import losses, parallel
+from vidpred_jax.models import losses
 from vidpred_jax.training.state import ema_rate, has_updated
 
 GAN_LOSSES = {
@@ -25,30 +16,19 @@ GAN_LOSSES = {
 }
 
 
-@struct.dataclass
-class Forward:
-    """pred, target, condition: (n, [t], h, w, c) in [-1, 1], the last as the discriminator's input.
-
-    trajectory: (n,), a loss of its own for parameters that get no gradient from pred, or None.
-    """
-
-    pred: Any
-    target: Any
-    condition: Any
-    batch_stats: Any
-    trajectory: Any = None
-
-
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Generator's loss: l1 * L1 + psnr * (-PSNR / 10 dB) + ssim * (1 - SSIM) + adversarial * GAN loss
-    of kind `gan` + matching * L1 between the discriminator's features of both frames + trajectory * the
-    error of extrapolated object positions, where a network tracks objects.
+    """Generator's loss, the sum of its weighted terms. Of pictures: l1; psnr, which is -PSNR / 10 dB; ssim,
+    which is 1 - SSIM. Of planes: edges and labels, cross-entropies in nats. adversarial: the GAN loss of
+    kind `gan`; matching: L1 between the discriminator's features of both frames. trajectory: the error of
+    extrapolated objects, where a proposal tracks them.
     """
 
     l1: float = 1.0
     psnr: float = 0.0
     ssim: float = 0.0
+    edges: float = 1.0
+    labels: float = 1.0
     adversarial: float = 0.0
     matching: float = 0.0
     trajectory: float = 0.1
@@ -62,126 +42,11 @@ class LossWeights:
                 f"loss.matching ({self.matching}) needs loss.adversarial above 0: a discriminator"
             )
 
-
-def example_keys(key, n, axis_name):
-    """A key for each example of this device, by its global number."""
-    numbers = parallel.first_example(n, axis_name) + jnp.arange(n)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
-
-
-def dropout_key(key, n, axis_name):
-    """This device's key for dropout, no example's: `fold_in` is one-to-one, and those are below 2**31."""
-    first = parallel.first_example(n, axis_name)
-    return jax.random.fold_in(key, jnp.uint32(2**31) + jnp.uint32(first))
-
-
-def draw_steps(keys, length, horizon: int, targets_per_clip: int, power: float = 0.0):
-    """`targets_per_clip` distinct steps of each clip, from 0 (the first after the context): (b, targets).
-
-    keys: of `example_keys`. length: (b,), how many of the `horizon` steps are the clip's, the rest
-    repeats its last frame and is not drawn; `targets_per_clip` or more. Step k, from 1, is drawn in
-    proportion to k ** -power.
-    """
-    steps = jnp.arange(horizon)
-    chance = jnp.where(steps < length[:, None], (steps + 1.0) ** -power, 0.0)
-    draw = lambda key, p: jax.random.choice(
-        jax.random.fold_in(key, 1), horizon, (targets_per_clip,), replace=False, p=p
-    )
-    return jax.vmap(draw)(keys, chance)
-
-
-def fusion_forward(model, max_unroll: int = 0, field: str = "fusion"):
-    """Stage 1: 16 fusion pictures -> the same clip `shift` later (its last `outputs` frames).
-
-    field: `frames` for a network that predicts those directly.
-
-    max_unroll: each example first runs a random 0 to `max_unroll` steps on the model's own output,
-    without gradient, so that the net learns to mend what it will be fed (pushforward; Brandstetter
-    et al. 2022). batch[field]: uint8 (b, context + shift * (1 + max_unroll) or more, h, w, 3).
-    """
-    context, shift = model.context, model.shift
-
-    def forward(g_params, state, batch, key, axis_name):
-        video = fusion.to_float(batch[field])
-        b = video.shape[0]
-        window, done = video[:, :context], jnp.zeros(b, jnp.int32)
-        if max_unroll:
-            keys = example_keys(key, b, axis_name)
-            done = jax.vmap(lambda k: jax.random.randint(k, (), 0, max_unroll + 1))(keys)
-            predict = rollout.make_rollout(model, shift * max_unroll)
-            fed = predict(jax.lax.stop_gradient(g_params), window)
-            history = jnp.concatenate([window, fed], 1)
-            newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))
-            window = jax.lax.stop_gradient(newest(history, shift * done))
-        observed = model.observe(video[:, :context])
-        memory = {} if observed is None else {"observed": observed, "frame_offset": shift * done}
-        pred = model.apply({"params": g_params}, window, **memory)
-        first = shift * (1 + done) + context - model.outputs
-        target = jax.vmap(lambda v, i: jax.lax.dynamic_slice_in_dim(v, i, model.outputs))(
-            video, first
-        )
-        condition = jnp.broadcast_to(window[:, -1:], target.shape)
-        trajectory = None
-        if observed is not None:
-            trajectory = model.trajectory_error(g_params, observed, video[:, context:])
-        return Forward(pred, target, condition, state.batch_stats["g"], trajectory)
-
-    return forward
-
-
-def translator_forward(
-    model,
-    *,
-    context=16,
-    targets_per_clip=4,
-    step_sampling_power=1.0,
-    predictor=None,
-    predicted_fraction=0.0,
-    quantize_labels=0,
-):
-    """Stage 2: fusion pictures at `targets_per_clip` random steps after the context -> their RGB frames.
-
-    Step k is drawn in proportion to k ** -step_sampling_power, up to the clip's last frame. The
-    references are the last `model.reference_frames` frames of the context. With probability
-    `predicted_fraction` a clip's fusion pictures are the stage-1 network's own rollout
-    (`predictor`, with the parameters `state.frozen`), as at prediction; else they are the true ones.
-    """
-
-    def forward(g_params, state, batch, key, axis_name):
-        frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
-        b, t = frames.shape[:2]
-        keys = example_keys(key, b, axis_name)
-        # Near steps more often: their errors are small, and so is their share of the loss.
-        steps = draw_steps(
-            keys, batch["length"] - context, t - context, targets_per_clip, step_sampling_power
-        )
-        if predictor is not None and predicted_fraction:
-            predict = rollout.make_rollout(predictor, t - context, quantize_labels=quantize_labels)
-            predicted = predict(state.frozen, pictures[:, :context], needed=steps.max() + 1)
-            predicted = jnp.concatenate([pictures[:, :context], predicted], 1)
-            use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
-            shown = jnp.where(use[:, None, None, None, None], predicted, pictures)
-            shown = jax.lax.stop_gradient(shown)
-        else:
-            shown = pictures
-        steps += context
-        pick = jax.vmap(lambda video, i: video[i])
-        condition, target = pick(shown, steps), pick(frames, steps)
-        seen = rollout.references(
-            frames[:, :context], pictures[:, :context], model.reference_frames
-        )
-        pred, updated = model.apply(
-            {"params": g_params, "batch_stats": state.batch_stats["g"]},
-            condition,
-            seen,
-            steps - context + 1.0,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": dropout_key(key, b, axis_name)},
-        )
-        return Forward(pred, target, condition, updated.get("batch_stats", {}))
-
-    return forward
+    @property
+    def terms(self) -> dict[str, float]:
+        """The weights above 0 of the terms of `Forward`; L1 is always among them, to be logged."""
+        names = ("psnr", "ssim", "edges", "labels", "trajectory")
+        return {"l1": self.l1, **{name: w for name in names if (w := getattr(self, name))}}
 
 
 def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999):
@@ -223,18 +88,9 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
 
         def loss_fn(g_params, d_params):
             out = forward(g_params, state, batch, key, axis_name)
-            metrics = {"l1": losses.l1(out.pred, out.target).mean()}
-            g_loss = weights.l1 * metrics["l1"]
-            if weights.psnr:
-                metrics["psnr"] = losses.psnr(out.pred, out.target).mean()
-                g_loss -= weights.psnr * metrics["psnr"] / 10
-            if weights.ssim:
-                metrics["ssim_loss"] = losses.ssim_loss(out.pred, out.target).mean()
-                g_loss += weights.ssim * metrics["ssim_loss"]
+            metrics = {name: term.mean() for name, term in out.terms.items()}
+            g_loss = sum(weights.terms[name] * value for name, value in metrics.items())
             d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
-            if out.trajectory is not None:
-                metrics["trajectory"] = out.trajectory.mean()
-                g_loss += weights.trajectory * metrics["trajectory"]
             if weights.adversarial:
                 g_gan, d_gan, matching, d_stats = judge(d_params, state, out)
                 metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()

@@ -12,44 +12,39 @@ import optax
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import rollout
 from vidpred_jax.metrics import similarity
-from vidpred_jax.models import accompanying
+from vidpred_jax.models import accompanying, losses
 from vidpred_jax.models.accompanying import Translated
-from vidpred_jax.training import losses, steps
+from vidpred_jax.training import forward
 from vidpred_jax.training.state import TrainState, ema_rate, has_updated, make_optimizer
 
 
-def make_translate(
-    predictor,
-    translator,
-    *,
-    context,
-    targets_per_clip,
-    predicted_fraction=1.0,
-    quantize_labels=0,
-):
+def make_translate(system, *, targets_per_clip, predicted_fraction=1.0):
     """`(frozen, batch, key, axis_name) -> Translated`, at `targets_per_clip` random steps of each clip.
 
-    frozen: `System.variables` of stages 1 and 2. With probability `predicted_fraction` a
-    clip's fusion pictures are stage 1's own rollout, else the true ones.
+    system: of stages 1 and 2. frozen: its `variables`. With probability `predicted_fraction` a clip's maps
+    are stage 1's own rollout, else the true ones.
     """
+    context, form, translator = system.context, system.form, system.translate
 
     def translate(frozen, batch, key, axis_name=None):
-        frames, pictures = fusion.to_float(batch["frames"]), fusion.to_float(batch["fusion"])
+        frames, maps = fusion.to_float(batch["frames"]), form.encode(batch[form.field])
         horizon = frames.shape[1] - context
-        keys = steps.example_keys(key, len(frames), axis_name)
-        observed, shown = pictures[:, :context], pictures[:, context:]
+        keys = forward.example_keys(key, len(frames), axis_name)
+        forecast, _ = forward.proposals_of(system, frozen, batch, 0.0, keys)
+        observed, shown = maps[:, :context], maps[:, context:]
         if predicted_fraction:
-            roll = rollout.make_rollout(predictor, horizon, quantize_labels=quantize_labels)
+            params = frozen["predict"]["params"]
+            rolled = rollout.roll_maps(system.predict, params, observed, horizon, forecast)
             use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
-            rolled = roll(frozen["predict"]["params"], observed)
             shown = jnp.where(use[:, None, None, None, None], rolled, shown)
-        at = steps.draw_steps(keys, batch["length"] - context, horizon, targets_per_clip)
+        at = forward.draw_steps(keys, batch["length"] - context, horizon, targets_per_clip)
         pick = jax.vmap(lambda video, i: video[i])
         shown, target, ahead = pick(shown, at), pick(frames[:, context:], at), at + 1.0
         seen = rollout.references(frames[:, :context], observed, translator.reference_frames)
-        found = translator.apply(frozen["translate"], shown, seen, ahead)
+        found = translator.translate(frozen["translate"], shown, seen, ahead, forecast(ahead))
         flat = lambda x: x.reshape(-1, *x.shape[2:])
-        return jax.lax.stop_gradient(Translated(*map(flat, (found, shown, ahead, target))))
+        parts = map(flat, (found, form.render(shown), ahead, target))
+        return jax.lax.stop_gradient(Translated(*parts))
 
     return translate
 

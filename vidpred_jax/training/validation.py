@@ -33,8 +33,7 @@ def windows(config: dict, log) -> list:
         pipeline.evaluation_windows(
             clips.Source(builder, "validation"),
             num_frames=length,
-            height=data["height"],
-            width=data["width"],
+            wanted=[(data["height"], data["width"])],
             stride=options["stride"] or None,
             clips=options["clips"],
         )

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from vidpred_jax.data.sizes import check_multiple
 from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import NORMS, Conv, Norm
+from vidpred_jax.models.translator import join_inputs
 
 
 class Pix2PixHD(nn.Module):
@@ -21,7 +22,7 @@ class Pix2PixHD(nn.Module):
 
     width: features at full resolution, doubled at each of `levels` halvings. blocks: residual blocks.
     reference_frames: 0 is the original; with n, the last n observed frames are input as well, as in
-    `translator.Generator`.
+    `translator.Translator`.
     """
 
     width: int = 64
@@ -31,7 +32,6 @@ class Pix2PixHD(nn.Module):
     reference_frames: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
-    needs_fusion = True  # Frames have the size of the fusion pictures.
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or pictures of height x width."""
@@ -44,25 +44,18 @@ class Pix2PixHD(nn.Module):
         )
         check_multiple((height, width), 2**self.levels)
 
-    def observe(self, references: Float[Array, "b n h w 6"]) -> None:
-        """The references are input as they are: nothing is computed from them in advance."""
-
     @nn.compact
     def __call__(
         self,
-        fusion: Float[Array, "b t h w 3"],
-        references: Float[Array, "b {self.reference_frames} h w 6"],
+        maps: Float[Array, "b t h w c"],
+        references: Float[Array, "b {self.reference_frames} h w _"],
         steps_ahead: Float[Array, "b t"],
-        observations: None = None,
+        proposed: Float[Array, "b t h w _"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t h w 3"]:
-        """As `translator.Generator`."""
-        b, t, h, w, _ = fusion.shape
-        x = fusion.reshape(b * t, h, w, 3)
-        if self.reference_frames:
-            frames = references.transpose(0, 2, 3, 1, 4).reshape(b, h, w, -1)
-            time = jnp.broadcast_to((steps_ahead / 16 - 1).reshape(-1, 1, 1, 1), (b * t, h, w, 1))
-            x = jnp.concatenate([x, jnp.repeat(frames, t, 0), time], -1)
+        """As `translator.Translator`."""
+        b, t, h, w, _ = maps.shape
+        x = join_inputs(maps, references, steps_ahead, proposed)
 
         def layer(x, features, name, size=3, **fields):
             x = Conv(features, (size, size), dtype=self.dtype, name=name, **fields)(x)
@@ -76,5 +69,5 @@ class Pix2PixHD(nn.Module):
             x = x + layer(y, x.shape[-1], f"block_{block}_1")
         for level in reversed(range(self.levels)):
             x = nn.relu(layer(x, self.width * 2**level, f"up_{level}", upsample=True))
-        x = Conv(3, (7, 7), dtype=self.dtype, name="paint")(x).astype(jnp.float32)
-        return jnp.tanh(x).reshape(b, t, h, w, 3)
+        x = Conv(3, (7, 7), dtype=self.dtype, name="paint")(x)
+        return x.astype(jnp.float32).reshape(b, t, h, w, 3)

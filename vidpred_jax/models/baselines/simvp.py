@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from vidpred_jax.data.sizes import check_multiple
 from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
-from vidpred_jax.models.unet3d import take_frames
 
 
 class SimVP(nn.Module):
@@ -58,9 +57,6 @@ class SimVP(nn.Module):
         )
         check_multiple((height, width), 2 ** self.strides.count(2))
 
-    def observe(self, clip: Float[Array, "b t h w c"]) -> None:
-        """Nothing is kept of an observed clip but the frames that are fed back."""
-
     @nn.compact
     def __call__(
         self, x: Float[Array, "b {self.context} h w c"]
@@ -70,7 +66,7 @@ class SimVP(nn.Module):
         # Skips lead from the newest frames; beyond the context, from the newest one.
         first = max(t - self.shift, 0)
         sources = np.minimum(first + np.arange(self.shift), t - 1)
-        skip = lambda x: take_frames(x.reshape(b, t, *x.shape[1:]), sources)
+        skip = lambda x: _take(x.reshape(b, t, *x.shape[1:]), sources)
         x, fine = x.reshape(b * t, h, w, c).astype(self.dtype), None
         for number, stride in enumerate(self.strides):
             x = self._block(x, self.width, f"encode_{number}", stride=stride)
@@ -93,6 +89,13 @@ class SimVP(nn.Module):
     def _block(self, x, features, name, **fields):
         x = Conv(features, (3, 3), dtype=self.dtype, name=name, **fields)(x)
         return nn.silu(Norm(self.norm, dtype=self.dtype, name=f"{name}_norm")(x))
+
+
+def _take(clip, places):
+    """clip[:, places] of consecutive places, the last perhaps repeated: without a gather."""
+    first, last = places[0], places[-1]
+    repeated = jnp.repeat(clip[:, last : last + 1], len(places) - (last - first), 1)
+    return jnp.concatenate([clip[:, first:last], repeated], 1)
 
 
 def _side_by_side(x):

@@ -1,0 +1,90 @@
+"""Whatever is called a network is missed when it is gone, as the card of its weights says."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from vidpred_jax import metrics
+from vidpred_jax.checkpoints import cards
+from vidpred_jax.data import pipeline, preparation
+from vidpred_jax.data.datasets import synthesis
+from vidpred_jax.inference import loading
+from vidpred_jax.inference.predictor import Predictor
+
+HORIZON, KEPT = 32, 0.8
+STAGES = {"fusion": "predict", "translator": "translate"}
+
+
+@functools.cache
+def clips(size) -> list[dict]:
+    """Four clips of sprites that no weights were trained on."""
+    rng = np.random.default_rng(20_261_129)
+    found = [synthesis.sprite_clip(rng, str(i), 16 + HORIZON, size[0]) for i in range(4)]
+    found = [preparation.prepare_clip(c.name, c.frames, labels=c.labels) for c in found]
+    return [pipeline.to_batch_element(clip, size) for clip in found]
+
+
+def predict(run):
+    seen = [{f: x[:16] for f, x in element.items()} for element in clips(run.size)]
+    return run.predict_batch(seen, HORIZON)
+
+
+def score(frames, size):
+    """(PSNR, LPIPS) over the clips; LPIPS None where it is not installed."""
+    truth = np.stack([element["frames"][16:] for element in clips(size)])
+    pairs = list(zip(frames, truth, strict=True))
+    psnr = np.mean([metrics.psnr(*pair) for pair in pairs])
+    measured = metrics.perceptual_available()
+    return psnr, np.mean([metrics.lpips(*pair) for pair in pairs]) if measured else None
+
+
+def without(run, *stages):
+    """The run with the outputs of some networks at zero: `paint`, their last layer."""
+
+    def silenced(network):
+        params = dict(network.variables["params"])
+        params["paint"] = jax.tree.map(np.zeros_like, params["paint"])
+        return {**network.variables, "params": params}
+
+    changed = {
+        STAGES[stage]: dataclasses.replace(network, variables=silenced(network))
+        for stage in stages
+        if (network := getattr(run.system, STAGES[stage])) is not None
+    }
+    return Predictor(system=dataclasses.replace(run.system, **changed))
+
+
+@pytest.mark.parametrize("name", cards.names())
+def test_each_network_of_the_weights_does_what_its_card_says(name):
+    run, card = loading.load(weights=name), cards.read(name)
+    if not run.system.networks:
+        assert run.system.proposals and card["networks"] == "none"
+        assert cards.describe(name) == f"{name} (proposals only, no network)"
+        return
+    assert set(card["networks"]) == {network.stage.name for network in run.system.networks}
+    check_silence(run)
+    psnr, lpips = score(predict(run)[1], run.size)
+    for stage, added in card["networks"].items():
+        less_psnr, more_lpips = score(predict(without(run, stage))[1], run.size)
+        assert psnr - less_psnr >= min(KEPT * added["psnr"], added["psnr"]), stage
+        if lpips is not None:
+            lost = more_lpips / lpips - 1
+            assert lost >= min(KEPT * added["lpips"], added["lpips"]), stage
+
+
+def check_silence(run):
+    """With the networks' outputs at zero, frames and maps are the proposal's bit for bit."""
+    bare = dict(predict=None, translate=None, sharpen=None)
+    proposed = predict(Predictor(system=dataclasses.replace(run.system, **bare)))
+    for found, expected in zip(predict(without(run, *STAGES)), proposed, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_silent_networks_over_a_proposal_give_the_proposal(runs_over_scene):
+    run = loading.load_runs(*(runs_over_scene / stage for stage in STAGES))
+    check_silence(run)
+    frames = predict(run)[1]
+    assert (frames != predict(without(run, *STAGES))[1]).any()

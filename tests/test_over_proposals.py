@@ -1,0 +1,117 @@
+"""Proposals fitted, and networks trained over them: found, carried, resumed and refused."""
+
+import shutil
+
+import chex
+import numpy as np
+import pytest
+from smoke import get_config, restored
+
+from vidpred_jax import train
+from vidpred_jax.checkpoints import restore
+from vidpred_jax.data import pipeline
+from vidpred_jax.inference import loading
+from vidpred_jax.types import InputError
+
+OVER = {"proposals": ["scene"], "optimizer__schedule": "constant", "evaluation__clips": 0}
+
+
+def run(config, folder, **fields):
+    lines = []
+    train.train({**config, **fields}, folder, log=lines.append)
+    return lines
+
+
+@pytest.fixture(scope="module")
+def runs(runs_over_scene):
+    return runs_over_scene
+
+
+def test_networks_carry_the_numbers_of_their_proposals(runs, clip, tmp_path):
+    scene = restored_inference(runs / "scene")["ema"]
+    for stage in ("fusion", "translator"):
+        meta = restore.read_meta(runs / stage)
+        config, facts = meta["proposals"]["scene"]
+        assert config["network"] == "scene" and facts["num_labels"] == 4
+        assert meta["config"]["proposal_runs"] == [str(runs / "scene")]
+        chex.assert_trees_all_equal(restored_inference(runs / stage)["proposals"]["scene"], scene)
+    assert meta["config"]["fusion_run"] == str(runs / "fusion")
+    # So they predict where the proposal's own run is gone.
+    for stage in ("fusion", "translator"):
+        shutil.copytree(runs / stage, tmp_path / stage)
+    element = pipeline.to_batch_element(clip, (32, 32))
+    seen = [{field: x[:16] for field, x in element.items()}]
+    pair = loading.load_runs(tmp_path / "fusion", tmp_path / "translator")
+    pictures, frames = pair.predict_batch(seen, 9)
+    assert frames.shape == pictures.shape == (1, 9, 32, 32, 3)
+    # After two steps they add little to what the proposal alone predicts, but something.
+    alone = loading.load_runs(runs / "scene").predict_batch(seen, 9)
+    difference = np.abs(frames - alone[1].astype(int))
+    assert 0 < difference.mean() < 12
+
+
+def restored_inference(folder):
+    return restore.read_whole(restore.step_folder(folder, None), restore.read_meta(folder))
+
+
+@pytest.mark.parametrize("stage", ["proposal", "fusion", "translator"])
+def test_resume_over_proposals_equals_unbroken_bit_for_bit(stage, runs, tmp_path, data_dir):
+    names = {"proposal_runs": [str(runs / "scene")], "fusion_run": str(runs / "fusion")}
+    extra = {**OVER, **names, "predicted_fraction": 0.5}
+    if stage != "translator":
+        extra = {k: v for k, v in extra.items() if k not in ("fusion_run", "predicted_fraction")}
+    if stage == "proposal":
+        extra = {k: v for k, v in extra.items() if not k.startswith("proposal")}
+    whole = get_config(stage, data_dir, num_steps=3, **extra)
+    run(whole, tmp_path / "whole")
+    run(whole, tmp_path / "broken", num_steps=1)
+    assert any("at step 1" in line for line in run(whole, tmp_path / "broken"))
+    (first, one), (second, other) = (restored(whole, tmp_path / x) for x in ("whole", "broken"))
+    chex.assert_trees_all_equal(first, second)
+    assert one["data_state"] == other["data_state"] and one["digests"] == other["digests"]
+
+
+def test_a_blend_trains_and_predicts_at_any_size(tmp_path, data_dir, clip):
+    config = get_config("proposal", data_dir, "smoke_blend", num_steps=1, evaluation__clips=0)
+    assert any("proposal: 148 parameters" in line for line in run(config, tmp_path / "blend"))
+    predictor = loading.load_runs(tmp_path / "blend", size=(64, 64))
+    found = predictor.predict(clip.frames[:16], clip.labels[:16], 3)
+    assert found.frames.shape == found.fusion.shape == (3, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"proposals": ["flow_blend"]}, "proposals .flow_blend.: no run of flow_blend fitted on"),
+        (
+            {"proposals": ["scene"], "proposal_runs": ["a", "b"]},
+            r"proposal_runs \(a, b\) must name a run for each of proposals \(scene\)",
+        ),
+        ({"proposals": "scene"}, r"proposals \('scene'\) must be a list of at most 32 names"),
+        ({"proposals": ["scene"], "model__outputs": 16}, "equal to model.shift"),
+        ({"proposals": ["scene"], "context": 10}, "observes 16 frames, not 10"),
+        ({"proposal_dropout": 1.5}, r"proposal_dropout \(1.5\) must be 0 to 1"),
+    ],
+)
+def test_refusals(fields, message, runs, data_dir):
+    config = get_config("fusion", data_dir, **fields)
+    with pytest.raises(InputError, match=message):
+        run(config, runs / "new")
+    assert not (runs / "new" / "config.json").exists()
+
+
+def test_a_run_of_another_proposal_or_stage_is_refused(runs, data_dir):
+    for name, folder, message in (
+        ("flow_blend", "scene", "holds scene, not flow_blend"),
+        ("scene", "fusion", "holds a fusion run; a proposal run is needed"),
+    ):
+        fields = {"proposals": [name], "proposal_runs": [str(runs / folder)]}
+        with pytest.raises(InputError, match=message):
+            run(get_config("fusion", data_dir, **fields), runs / "new")
+
+
+def test_a_pair_over_different_proposals_is_refused(runs, tmp_path, data_dir):
+    run(get_config("proposal", data_dir, num_steps=1, seed=3), tmp_path / "scene")
+    run(get_config("translator", data_dir, num_steps=1, **OVER), tmp_path / "translator")
+    with pytest.raises(InputError, match="add to different proposals 'scene'; train one behind"):
+        loading.load_runs(runs / "fusion", tmp_path / "translator")

@@ -1,1 +1,0 @@
-"""The scene of an observed clip, tracked objects and a background mosaic, and its extrapolation."""

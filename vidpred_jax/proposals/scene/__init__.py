@@ -1,0 +1,1 @@
+"""The scene of an observed window, tracked objects over a background mosaic, and its extrapolation."""
