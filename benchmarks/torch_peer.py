@@ -1,7 +1,8 @@
 """The paper's two networks in PyTorch, as `benchmarks/benchmark.py --peer=torch` times beside ours.
 
 The same layers, names and parameters as models/fusion_predictor.py and models/translator.py without
-references and proposals, tanh included; `build` copies our weights. channels_last throughout; on a GPU where there is one.
+references and proposals, tanh included; `build` copies our weights. channels_last throughout; on a GPU
+where there is one.
 """
 
 import numpy as np

@@ -114,7 +114,13 @@ def test_sharpened_rollout_evaluation_and_ablation(trained, data_dir, tmp_path):
     assert f"accompanying {trained / 'accompanying'} (as named)" in out
     all_stages = ",".join(str(trained / s) for s in ("fusion", "translator", "accompanying"))
     succeed(
-        *("scripts/evaluate.py", *data, f"--runs=ours={all_stages}", "--sharpen=unsharp_mask", "--ablate"),
+        *(
+            "scripts/evaluate.py",
+            *data,
+            f"--runs=ours={all_stages}",
+            "--sharpen=unsharp_mask",
+            "--ablate",
+        ),
         *("--metrics=psnr,gradient_ratio", "--baselines=copy_last", f"--output={tmp_path / 'out'}"),
     )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

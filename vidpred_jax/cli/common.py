@@ -112,8 +112,8 @@ def _parse(argv):
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         name = error.flagname.removeprefix("no")
-        removed = _REMOVED_FLAGS.get(name)
-        message = f"--{name} was removed: {removed}" if removed else str(error).splitlines()[0]
+        instead = _REMOVED_FLAGS.get(name)
+        message = f"--{name} was removed: {instead}" if instead else str(error).splitlines()[0]
         _stop(message, InputError.exit_code)
     except (flags.Error, ValueError, OSError, AttributeError, KeyError, TypeError) as error:
         # config_flags lets through what a config raised, or wraps a whole traceback around it,

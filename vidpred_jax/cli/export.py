@@ -24,7 +24,9 @@ _CARD = flags.DEFINE_string(
     "card", None, "JSON of the weights: description, data, terms, commands and seconds."
 )
 _EVALUATION = flags.DEFINE_string(
-    "evaluation", None, "Folder of an evaluation of these runs with --ablate, for the card's figures."
+    "evaluation",
+    None,
+    "Folder of an evaluation of these runs with --ablate, for the card's figures.",
 )
 _STEP = flags.DEFINE_integer("step", None, "Its checkpoint; the best by validation.", 0)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; it must not exist.", required=True)

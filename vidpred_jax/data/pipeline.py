@@ -2,7 +2,8 @@
 
 A batch is a dict: those asked for of `frames` and `fusion` (pictures), uint8 (b, t, h, w, 3), and `planes`
 (edges and labels), uint8 (b, t, h, w, 2); `length`, int32 (b,): after so many frames the last one is
-repeated; `index`, int32 (b,), the clip's number in its split. The order depends on the seed alone. The iterator's state is a small dict; with it a run resumes on the next batch.
+repeated; `index`, int32 (b,), the clip's number in its split. The order depends on the seed alone.
+The iterator's state is a small dict; with it a run resumes on the next batch.
 """
 
 import collections

@@ -133,7 +133,11 @@ class Predictor:
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
         for field in self.system.inputs:
-            needed = (lengths or {}).get(field, self.context), *self.size, 2 if field == "planes" else 3
+            needed = (
+                (lengths or {}).get(field, self.context),
+                *self.size,
+                2 if field == "planes" else 3,
+            )
             for number, element in enumerate(elements):
                 found = np.asarray(element[field])
                 if found.shape != needed or found.dtype != np.uint8:
