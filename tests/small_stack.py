@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from vidpred_jax.models import accompanying
 
-STACK = accompanying.Stack((2, 1), (8, 8))
+STACK = accompanying.AccompanyingStack((2, 1), (8, 8))
 
 
 def uniform(seed, *shape):

@@ -85,6 +85,13 @@ def test_a_base_gives_the_proposed_map_back():
     assert (Picture().activate(Picture().base(picture), based=True) == picture).all()
 
 
+def test_a_share_of_an_edge_is_given_back():
+    shares = jnp.array([0.0, 0.25, 0.5, 0.9, 1.0])
+    maps = PLANES.join(shares[None], jnp.zeros((1, 5), jnp.int32))
+    found = PLANES.activate(PLANES.base(maps))[..., 0]
+    np.testing.assert_allclose(found[0], shares, atol=1e-3)
+
+
 def test_raw_values_become_maps_by_hand():
     raw = jnp.float32([np.log(3.0), np.log(2.0), 0, 0])
     for based in (False, True):

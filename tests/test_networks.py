@@ -8,6 +8,7 @@ from saved import write_run
 from vidpred_jax import stages
 from vidpred_jax.checkpoints import runs
 from vidpred_jax.inference.networks import Network
+from vidpred_jax.inference.proposing import Proposal
 from vidpred_jax.models.maps import Picture
 
 
@@ -15,6 +16,13 @@ class Spy:
     """A module whose output is the precision of products while it is applied."""
 
     def apply(self, variables):
+        return jax.config.jax_default_matmul_precision
+
+
+class SpyProposal:
+    """As `Spy`, for a proposal."""
+
+    def apply(self, variables, method):
         return jax.config.jax_default_matmul_precision
 
 
@@ -46,3 +54,11 @@ def test_the_newest_pair_was_trained_together(tmp_path):
     assert runs.newest_pair(tmp_path) == (str(tmp_path / "b"), str(tmp_path / "alone"))
     real = runs.newest_pair(tmp_path, lambda data: data != "digits")
     assert real == (str(tmp_path / "a"), str(tmp_path / "moved"))
+
+
+def test_a_proposal_computes_in_the_precision_that_it_was_fitted_in():
+    for precision, expected in (("float32", "highest"), ("tf32", "tensorfloat32")):
+        config = {"precision": precision, "convolutions": "fast"}
+        proposal = Proposal("x", SpyProposal(), {}, (config, {}))
+        with jax.default_matmul_precision("bfloat16"):
+            assert proposal.apply({}, "observe") == expected

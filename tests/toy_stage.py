@@ -32,11 +32,7 @@ class LastChange(nn.Module):
         return jnp.concatenate([clip[:, 1:], jnp.clip(new, -1, 1)], 1)
 
 
-stages.register(
-    stages.Stage(
-        "toy", role="predict", field="frames", networks={"toy": LastChange}
-    )
-)
+stages.register(stages.Stage("toy", role="predict", field="frames", networks={"toy": LastChange}))
 
 
 def get_config(preset="smoke"):

@@ -159,11 +159,15 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ),
         ((*prepare,), 2, "give one of --input=FOLDER"),
         (
-            ("scripts/export.py", f"--runs={trained / 'fusion'}", output),
+            ("scripts/export.py", f"--runs={trained / 'fusion'}", f"--output={tmp_path / 'new'}"),
             2,
             "--runs need --card and --evaluation: weights are not saved without a card",
         ),
-        (("scripts/export.py", output), 2, "give one of --run=RUN and --runs=RUN,RUN"),
+        (
+            ("scripts/export.py", f"--output={tmp_path / 'new'}"),
+            2,
+            "give one of --run=RUN and --runs=RUN,RUN",
+        ),
         ((*rollout, "--quantize_labels=4", output), 2, "--quantize_labels was removed: maps are"),
         ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),
     ]

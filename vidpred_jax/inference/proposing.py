@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from vidpred_jax.models import build
 from vidpred_jax.proposals.forecast import Forecast, Window, merge
 
 
@@ -26,7 +27,9 @@ class Proposal:
     described: tuple[dict, dict] = ({}, {})
 
     def apply(self, params, method: str, *args):
-        return self.module.apply({"params": params}, *args, method=method)
+        """A method of the module, in the precision that it was fitted in."""
+        with build.numerics(self.described[0]):
+            return self.module.apply({"params": params}, *args, method=method)
 
 
 def window_of(clip: dict[str, jax.Array], context: int) -> Window:

@@ -44,9 +44,10 @@ class Planes:
         return jnp.concatenate([edges[..., None], jax.nn.one_hot(labels, self.num_labels)], -1)
 
     def base(self, maps: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        """The raw values of a map that a proposal holds for true."""
+        """The raw values of a map that a proposal holds for true: `activate` gives it back, to 0.1 %."""
         edges, labels = jnp.split(maps, [1], -1)
-        return _CERTAIN * jnp.concatenate([2 * edges - 1, labels], -1)
+        edges = jax.scipy.special.logit(jnp.clip(edges, 1e-6, 1 - 1e-6))
+        return jnp.concatenate([jnp.clip(edges, -_CERTAIN, _CERTAIN), _CERTAIN * labels], -1)
 
     def activate(self, raw: Float[Array, "*b c"], based: bool = False) -> Float[Array, "*b c"]:
         """A map of raw values."""
