@@ -291,11 +291,9 @@ def test_presets_trace(stage, preset, data_dir):
     assert sum(x.size for x in jax.tree.leaves(first.params["g"])) > 100_000
     data = config["data"]
     num_frames = config["context"] + data["future_frames"]
-    shape = (config["batch_size"], num_frames, data["height"], data["width"], 3)
-    batch = {
-        field: jax.ShapeDtypeStruct((*shape[:-1], channels), np.uint8)
-        for field, channels in (("frames", 3), ("fusion", 3), ("planes", 2))
-    }
+    shape = (config["batch_size"], num_frames, data["height"], data["width"])
+    channels = {"frames": 3, "fusion": 3, "planes": 2}
+    batch = {f: jax.ShapeDtypeStruct((*shape, c), np.uint8) for f, c in channels.items()}
     batch["length"] = jax.ShapeDtypeStruct(shape[:1], np.int32)
     after, metrics = jax.eval_shape(found["step"], first, batch)
     chex.assert_trees_all_equal_shapes_and_dtypes(first, after)
