@@ -27,9 +27,8 @@ import pytest
 from absl import flags
 from commands import TRAIN, succeed
 from PIL import Image
-from smoke import get_config
 
-from vidpred_jax import startup, train
+from vidpred_jax import startup
 from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis
 
@@ -66,18 +65,6 @@ def trained(tmp_path_factory, data_dir):
                 out = succeed(*TRAIN, f"--config=configs/{stage}.py:smoke", *flags)
                 assert f"{stage} step 4/4" in out and "validation at step 4: ours" in out
             done.touch()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def runs_over_scene(tmp_path_factory, data_dir):
-    """A folder with the proposal `scene`, and stages 1 and 2 over it, two steps each."""
-    folder, log = tmp_path_factory.mktemp("over"), lambda line: None
-    over = {"proposals": ["scene"], "evaluation__clips": 0, "num_steps": 2}
-    train.train(get_config("proposal", data_dir, num_steps=2), folder / "scene", log)
-    train.train(get_config("fusion", data_dir, **over), folder / "fusion", log)
-    over["predicted_fraction"] = 0.5
-    train.train(get_config("translator", data_dir, **over), folder / "translator", log)
     return folder
 
 

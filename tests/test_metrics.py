@@ -171,7 +171,9 @@ def test_warp_error_forgives_motion_and_sees_flicker(clip):
 
 def test_metrics_keep_leading_axes(clip):
     element = pipeline.to_batch_element(clip, (64, 64))
-    frames, pictures = (x[:6].reshape(2, 3, 64, 64, 3) for x in element.values())
+    frames, pictures = (
+        x[:6].reshape(2, 3, 64, 64, 3) for x in (element["frames"], element["fusion"])
+    )
     for name in ("psnr", "ssim", "ssim_paper", "ssim_openstl", "mse_openstl", "mae_openstl"):
         assert getattr(metrics, name)(frames, frames).shape == (2, 3)
     assert (

@@ -1,16 +1,20 @@
 """Proposals fitted, and networks trained over them: found, carried, resumed and refused."""
 
+import dataclasses
 import shutil
 
 import chex
+import jax
 import numpy as np
 import pytest
 from smoke import get_config, restored
+from test_networks_count import check_silence, predict, without
 
 from vidpred_jax import train
 from vidpred_jax.checkpoints import restore
 from vidpred_jax.data import pipeline
-from vidpred_jax.inference import loading
+from vidpred_jax.inference import loading, networks
+from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.types import InputError
 
 OVER = {"proposals": ["scene"], "optimizer__schedule": "constant", "evaluation__clips": 0}
@@ -23,8 +27,13 @@ def run(config, folder, **fields):
 
 
 @pytest.fixture(scope="module")
-def runs(runs_over_scene):
-    return runs_over_scene
+def runs(tmp_path_factory, data_dir):
+    """A folder with the proposal `scene`, and stages 1 and 2 over it, two steps each."""
+    folder, over = tmp_path_factory.mktemp("over"), {**OVER, "num_steps": 2}
+    run(get_config("proposal", data_dir, num_steps=2), folder / "scene")
+    run(get_config("fusion", data_dir, **over), folder / "fusion")
+    run(get_config("translator", data_dir, predicted_fraction=0.5, **over), folder / "translator")
+    return folder
 
 
 def test_networks_carry_the_numbers_of_their_proposals(runs, clip, tmp_path):
@@ -54,7 +63,14 @@ def restored_inference(folder):
     return restore.read_whole(restore.step_folder(folder, None), restore.read_meta(folder))
 
 
-@pytest.mark.parametrize("stage", ["proposal", "fusion", "translator"])
+def test_silent_networks_over_a_proposal_give_the_proposal(runs):
+    pair = loading.load_runs(*(runs / stage for stage in ("fusion", "translator")))
+    check_silence(pair)
+    frames = predict(pair)[1]
+    assert (frames != predict(without(pair, "fusion", "translator"))[1]).any()
+
+
+@pytest.mark.parametrize("stage", ["proposal", "translator"])
 def test_resume_over_proposals_equals_unbroken_bit_for_bit(stage, runs, tmp_path, data_dir):
     names = {"proposal_runs": [str(runs / "scene")], "fusion_run": str(runs / "fusion")}
     extra = {**OVER, **names, "predicted_fraction": 0.5}
@@ -110,8 +126,10 @@ def test_a_run_of_another_proposal_or_stage_is_refused(runs, data_dir):
             run(get_config("fusion", data_dir, **fields), runs / "new")
 
 
-def test_a_pair_over_different_proposals_is_refused(runs, tmp_path, data_dir):
-    run(get_config("proposal", data_dir, num_steps=1, seed=3), tmp_path / "scene")
-    run(get_config("translator", data_dir, num_steps=1, **OVER), tmp_path / "translator")
+def test_a_pair_over_different_proposals_is_refused(runs):
+    first, second = (networks.load(runs / stage) for stage in ("fusion", "translator"))
+    scene = second.proposals["scene"]
+    other = dataclasses.replace(scene, params=jax.tree.map(lambda x: x + 1, scene.params))
+    second = dataclasses.replace(second, proposals={"scene": other})
     with pytest.raises(InputError, match="add to different proposals 'scene'; train one behind"):
-        loading.load_runs(runs / "fusion", tmp_path / "translator")
+        Predictor(first, second)

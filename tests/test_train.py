@@ -289,9 +289,8 @@ def test_presets_trace(stage, preset, data_dir):
 
     first = jax.eval_shape(make)
     assert sum(x.size for x in jax.tree.leaves(first.params["g"])) > 100_000
-    data = config["data"]
-    num_frames = config["context"] + data["future_frames"]
-    shape = (config["batch_size"], num_frames, data["height"], data["width"])
+    data, frames = config["data"], config["context"] + config["data"]["future_frames"]
+    shape = (config["batch_size"], frames, data["height"], data["width"])
     channels = {"frames": 3, "fusion": 3, "planes": 2}
     batch = {f: jax.ShapeDtypeStruct((*shape, c), np.uint8) for f, c in channels.items()}
     batch["length"] = jax.ShapeDtypeStruct(shape[:1], np.int32)

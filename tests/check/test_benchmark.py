@@ -99,3 +99,18 @@ def test_a_case_that_fails_does_not_end_the_others(benchmark, monkeypatch, tmp_p
     failed, measured = json.loads((tmp_path / "benchmark.json").read_text())["cases"]
     assert failed["error"] == "RuntimeError: RESOURCE_EXHAUSTED: Out of memory"
     assert (failed["size"], measured["size"]) == (64, 128) and "error" not in measured
+
+
+def test_ablation_of_stage_3(trained, data_dir, tmp_path):
+    from commands import named, succeed
+
+    fields = {"num_steps": 4, "log_every": 2, "data.data_dir": data_dir}
+    succeed(
+        *("benchmarks/ablate.py", *named(trained), "--config=configs/accompanying.py:smoke"),
+        *(f"--config.{k}={v}" for k, v in fields.items()),
+        *("--seeds=3", "--pool=4", "--clips=2", "--metrics=psnr", f"--output={tmp_path / 'a'}"),
+    )
+    report = json.loads((tmp_path / "a" / "ablation.json").read_text())
+    assert set(report["predictors"]["refiner"]["by_seed"]) == {"3"}
+    sizes = [report["predictors"][n]["parameters"] for n in ("accompanying", "refiner")]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.2)
