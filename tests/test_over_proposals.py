@@ -59,6 +59,19 @@ def test_networks_carry_the_numbers_of_their_proposals(runs, clip, tmp_path):
     assert 0 < difference.mean() < 12
 
 
+def test_later_stages_without_proposals_of_their_own_stand_behind_them(runs, tmp_path, data_dir):
+    """Stage 2 alone behind a stage 1 over `scene`; stage 3 behind a pair over it. Both predict."""
+    behind = {"fusion_run": str(runs / "fusion"), "predicted_fraction": 1.0, "num_steps": 1}
+    config = get_config("translator", data_dir, evaluation__clips=0, **behind)
+    run(config, tmp_path / "translator")
+    pair = loading.load_runs(runs / "fusion", tmp_path / "translator")
+    assert set(pair.system.proposals) == {"scene"} and not pair.system.translate.proposals
+    behind |= {"translator_run": str(runs / "translator"), "reference_steps": 1}
+    run(get_config("accompanying", data_dir, evaluation__clips=1, **behind), tmp_path / "third")
+    whole = loading.load_runs(runs / "fusion", runs / "translator", tmp_path / "third")
+    assert whole.system.sharpen is not None and set(whole.system.proposals) == {"scene"}
+
+
 def restored_inference(folder):
     return restore.read_whole(restore.step_folder(folder, None), restore.read_meta(folder))
 

@@ -206,12 +206,18 @@ def load(
     meta = restore.read_meta(run, step)
     _check_stage(meta, run, stage)
     facts, config = _facts(meta, run), parse(meta["config"])
-    proposals, shapes = _described(meta, run), {}
+    carried, shapes = _described(meta, run), {}  # Those of earlier stages too.
     size = tuple(size or (config["data"]["height"], config["data"]["width"]))
-    for name, fields in proposals.items():
+    for name, fields in carried.items():
         proposal = make(*fields, size=size)
         shapes[name] = _shapes(proposal)["params"]
-        proposals[name] = Proposal(name, proposal.module, described=fields)
+        carried[name] = Proposal(name, proposal.module, described=fields)
+    own = config.get("proposals", ())
+    if not set(own) <= set(carried):
+        raise InputError(
+            f"run {run!r} carries proposals {', '.join(carried)}, not {', '.join(own)}"
+        )
+    proposals = {name: carried[name] for name in own}
     network = make(config, facts, proposals=proposals, size=size, run=run)
     own = _shapes(network)
     if network.stage.role == "sharpen":

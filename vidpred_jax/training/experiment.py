@@ -70,7 +70,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         fingerprint=registry.fingerprint(builder),
         clip_name=lambda index: source.names[index],
         facts=facts,
-        proposals={name: list(p.described) for name, p in proposals.items()},
+        proposals={name: list(p.described) for name, p in parts.proposals.items()},
         freeze=parts.freeze,
         beside=parts.beside,
     )
@@ -200,8 +200,15 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
         clip = {f: np.stack([e[f][: lengths.get(f, context)] for e in seen]) for f in system.inputs}
         return np.asarray(run({**current.frozen, **variables(current)}, clip)[field])
 
-    needs_future = () if staged else (form.field,)
-    return Parts(first, step, predict, future_frames, system.inputs, needs_future)
+    return Parts(
+        first,
+        step,
+        predict,
+        future_frames,
+        system.inputs,
+        () if staged else (form.field,),
+        proposals=system.proposals if "propose" in frozen else {},
+    )
 
 
 def _validation_windows(config, parts, log):

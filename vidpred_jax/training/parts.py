@@ -11,7 +11,8 @@ class Parts:
     """state, step, predict, needs_future, freeze, beside: as of `experiment.Experiment`.
 
     future_frames: how many frames after the context a training window must have. inputs: the fields of
-    its batches. needs_validation: whether it cannot be trained without validation windows.
+    its batches. proposals: that are frozen in the state, by name. needs_validation: whether it cannot be
+    trained without validation windows.
     """
 
     state: TrainState
@@ -22,4 +23,5 @@ class Parts:
     needs_future: tuple[str, ...] = ()
     freeze: Callable = lambda current, windows: {}
     beside: dict = dataclasses.field(default_factory=dict)
+    proposals: dict = dataclasses.field(default_factory=dict)
     needs_validation: bool = False

@@ -59,6 +59,7 @@ def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
         frozen.system.inputs,
         freeze=schedule.freeze,
         beside={"translator": schedule.translate},
+        proposals=frozen.system.proposals,
         needs_validation=True,
     )
 
