@@ -49,7 +49,6 @@ def get_config(preset: str = "") -> ConfigDict:
         config.update(batch_size=64, max_unroll=2)
         config.data.future_frames = 24
         config.model.update(widths=(64, 128, 256, 256), time_strides=(2, 2, 1), blocks=2)
-        config.loss.ssim = 0.1
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
     elif preset == "paper":
         presets.paper(config)

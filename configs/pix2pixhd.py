@@ -27,8 +27,8 @@ def get_config(preset: str = "") -> ConfigDict:
     config.predicted_fraction = 0.0  # Trained on true pairs, as by its authors.
     config.fusion_run = ""
     config.data.min_future_frames = 32  # Shorter clips are used up to their end.
-    # reference_frames: 0 is the original; with some it can know the colours of an unknown scene.
     presets.add_proposals(config)
+    # reference_frames: 0 is the original; with some it can know the colours of an unknown scene.
     config.model = dict(width=16, levels=3, blocks=4, norm="instance", reference_frames=0)
     config.loss = dict(l1=0.0, psnr=0.0, ssim=0.0, adversarial=1.0, matching=10.0, gan="lsgan")
     config.discriminator = dict(scales=2, widths=(16, 32, 64), last_width=128, norm="instance")

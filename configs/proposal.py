@@ -3,7 +3,7 @@
 python -m vidpred_jax.train --config=configs/proposal.py:scene        # or :flow_blend
 python -m vidpred_jax.train --config=configs/fusion.py --config.proposals="('scene',)"
 
-scene       tracked objects over a background mosaic, 14 numbers; 64 x 64, half a minute on 2 cores
+scene       tracked objects over a background mosaic, 14 numbers; 64 x 64, a minute on 2 cores
 flow_blend  observed frames moved along their optical flow, weighted by backtests, 148 numbers; 64 x 64
 davis       flow_blend on the real clips of that data set at 128 x 128: a quarter of an hour on 2 cores
 smoke       scene in seconds, for tests; smoke_blend the same of flow_blend

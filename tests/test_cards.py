@@ -8,7 +8,7 @@ from commands import succeed
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.types import InputError
 
-PAIR = {"fusion", "translator"}
+PAIR = {"fusion": "runs/a", "translator": "runs/b"}
 CARD = {
     "description": "Weights for a test.",
     "data": "sprites, drawn by the package",
@@ -18,12 +18,16 @@ CARD = {
 }
 
 
-def summary(**rows):
+def summary(runs=None, **rows):
     """A summary.json of {row: (PSNR, LPIPS)}."""
     metrics = lambda psnr, lpips: {"psnr": {"mean": psnr}, "lpips": {"mean": lpips}}
     predictors = {name.replace("_", " "): metrics(*pair) for name, pair in rows.items()}
     predictors = {f"x, {n}" if n != "x" else n: found for n, found in predictors.items()}
-    about = {"runs": {"x": []}, "data": "sprites test", "table": "held-out"}
+    about = {
+        "runs": {"x": list(runs or PAIR.values())},
+        "data": "sprites test",
+        "table": "held-out",
+    }
     return {"predictors": predictors, **about}
 
 
@@ -45,16 +49,20 @@ def test_what_is_lost_without_each_network_by_hand():
 
 def test_networks_that_add_less_are_left_out():
     rows = dict(no_networks=(24.91, 0.0407), no_stage_1=(25.0, 0.04), no_stage_2=(24.91, 0.0407))
-    with pytest.raises(InputError, match="the networks add less than 0.1 dB and 2% .* alone"):
+    with pytest.raises(InputError, match="no network adds 0.1 dB or 2% .* alone"):
         cards.make(CARD, summary(x=(25.0, 0.04), **rows), PAIR)
     rows["no_stage_2"] = (24.9, 0.04)
     assert cards.make(CARD, summary(x=(25.0, 0.04), **rows), PAIR)["networks"] != "none"
-    alone = summary(x=(25.0, 0.04))
-    assert cards.make(CARD, alone, {"proposal"})["networks"] == "none"
+    alone = summary(["p"], x=(25.0, 0.04))
+    assert cards.make(CARD, alone, {"proposal": "p"})["networks"] == "none"
     with pytest.raises(InputError, match="the evaluation of networks needs --ablate"):
-        cards.make(CARD, alone, PAIR)
-    with pytest.raises(InputError, match="needs the runs, and lpips among its --metrics"):
-        cards.make(CARD, {"runs": {"x": []}, "predictors": {"x": {"psnr": {}}}}, {"proposal"})
+        cards.make(CARD, summary(x=(25.0, 0.04)), PAIR)
+    for runs in (PAIR, {"proposal": "q"}):  # Of other runs.
+        with pytest.raises(InputError, match="the evaluation must be of .*, with lpips among"):
+            cards.make(CARD, alone, runs)
+    del alone["predictors"]["x"]["lpips"]
+    with pytest.raises(InputError, match="the evaluation must be of p, with lpips among"):
+        cards.make(CARD, alone, {"proposal": "p"})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +103,7 @@ def test_weights_are_saved_with_their_card(trained, tmp_path):
     (tmp_path / "card.json").write_text(json.dumps(CARD))
     (tmp_path / "evaluation").mkdir()
     rows = dict(no_networks=(24.0, 0.05), no_stage_1=(24.95, 0.041), no_stage_2=(24.0, 0.05))
-    found = summary(x=(25.0, 0.04), **rows)
+    found = summary(runs.split(","), x=(25.0, 0.04), **rows)
     (tmp_path / "evaluation" / "summary.json").write_text(json.dumps(found))
     flags = (f"--card={tmp_path / 'card.json'}", f"--evaluation={tmp_path / 'evaluation'}")
     succeed("scripts/export.py", f"--runs={runs}", *flags, f"--output={tmp_path / 'w'}")

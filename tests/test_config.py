@@ -77,7 +77,8 @@ def test_defaults_and_choices_are_those_of_who_uses_them():
         for name, x in inspect.signature(function).parameters.items()
         if x.default is not x.empty
     }
-    assert config.Loss().model_dump() == defaults(steps.LossWeights)
+    weights = {**config.Loss().model_dump(), "trajectory": 0.0}  # A proposal's alone.
+    assert weights == defaults(steps.LossWeights)
     assert config.SharpeningLoss().model_dump() == defaults(steps_accompanying.make_loss)
     assert config.Optimizer().model_dump() == defaults(state.make_optimizer)
     choices = lambda model, field: typing.get_args(model.model_fields[field].annotation)
@@ -141,7 +142,7 @@ def test_wrong_names_types_and_ranges(field, value, message):
         ("translator", "targets", "targets was removed: use targets_per_clip"),
         ("translator", "nearness", "nearness was removed: use step_sampling_power"),
         ("fusion", "model__flows", "model.flows was removed: use proposals="),
-        ("fusion", "model__labels", "model.labels was removed: it is the data set"),
+        ("fusion", "model__labels", "model.labels was removed: of model: it is"),
         (
             "translator",
             "model__match",
@@ -152,7 +153,8 @@ def test_wrong_names_types_and_ranges(field, value, message):
         ("fusion", "evaluation__snap_labels", "removed: maps are planes"),
         ("fusion", "data__num_frames", "data.num_frames was removed: use data.future_frames"),
         ("fusion", "data__min_frames", "data.min_frames was removed: use data.min_future_frames"),
-        ("fusion", "loss__path", "loss.path was removed: use loss.trajectory"),
+        ("fusion", "loss__path", "loss.path was removed: configs/proposal.py:scene has it"),
+        ("fusion", "loss__trajectory", "loss.trajectory was removed: configs/proposal.py"),
         ("accompanying", "selection__pair", "selection.pair was removed: stage 3 trains the ref"),
     ],
 )

@@ -86,33 +86,30 @@ def test_a_window_of_a_clip_by_hand():
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_what_networks_are_shown_and_add_to(form):
-    """Of two proposals side by side: maps and confidence; before them, for stage 2, both frames. The base
-    is of the more confident one where that is certain.
+    """Of two proposals side by side: frames, maps and confidence. The base is of the more confident one where
+    that is certain.
     """
     one, two = forecast(1, confidence=1.0), forecast(5, confidence=0.0)
     both = {"one": one, "two": two}
-    given, shown = proposing.map_inputs(form, both), form.channels + 1
+    given, shown = proposing.inputs(form, both), 3 + form.channels + 1
     for number, x in enumerate((one, two)):
         part = given[..., number * shown : (number + 1) * shown]
-        np.testing.assert_array_equal(part[..., :-1], form.join(x.edges, x.labels))
+        np.testing.assert_array_equal(part[..., :3], x.frames)
+        np.testing.assert_array_equal(part[..., 3:-1], form.join(x.edges, x.labels))
         np.testing.assert_array_equal(part[..., -1], x.confidence)
     assert given.shape[-1] == 2 * shown
-    frames = proposing.frame_inputs(form, both)
-    np.testing.assert_array_equal(frames[..., :6], jnp.concatenate([one.frames, two.frames], -1))
-    np.testing.assert_array_equal(frames[..., 6:], given)
     base = form.base(form.join(one.edges, one.labels))
     np.testing.assert_allclose(proposing.map_base(form, both), base, atol=1e-5)
     np.testing.assert_allclose(proposing.frame_base(both), one.frames, atol=1e-5)
 
 
 def test_the_shapes_that_networks_are_initialised_with():
-    """Those that `map_inputs` and `frame_inputs` give."""
+    """Those that `inputs` gives."""
     proposals = small_steps.make_proposals() | {"other": fitted("scene")}
     both = {name: forecast(1) for name in proposals}
     for network in make_pair(PLANES, proposals):
         *_, given = networks.example_inputs(network)
-        inputs = {"predict": proposing.map_inputs, "translate": proposing.frame_inputs}
-        assert given.shape[-1] == inputs[network.stage.role](PLANES, both).shape[-1]
+        assert given.shape[-1] == proposing.inputs(PLANES, both).shape[-1]
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -154,7 +151,7 @@ def test_clips_without_their_proposals_see_nothing_of_them(form):
         assert (a != b).any((1, 2, 3, 4)).tolist() == [False, True]
     # Dropped, both are the networks' own: those of inputs of zero.
     zeros = jax.tree.map(jnp.zeros_like, forecast(1))
-    given = jnp.zeros((1, 8, 16, 16, form.channels + 1))
+    given = jnp.zeros((1, 8, 16, 16, form.channels + 4))
     raw = predict.module.apply(predict.variables, window[:1], given)
     maps, frames = run({"last": zeros}, jnp.array([False, False]))
     np.testing.assert_allclose(maps[:1], form.activate(raw, based=True), atol=1e-5)

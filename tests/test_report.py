@@ -73,9 +73,7 @@ def test_differences_to_the_best_baseline(written):
     assert summary["differences"][LESSER]["psnr"]["against"] == "ours"
     assert summary["differences"]["ours"].keys() == {"psnr", "ssim", "ssim_paper"}
     page = (written / "index.html").read_text()
-    table = page.split("Ours minus the best baseline, paired over clips, 95 %")[1].split(
-        "</table>"
-    )[0]
+    table = page.split("Paired differences over clips, 95 %")[1].split("</table>")[0]
     assert f">{entry['mean']:+.2f}<" in table and best in table and "<th>differences" not in page
 
 

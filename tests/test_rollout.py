@@ -55,7 +55,7 @@ def plain_loop(network, params, window, horizon, forecast):
         inputs, base = (), 0.0
         if network.proposals:
             forecasts = forecast(ahead)
-            inputs = (proposing.map_inputs(network.form, forecasts),)
+            inputs = (proposing.inputs(network.form, forecasts),)
             last = forecasts["last"]
             base = network.form.base(network.form.join(last.edges, last.labels))
         raw = jax.jit(network.module.apply)({"params": params}, window, *inputs) + base
@@ -102,7 +102,7 @@ def test_translated_inside_equals_translated_after(form, proposals):
     given, base = (), 0.0
     if proposals:
         forecasts = forecast(ahead)
-        given = (proposing.frame_inputs(form, forecasts),)
+        given = (proposing.inputs(form, forecasts),)
         base = forecasts["last"].frames
     raw = jax.jit(TRANSLATOR.apply)(variables["translate"], maps, seen, ahead, *given)
     expected = jnp.clip(base + raw, -1, 1) if proposals else jnp.tanh(raw)

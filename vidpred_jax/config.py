@@ -19,13 +19,13 @@ _REMOVED = {
     "nearness": "use step_sampling_power",
     "model.flows": "use proposals=('flow_blend',)",
     "model.match": "use proposals=('flow_blend',)",
-    "model.labels": "it is the data set's",
+    "model.labels": "of model: it is the data set's number of labels",
     "model.detail": "use model.head_features",
     "model.accompanying": "train stage 3, configs/accompanying.py",
     "evaluation.snap_labels": "maps are planes, which need no rounding",
     "evaluation.quantize_labels": "maps are planes, which need no rounding",
     "model.num_flows": "use proposals=('flow_blend',)",
-    "model.flow_levels": "use proposals=('flow_blend',)",
+    "model.flow_levels": "of stages 1 and 2: use proposals=('flow_blend',)",
     "model.num_labels": "it is the data set's",
     "model.label_colors": "use proposals=('scene',)",
     "model.scene": "use proposals=('scene',)",
@@ -34,7 +34,8 @@ _REMOVED = {
     "data.augmentation.camera": "crops stay in place; use data.augmentation.crop",
     "data.num_frames": "use data.future_frames, the frames after the context",
     "data.min_frames": "use data.min_future_frames, the frames after the context",
-    "loss.path": "use loss.trajectory",
+    "loss.path": "configs/proposal.py:scene has it as loss.trajectory",
+    "loss.trajectory": "configs/proposal.py:scene has it",
     **{
         f"selection.{name}": "stage 3 trains the reference, then the pair"
         for name in ("reference", "pair", "transmission", "end_to_end", "deep_supervision")
@@ -85,8 +86,11 @@ class Loss(Group):
     labels: real(0) = 1.0
     adversarial: real(0) = 0.0
     matching: real(0) = 0.0
-    trajectory: real(0) = 0.1
     gan: Literal["bce", "hinge", "lsgan"] = "bce"
+
+
+class ProposalLoss(Loss):
+    trajectory: real(0) = 0.1
 
 
 class SharpeningLoss(Group):
@@ -146,6 +150,7 @@ class Proposing(Config):
 
     targets_per_clip: _NumFrames
     step_sampling_power: real(0, 10) = 1.0
+    loss: ProposalLoss
 
 
 class Adding(Config):
@@ -209,8 +214,8 @@ def parse(config: Any) -> dict:
         raise InputError("the config holds groups or lists deeper than any field needs")
     for field, instead in _REMOVED.items():
         *parts, name = field.split(".")
-        if parts == ["model"] and stage.role == "propose":
-            continue  # Its networks have some of these still.
+        if stage.role == "propose" and field in ("model.flow_levels", "loss.trajectory"):
+            continue  # It has these still.
         group = config
         for part in parts:
             group = group.get(part) if isinstance(group, dict) else None

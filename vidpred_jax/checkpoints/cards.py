@@ -77,15 +77,19 @@ def read_file(path: pathlib.Path) -> dict:
     return card
 
 
-def make(card: dict, summary: dict, stages: set[str]) -> dict:
-    """The card of runs of some stages, with the figures of their evaluation, `summary.json`.
+def make(card: dict, summary: dict, runs: dict[str, str]) -> dict:
+    """The card of {stage: run folder}, with the figures of their evaluation, `summary.json`.
 
     A network's loss is that of the row without it: in dB, and as a share of the LPIPS with it. Raises
-    InputError, also for networks that add too little to be named: those are left out.
+    InputError, also where no network adds enough to be named.
     """
-    rows, name = summary.get("predictors", {}), next(iter(summary.get("runs", {})), None)
+    rows, stages, measured = summary.get("predictors", {}), set(runs), summary.get("runs", {})
+    wanted = {run for stage, run in runs.items() if stage != "proposal" or len(runs) == 1}
+    name = next((name for name, found in measured.items() if set(found) == wanted), None)
     if name not in rows or "lpips" not in rows[name]:
-        raise InputError("the evaluation needs the runs, and lpips among its --metrics")
+        raise InputError(
+            f"the evaluation must be of {', '.join(sorted(wanted))}, with lpips among its --metrics"
+        )
     if stages != {"proposal"} and f"{name}, no networks" not in rows:
         raise InputError("the evaluation of networks needs --ablate")
     mean = lambda row, metric: rows[row][metric]["mean"]
@@ -98,8 +102,8 @@ def make(card: dict, summary: dict, stages: set[str]) -> dict:
             networks[stage] = {"psnr": round(psnr, 3), "lpips": round(lpips, 4)}
     if stages != {"proposal"} and not any(map(adds, networks.values())):
         raise InputError(
-            f"the networks add less than {LEAST_PSNR} dB and {LEAST_LPIPS:.0%} of LPIPS ({networks}): save "
-            "the run of their proposal alone"
+            f"no network adds {LEAST_PSNR} dB or {LEAST_LPIPS:.0%} of LPIPS ({networks}): save the run of "
+            "their proposal alone"
         )
     figures = {metric: found["mean"] for metric, found in rows[name].items()}
     return {

@@ -21,7 +21,11 @@ def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = 
     config = {**meta["config"], "data": {**meta["config"]["data"], "data_dir": "data"}}
     config |= {field: "" for field in ("fusion_run", "translator_run") if field in config}
     config |= {"proposal_runs": []} if config.get("proposals") else {}
-    meta = {**meta, "config": config}
+    proposals = {
+        name: [{**own, "data": {**own["data"], "data_dir": "data"}}, facts]
+        for name, (own, facts) in meta.get("proposals", {}).items()
+    }
+    meta = {**meta, "config": config, "proposals": proposals}
     meta["digests"] = {**meta.get("digests", {}), "meta": integrity.digest_json(meta)}
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:

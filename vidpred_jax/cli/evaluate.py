@@ -227,9 +227,9 @@ def _predictors(loaded, chosen, places, height, width, others):
         sees |= {row: variant.sees for row, variant in variants.items()}
         rows |= {row: name for row in variants if row != name}
         if run.system.networks:
-            proposals = ablations.proposals(run, _HORIZON.value)
-            rows |= dict.fromkeys(proposals.keys() - found.keys())
-            found = {**proposals, **found}
+            for proposal, predict in ablations.proposals(run, _HORIZON.value).items():
+                row = proposal if proposal not in {*loaded, *found} else f"{name}, {proposal}"
+                found[row], rows[row] = predict, None
     for text in _PREDICTIONS.value:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):

@@ -51,9 +51,13 @@ def main(_):
 
 def _weights(output) -> list:
     """A run for each stage, and the card."""
+    if _STEP.value is not None:
+        raise InputError("--step is for --run: of --runs the best by validation are taken")
     stages = {restore.read_meta(run)["stage"]: run for run in _RUNS.value}
+    if len(stages) < len(_RUNS.value):
+        raise InputError(f"--runs: {', '.join(_RUNS.value)} are not one of each stage")
     summary = _read(f"{_EVALUATION.value}/summary.json")
-    card = cards.make(_read(_CARD.value), summary, set(stages))
+    card = cards.make(_read(_CARD.value), summary, stages)
     temporary = output.with_name(f".{output.name}")
     try:
         files = []

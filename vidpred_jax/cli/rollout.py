@@ -150,8 +150,10 @@ def _load():
         "step": _STEP.value,
     }
     if _RUNS.value:
-        if fusion or translator or weights:
-            raise InputError("--runs are instead of --fusion, --translator and --weights")
+        if fusion or translator or weights or _ACCOMPANYING.value:
+            raise InputError(
+                "--runs are instead of --fusion, --translator, --accompanying and --weights"
+            )
         return _told(loading.load_runs(*_RUNS.value, **options), why)
     if not (weights or fusion or translator):
         # Runs on embedded sets know no real video.

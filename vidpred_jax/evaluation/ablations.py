@@ -31,7 +31,7 @@ def variants(
 ) -> dict[str, Variant]:
     """A run and its variants, by the names of their rows; each is the run itself but for what its name says.
 
-    ablate: `no networks` (outputs at zero: the proposals, or the last observed frame), `no stage 1` (the
+    ablate: `no networks` (the proposals, or the last observed frame), `no stage 1` (the
     proposals' maps, or the last observed one), `no stage 2` (the proposals' frames, or the predicted maps
     in the mean colours of the observed frames), `no stage 3`, `no proposals` (the same weights without
     them), `true fusion` (an oracle for stage 1), `shuffled fusion` (another clip's true maps) and `frozen
@@ -56,15 +56,15 @@ def variants(
         frozen = Variant(functools.partial(_translated, run, functools.partial(_frozen, horizon)))
         proposed = functools.partial(_predict, _without(run, predict=None), horizon)
         rows["no stage 1"] = Variant(proposed) if system.proposals else frozen
-        plainer = functools.partial(_predict, _without(run, translate=None, sharpen=None), horizon)
+        plainer = functools.partial(_predict, _without(run, translate=None), horizon)
         rows["no stage 2"] = Variant(plainer)
     if system.sharpen:
         rows["no stage 3"] = Variant(functools.partial(_predict, plain, horizon))
-    if system.proposals:
+    if system.proposals and system.predict and system.translate:
         alone = _without(run, alone=True)
         rows["no proposals"] = Variant(functools.partial(_predict, alone, horizon))
     if system.predict and system.translate:
-        true = functools.partial(_translated, run, lambda field, element: element)
+        true = functools.partial(_translated, run, _known)
         rows["true fusion"] = Variant(true, (field,))
         if other is not None:
             shuffled = functools.partial(_shuffled, other)
@@ -100,19 +100,24 @@ def _copied(horizon, seen):
 
 
 def _translated(run, maps, seen):
-    """Frames by stage 2 from maps that are given: `(field, element) -> element whose maps go on`."""
-    shown = [sizes.at(run.size, element) for element in seen]
+    """Frames by stage 2 from maps that are given: `(run, element) -> the element, its maps going on`, where
+    the element is at the run's own size."""
+    return predictors.translate(run, seen, functools.partial(maps, run))
+
+
+def _known(run, element):
+    return element
+
+
+def _frozen(horizon, run, element):
     field = run.system.form.field
-    return predictors.translate(run, [maps(field, element) for element in shown])
-
-
-def _frozen(horizon, field, element):
     still = naive.copy_last(element[field], horizon)
     return {**element, field: np.concatenate([element[field], still])}
 
 
-def _shuffled(other, field, element):
-    coming = other(element)[field][len(element[field]) :]
+def _shuffled(other, run, element):
+    field = run.system.form.field
+    coming = sizes.at(run.size, other(element))[field][len(element[field]) :]
     return {**element, field: np.concatenate([element[field], coming])}
 
 

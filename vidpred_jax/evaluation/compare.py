@@ -1,6 +1,6 @@
 """Windows x predictors -> one value per predictor, metric, window and step.
 
-A predictor maps elements (dicts of `clip`, `start` and the context of `frames` and `fusion`) to a
+A predictor maps elements (dicts of `clip`, `start` and the context of `frames`, `fusion` and `planes`) to a
 dict of what it predicts: `frames`, `fusion` or both, (n, horizon, h, w, 3) in [0, 255].
 """
 

@@ -73,8 +73,9 @@ def _differences_table(found) -> str:
     )
     head = "".join(f"<th>{_text(m)}</th>" for m in metrics)
     return (
-        "<h2>Ours minus the best baseline, paired over clips, 95 %</h2><p>Means over steps. In "
-        "brackets: bootstrap interval of the clips' differences, and which baseline is the best.</p>"
+        "<h2>Paired differences over clips, 95 %</h2><p>Of each minus what is named beside it: the best "
+        "baseline, and of a variant its run. Means over steps; in brackets the bootstrap interval. Rows that "
+        "are given true maps are oracles.</p>"
         f"<table><tr><th></th>{head}</tr>{lines}</table>"
     )
 

@@ -1,6 +1,7 @@
 """The runs that an evaluation measures: loaded by name."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -90,9 +91,13 @@ def predict(run: Predictor, elements: list[dict], horizon: int) -> dict[str, np.
     return _in_parts(run, elements, predicted)
 
 
-def translate(run: Predictor, elements: list[dict]) -> dict[str, np.ndarray]:
-    """`frames` by stage 2 alone, from known maps, as of `predict`."""
-    return _in_parts(run, elements, lambda part: {"frames": run.translate_batch(part)})
+def translate(
+    run: Predictor, elements: list[dict], maps: Callable[[dict], dict]
+) -> dict[str, np.ndarray]:
+    """`frames` by stage 2 alone, as of `predict`. maps: `(element at the run's size) -> the same with maps
+    that go on`."""
+    known = lambda part: {"frames": run.translate_batch([maps(element) for element in part])}
+    return _in_parts(run, elements, known)
 
 
 def _in_parts(run, elements, predict):

@@ -74,7 +74,7 @@ class Network:
         if not self.proposals:
             return apply()[0]
         own = {name: forecasts[name] for name in self.proposals}
-        base, given = proposing.map_base(self.form, own), proposing.map_inputs(self.form, own)
+        base, given = proposing.map_base(self.form, own), proposing.inputs(self.form, own)
         return proposing.add(apply, base, given, kept)[0]
 
     def raw_frames(
@@ -92,7 +92,7 @@ class Network:
         if not self.proposals:
             return apply()
         own = {name: forecasts[name] for name in self.proposals}
-        given = proposing.frame_inputs(self.form, own)
+        given = proposing.inputs(self.form, own)
         return proposing.add(apply, proposing.frame_base(own), given, kept)
 
     def predict(self, params, window, forecasts=None, kept=None):
@@ -139,6 +139,10 @@ def make(
         axis_name=axis_name,
         name=config["network"],
     )
+    if proposals and form.field == "frames":
+        raise InputError(
+            f"proposals ({', '.join(proposals)}) are of maps: stage {stage.name} has none"
+        )
     if proposals and stage.role == "predict" and module.outputs != module.shift:
         raise InputError(
             f"proposals ({', '.join(proposals)}) need model.outputs ({module.outputs}) equal to "
@@ -157,7 +161,7 @@ def example_inputs(network: Network) -> tuple:
     """Arrays of the shapes that the network is called with, for its initialisation."""
     size, channels = network.size, network.form.channels
     ones = lambda *shape: np.ones(shape, np.float32)
-    role, proposed = network.stage.role, len(network.proposals) * (channels + 1)
+    role, proposed = network.stage.role, len(network.proposals) * (3 + channels + 1)
     if role == "propose":
         edges = jnp.zeros((1, network.context, *size))
         frames, labels = jnp.zeros((*edges.shape, 3)), edges.astype(jnp.int32)
@@ -170,7 +174,7 @@ def example_inputs(network: Network) -> tuple:
     else:
         references = ones(1, network.reference_frames, *size, 3 + channels)
         inputs = ones(1, 1, *size, channels), references, ones(1, 1)
-        extra = ones(1, 1, *size, proposed + 3 * len(network.proposals))
+        extra = ones(1, 1, *size, proposed)
     return (*inputs, extra) if network.proposals else inputs
 
 

@@ -1,6 +1,6 @@
 """Proposals beside networks: what they forecast as input channels, and as the base that a network adds to.
 
-With the network's output at zero the sum is the proposal's, bit for bit. Where a clip's proposals are
+With the network's output at zero the sum is the proposal's. Where a clip's proposals are
 dropped, channels and base are zero, and the network predicts alone.
 """
 
@@ -56,11 +56,12 @@ def propose(
     }
 
 
-def map_inputs(form, forecasts: dict[str, Forecast]) -> Float[Array, "b t h w c"]:
-    """What stage 1 sees of proposals: maps and confidence."""
+def inputs(form, forecasts: dict[str, Forecast]) -> Float[Array, "b t h w c"]:
+    """What a network sees of proposals: frames, maps and confidence of each."""
     parts = []
     for forecast in forecasts.values():
-        parts += [form.join(forecast.edges, forecast.labels), forecast.confidence[..., None]]
+        maps = form.join(forecast.edges, forecast.labels)
+        parts += [forecast.frames, maps, forecast.confidence[..., None]]
     return jnp.concatenate(parts, -1)
 
 
@@ -73,12 +74,6 @@ def map_base(form, forecasts: dict[str, Forecast]) -> Float[Array, "b t h w c"]:
 def proposed_maps(form, forecasts: dict[str, Forecast]) -> Float[Array, "b t h w c"]:
     """The maps of all proposals together, as a network whose output is zero gives them."""
     return form.activate(map_base(form, forecasts), based=True)
-
-
-def frame_inputs(form, forecasts: dict[str, Forecast]) -> Float[Array, "b t h w c"]:
-    """What stage 2 sees of proposals: frames, maps and confidence."""
-    frames = [forecast.frames for forecast in forecasts.values()]
-    return jnp.concatenate([*frames, map_inputs(form, forecasts)], -1)
 
 
 def frame_base(forecasts: dict[str, Forecast]) -> Float[Array, "b t h w 3"]:

@@ -1,6 +1,6 @@
 """Networks and proposals put together: the one way from observed frames and maps to predicted ones.
 
-`Predictor`, validation, evaluation and the training of stage 3 all predict by `make_predict`.
+`Predictor`, validation and evaluation all predict by `make_predict`.
 """
 
 import dataclasses

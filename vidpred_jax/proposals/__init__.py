@@ -1,1 +1,1 @@
-"""Forecasts without networks: the naive baselines."""
+"""Forecasts without networks: the naive baselines, and those with a few fitted numbers."""

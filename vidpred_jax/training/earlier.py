@@ -18,8 +18,12 @@ def fill_in(config: dict, workdir: pathlib.Path) -> dict:
     A run that resumes keeps those it began with; a new one takes the newest beside it that were trained
     on the same data set and, of stages 1 and 2, on each other. Raises InputError where there is none.
     """
-    config = _fill_in_proposals(config, workdir)
     stage, folder, data = stages.get(config["stage"]), workdir.parent, config["data"]["name"]
+    config = _fill_in_stages(config, stage, folder, data, workdir)
+    return _fill_in_proposals(config, workdir)
+
+
+def _fill_in_stages(config, stage, folder, data, workdir):
     if stage.role == "translate" and not config["predicted_fraction"]:
         return config
     fields = [f"{name}_run" for name in stage.earlier]
@@ -56,14 +60,18 @@ def _fill_in_proposals(config, workdir):
     if restore.steps(workdir):
         saved = restore.read_meta(workdir)["config"]
         return {**config, "proposal_runs": saved.get("proposal_runs", [])}
-    newest = lambda name: runs.newest("proposal", workdir.parent, data, name)
+    # Those of stage 1, so that both add to the same.
+    first = networks.read_config(run) if (run := config.get("fusion_run")) else {}
+    same = dict(zip(first.get("proposals", ()), first.get("proposal_runs", ()), strict=False))
+    newest = lambda name: same.get(name) or runs.newest("proposal", workdir.parent, data, name)
     found = processes.from_main(lambda: [newest(name) for name in names])
     for name, run in zip(names, found, strict=True):
         if run is None:
             raise InputError(
                 f"proposals ({', '.join(names)}): no run of {name} fitted on {data!r} is under "
                 f"{str(workdir.parent)!r}; python -m vidpred_jax.train --config=configs/proposal.py:{name} "
-                "makes one, or name it by proposal_runs"
+                f"--config.data.name={data} --workdir={workdir.parent / name} makes one, or name it by "
+                "proposal_runs"
             )
     return {**config, "proposal_runs": found}
 
@@ -102,6 +110,10 @@ def load(config: dict, network: Network) -> list[Network]:
             raise InputError(
                 f"{name}_run {earlier.run!r} was trained at {sizes.by(earlier.size)}, not "
                 f"{sizes.by(network.size)}"
+            )
+        if earlier.context != config["context"]:
+            raise InputError(
+                f"{name}_run {earlier.run!r} observes {earlier.context} frames, not {config['context']}"
             )
         loaded.append(earlier)
     return loaded

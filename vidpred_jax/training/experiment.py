@@ -200,12 +200,13 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
         clip = {f: np.stack([e[f][: lengths.get(f, context)] for e in seen]) for f in system.inputs}
         return np.asarray(run({**current.frozen, **variables(current)}, clip)[field])
 
+    maps_alone = network.stage.role == "predict" and not system.proposals
     return Parts(
         first,
         step,
         predict,
         future_frames,
-        system.inputs,
+        (form.field,) if maps_alone else system.inputs,
         () if staged else (form.field,),
         proposals=system.proposals if "propose" in frozen else {},
     )

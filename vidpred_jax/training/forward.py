@@ -105,7 +105,8 @@ def predict_forward(network, system, names, *, max_unroll: int = 0, proposal_dro
     names: of the terms of the loss. max_unroll: each example first runs a random 0 to `max_unroll` steps on
     the model's own output, without gradient, so that the net learns to mend what it will be fed
     (pushforward; Brandstetter et al. 2022). batch: the array of the maps' form, uint8 (b, context +
-    shift * (1 + max_unroll) or more, h, w, c). proposal_dropout: see `proposals_of`.
+    shift * (1 + max_unroll) or more, h, w, c), and what proposals observe. proposal_dropout: see
+    `proposals_of`.
     """
     context, shift, form, outputs = (
         network.context,

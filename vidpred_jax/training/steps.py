@@ -31,7 +31,7 @@ class LossWeights:
     labels: float = 1.0
     adversarial: float = 0.0
     matching: float = 0.0
-    trajectory: float = 0.1
+    trajectory: float = 0.0
     gan: str = "bce"
 
     def __post_init__(self):
