@@ -64,7 +64,7 @@ def variants(
         alone = _without(run, alone=True)
         rows["no proposals"] = Variant(functools.partial(_predict, alone, horizon))
     if system.predict and system.translate:
-        true = functools.partial(_translated, run, _known)
+        true = functools.partial(_translated, run, lambda run, element: element)
         rows["true fusion"] = Variant(true, (field,))
         if other is not None:
             shuffled = functools.partial(_shuffled, other)
@@ -103,10 +103,6 @@ def _translated(run, maps, seen):
     """Frames by stage 2 from maps that are given: `(run, element) -> the element, its maps going on`, where
     the element is at the run's own size."""
     return predictors.translate(run, seen, functools.partial(maps, run))
-
-
-def _known(run, element):
-    return element
 
 
 def _frozen(horizon, run, element):

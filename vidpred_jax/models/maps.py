@@ -119,9 +119,6 @@ class Picture:
         return losses.of_pictures(raw if based else self.activate(raw), target, names)
 
 
-FORMS = ("planes", "picture")
-
-
 def make(name: str, num_labels: int) -> Planes | Picture:
     """A form by a config's `maps`."""
     return Planes(num_labels) if name == "planes" else Picture()
