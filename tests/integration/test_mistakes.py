@@ -99,7 +99,11 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ),
         ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, in"),
         ((*evaluate, "--weights=moon"), 2, "weights ('moon') must be one of real, sprites"),
-        ((*rollout, "--runs=a,b", output), 2, "--runs are instead of --fusion, --translator and"),
+        (
+            (*rollout, "--runs=a,b", output),
+            2,
+            "--runs are instead of --fusion, --translator, --accompanying and",
+        ),
         (
             (*evaluate, pair, "--context=8"),
             2,
