@@ -165,3 +165,20 @@ def test_rows_of_the_right_run_alone():
     found = ablations.variants("x", run, HORIZON, ablate=True)
     assert set(found) == {"x", *(f"x, {name}" for name in names)}
     assert found["x, true fusion"].sees == ("planes",) and found["x"].sees == ()
+
+
+def test_runs_of_another_size_than_measured_have_every_row_at_the_measured_one():
+    """Elements of 8 x 8 that hold every field at 16 x 16 too, where the run works."""
+
+    def both(element):
+        fields = {f: x for f, x in element.items() if f in ("frames", "fusion", "planes")}
+        small = {f: x[:, ::2, ::2] for f, x in fields.items()}
+        return {**element, **small, **{f"{f} 16 x 16": x for f, x in fields.items()}}
+
+    run, seen = make(Planes(3), Predict(1.0), Translate(0.5, 0.5)), elements()
+    other = both(longer(elements(5)[-1]))
+    found = ablations.variants("x", run, HORIZON, ablate=True, other=lambda e: other)
+    for name, variant in found.items():
+        shown = [{**e, **{f: longer(e)[f] for f in variant.sees}} for e in seen]
+        frames = variant.predict([both(e) for e in shown])["frames"]
+        assert frames.shape == (3, HORIZON, 8, 8, 3), name
