@@ -1,7 +1,7 @@
 """The weights that come with the package, and the card of each: what they are and what each network adds.
 
 A folder under `weights/` holds `card.json` and a run for each stage. The card's `networks` are {stage:
-{"psnr", "lpips"}}: what is lost in dB and gained in LPIPS, as a share, with that network's output at zero.
+{"psnr", "lpips"}}: what is lost in dB and gained in LPIPS, as a share, in the row without that network.
 """
 
 import json

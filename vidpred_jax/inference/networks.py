@@ -210,18 +210,18 @@ def load(
     meta = restore.read_meta(run, step)
     _check_stage(meta, run, stage)
     facts, config = _facts(meta, run), parse(meta["config"])
-    carried, shapes = _described(meta, run), {}  # Those of earlier stages too.
+    carried, proposal_shapes = {}, {}  # Of earlier stages too.
     size = tuple(size or (config["data"]["height"], config["data"]["width"]))
-    for name, fields in carried.items():
-        proposal = make(*fields, size=size)
-        shapes[name] = _shapes(proposal)["params"]
-        carried[name] = Proposal(name, proposal.module, described=fields)
-    own = config.get("proposals", ())
-    if not set(own) <= set(carried):
+    for name, described in _described(meta, run).items():
+        proposal = make(*described, size=size)
+        proposal_shapes[name] = _shapes(proposal)["params"]
+        carried[name] = Proposal(name, proposal.module, described=described)
+    names = config.get("proposals", ())
+    if not set(names) <= set(carried):
         raise InputError(
-            f"run {run!r} carries proposals {', '.join(carried)}, not {', '.join(own)}"
+            f"run {run!r} carries proposals {', '.join(carried)}, not {', '.join(names)}"
         )
-    proposals = {name: carried[name] for name in own}
+    proposals = {name: carried[name] for name in names}
     network = make(config, facts, proposals=proposals, size=size, run=run)
     own = _shapes(network)
     if network.stage.role == "sharpen":
@@ -229,7 +229,7 @@ def load(
     shapes = {
         "ema": own["params"],
         "batch_stats": own.get("batch_stats", {}),
-        "proposals": shapes,
+        "proposals": proposal_shapes,
     }
     found = restore.restore_inference(run, shapes, step)
     if network.stage.role == "sharpen":

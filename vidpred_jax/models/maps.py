@@ -44,7 +44,8 @@ class Planes:
         return jnp.concatenate([edges[..., None], jax.nn.one_hot(labels, self.num_labels)], -1)
 
     def base(self, maps: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        """The raw values of a map that a proposal holds for true: `activate` gives it back, to 0.1 %."""
+        """The raw values of a map that a proposal holds for true; of few labels `activate` gives it back to
+        0.1 %, of 256 to 8 %."""
         edges, labels = jnp.split(maps, [1], -1)
         edges = jax.scipy.special.logit(jnp.clip(edges, 1e-6, 1 - 1e-6))
         return jnp.concatenate([jnp.clip(edges, -_CERTAIN, _CERTAIN), _CERTAIN * labels], -1)

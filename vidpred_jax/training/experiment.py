@@ -88,13 +88,6 @@ def _check_window(data, needed, role):
         raise InputError(f"data.min_future_frames ({least}) is for stages that draw target frames")
 
 
-def _terms(config):
-    try:
-        return steps.LossWeights(**config["loss"]).terms
-    except (TypeError, ValueError) as error:
-        raise InputError(f"config: {error}") from error
-
-
 def _proposing(config, network, before) -> Parts:
     own = {network.config["network"]: Proposal(network.config["network"], network.module)}
     system = System.of(dataclasses.replace(network, proposals=own))
@@ -103,9 +96,9 @@ def _proposing(config, network, before) -> Parts:
         network,
         system,
         future_frames=config["targets_per_clip"],
-        forward=forward.proposal_forward(
+        forward=functools.partial(
+            forward.proposal_forward,
             network,
-            _terms(config),
             context=config["context"],
             targets_per_clip=config["targets_per_clip"],
             step_sampling_power=config["step_sampling_power"],
@@ -122,10 +115,10 @@ def _predicting(config, network, before) -> Parts:
         network,
         system,
         future_frames=network.shift * (1 + config["max_unroll"]),
-        forward=forward.predict_forward(
+        forward=functools.partial(
+            forward.predict_forward,
             network,
             system,
-            _terms(config),
             max_unroll=config["max_unroll"],
             proposal_dropout=config["proposal_dropout"],
         ),
@@ -140,10 +133,10 @@ def _translating(config, network, before) -> Parts:
         network,
         system,
         future_frames=config["targets_per_clip"],
-        forward=forward.translate_forward(
+        forward=functools.partial(
+            forward.translate_forward,
             network,
             system,
-            _terms(config),
             targets_per_clip=config["targets_per_clip"],
             step_sampling_power=config["step_sampling_power"],
             predicted_fraction=config["predicted_fraction"],
@@ -158,7 +151,8 @@ def _translating(config, network, before) -> Parts:
 def _adversarial(config, network, system, *, future_frames, forward, variables) -> Parts:
     """A generator beside its discriminator, where the loss asks for one.
 
-    variables: `(state) -> those of `System.variables` that are trained`; the rest is frozen.
+    forward: `(names of the loss's terms) -> forward pass`. variables: `(state) -> those of
+    System.variables that are trained`; the rest is frozen.
     """
     try:
         weights = steps.LossWeights(**config["loss"])
@@ -183,7 +177,7 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
         frozen,
     )
     step = steps.make_train_step(
-        forward,
+        forward(names=weights.terms),
         discriminator,
         tx,
         weights,
