@@ -171,8 +171,8 @@ def test_page_in_a_browser(written, tmp_path):
         assert body, done.stderr[-2000:]
         if "data-videos" in body[0]:
             break
-    # Two clips of context, truth and three predictors; five figures.
-    assert 'data-videos="10/10"' in html.unescape(body[0]), body[0]
+    # Two clips of context, truth and four predictors; five figures.
+    assert 'data-videos="12/12"' in html.unescape(body[0]), body[0]
     assert 'data-images="5/5"' in body[0], body[0]
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
 
