@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["vidpred_jax"]):
     from vidpred_jax.checkpoints import runs
     from vidpred_jax.config import parse
     from vidpred_jax.data import segmentation, video_io
-    from vidpred_jax.data.datasets import digits, folders, registry
+    from vidpred_jax.data.datasets import folders, moving_digits, registry
     from vidpred_jax.evaluation import external
     from vidpred_jax.inference import networks
     from vidpred_jax.models import schedules
@@ -35,11 +35,11 @@ def _file(name, data):
 
 
 def idx(data):
-    digits.read_idx(str(_file("digits.idx", data)))
+    moving_digits.read_idx(str(_file("digits.idx", data)))
 
 
 def idx_gz(data):
-    digits.read_idx(str(_file("digits.gz", data)))
+    moving_digits.read_idx(str(_file("digits.gz", data)))
 
 
 def npz(data):

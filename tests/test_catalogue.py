@@ -20,10 +20,6 @@ def test_catalogue_examples_become_clips():
     clip = catalogue.to_clip("davis", davis, "x")
     assert clip.name == "bear"
     np.testing.assert_array_equal(clip.labels, np.stack(masks)[..., 0])
-    digits_clip = catalogue.to_clip(
-        "moving_mnist", {"image_sequence": [m * 100 for m in masks]}, "x"
-    )
-    assert digits_clip.frames.shape == (4, 8, 8, 3) and digits_clip.labels.max() == 1
     big = np.zeros((4, 32, 32, 3), np.uint8)
     assert catalogue.to_clip("ucf101", {"video": big}, "x", "kmeans").frames.shape == big.shape
     bair = [{"image_main": f, "action": np.zeros(4)} for f in big]

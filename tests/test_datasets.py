@@ -1,7 +1,6 @@
 """Synthetic clips, the format on disk, splits, idx files."""
 
 import dataclasses
-import gzip
 import json
 import re
 import shutil
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax.data import fusion
-from vidpred_jax.data.datasets import clips, digits, metadata, registry, synthesis
+from vidpred_jax.data.datasets import clips, metadata, registry, synthesis
 from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import InputError
 
@@ -199,7 +198,7 @@ def test_fingerprint_follows_the_data(data_dir, tmp_path):
 
 def test_unknown_data_set_split_and_config(data_dir):
     with pytest.raises(
-        InputError, match="data set 'moon' is not in .*: embedded are sprites, digits"
+        InputError, match="data set 'moon' is not in .*: embedded are sprites, moving_digits"
     ):
         registry.open_split("moon", "train", data_dir=data_dir)
     with pytest.raises(InputError, match="has no split 'dev', but test, train, validation"):
@@ -211,43 +210,3 @@ def test_unknown_data_set_split_and_config(data_dir):
         InputError, match=r"data.config \('huge'\) of 'sprites' must be one of 64, tiny"
     ):
         registry.open_split("sprites", "train", data_dir=data_dir, config="huge")
-
-
-def test_digits_move_and_keep_test_digits_apart(tmp_path):
-    source = registry.open_split("digits", "test", data_dir=tmp_path, config="tiny", log=str)
-    clip = clips.decode(source[0])
-    assert clip.frames.shape == (48, 64, 64, 3) and set(np.unique(clip.labels)) == {0, 1, 2}
-    assert (clip.frames[0] != clip.frames[5]).any()
-    images = np.arange(100, dtype=np.uint8).repeat(28 * 28).reshape(100, 28, 28)
-    path = tmp_path / "images.gz"
-    path.write_bytes(
-        gzip.compress(np.array([0x803, 100, 28, 28], ">i4").tobytes() + images.tobytes())
-    )
-    config = digits.DigitsConfig(name="mine", idx=str(path), num_train=20, num_test=20)
-    made = digits.Digits(data_dir=tmp_path, config=config)._clips()
-    train = {int(v) for make in made["train"].values() for v in np.unique(make().frames)}
-    test = {int(v) for make in made["test"].values() for v in np.unique(make().frames)}
-    assert max(train) < 80 and min(test - {0}) >= 90
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "does not begin as an idx3-ubyte"),
-        (b"\0\3M", "does not begin as an idx3-ubyte"),
-        (np.array([0x803, 2**31 - 1, 2**31 - 1, 2**31 - 1], ">i4").tobytes(), "declares shape"),
-        (np.array([0x803, 2, 3, 3], ">i4").tobytes() + b"12345", "is truncated: 5 of 18 bytes"),
-        (np.array([0x803, 2**30, 99, 99], ">i4").tobytes(), "declares shape"),
-    ],
-)
-def test_bad_idx(tmp_path, data, message):
-    (tmp_path / "idx").write_bytes(data)
-    with pytest.raises(InputError, match=message):
-        digits.read_idx(str(tmp_path / "idx"))
-    packed = bytearray(gzip.compress(bytes(999)))
-    packed[12] ^= 255
-    (tmp_path / "idx.gz").write_bytes(packed)
-    with pytest.raises(InputError, match="cannot be read"):
-        digits.read_idx(str(tmp_path / "idx.gz"))
-    with pytest.raises(InputError, match="does not exist"):
-        digits.read_idx(str(tmp_path / "none"))

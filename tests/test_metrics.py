@@ -70,7 +70,11 @@ def test_openstl_equals_its_definition(pair):
         metrics.mae_openstl(*pair), np.abs(pred - target).sum((1, 2, 3)), rtol=1e-5
     )
     outside = np.full((1, 2, 2, 3), 1.5 * 255, np.float32)  # Not clipped.
-    np.testing.assert_allclose(metrics.mse_openstl(outside, outside * 0), [12 * 2.25], rtol=1e-6)
+    red = outside * np.float32([1, 0, 0])
+    np.testing.assert_allclose(metrics.mse_openstl(outside, red), [8 * 2.25], rtol=1e-6)
+    # Of a grey target the channels are one.
+    np.testing.assert_allclose(metrics.mse_openstl(outside, outside * 0), [4 * 2.25], rtol=1e-6)
+    np.testing.assert_allclose(metrics.mae_openstl(red, outside * 0), [4 * 0.5], rtol=1e-6)
 
 
 def test_psnr_never_wraps_around():

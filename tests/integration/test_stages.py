@@ -33,10 +33,10 @@ def test_a_fifth_stage_trains_resumes_rolls_out_and_is_evaluated(data_dir, tmp_p
 
 @pytest.mark.parametrize(("context", "horizon"), [(10, 10), (5, 32)])
 def test_other_contexts(context, horizon, tmp_path, data_dir):
-    """Both stages on digits: trained, resumed, rolled out, evaluated."""
+    """Both stages on drawn digits: trained, resumed, rolled out, evaluated."""
     fields = {
         **{"context": context, "evaluation.horizon": horizon, "optimizer.schedule": "constant"},
-        **{"data.name": "digits", "data.config": "tiny", "data.data_dir": data_dir},
+        **{"data.name": "moving_digits", "data.config": "tiny", "data.data_dir": data_dir},
     }
     fields = [f"--config.{name}={value}" for name, value in fields.items()]
     for stage in ("fusion", "translator"):
@@ -45,7 +45,12 @@ def test_other_contexts(context, horizon, tmp_path, data_dir):
         succeed(*command, *fields, *more, "--config.num_steps=2")
         out = succeed(*command, *fields, *more)
         assert "at step 2" in out and f"{stage} step 4/4" in out
-    data = ("--data=digits", "--data_config=tiny", f"--data_dir={data_dir}", f"--horizon={horizon}")
+    data = (
+        "--data=moving_digits",
+        "--data_config=tiny",
+        f"--data_dir={data_dir}",
+        f"--horizon={horizon}",
+    )
     runs = [str(tmp_path / stage) for stage in ("fusion", "translator")]
     succeed("scripts/rollout.py", f"--runs={','.join(runs)}", *data, f"--output={tmp_path / 'r'}")
     pair = f"--runs=ours={','.join(runs)}"

@@ -1,4 +1,4 @@
-"""Builds a data set from a folder of clips, DAVIS's layout, a TFDS catalogue set or MNIST digits.
+"""Builds a data set from a folder of clips, DAVIS's layout, a TFDS catalogue set or MNIST's digits.
 
 python scripts/prepare.py --input=FOLDER [--masks=FOLDER] --name=mine
 python -m vidpred_jax.train --config=configs/fusion.py --config.data.name=mine
@@ -10,7 +10,7 @@ import time
 from absl import flags
 
 from vidpred_jax.data import fusion, segmentation, video_io
-from vidpred_jax.data.datasets import catalogue, digits, registry
+from vidpred_jax.data.datasets import catalogue, metadata, moving_digits, registry
 from vidpred_jax.types import InputError
 
 _INPUT = flags.DEFINE_string("input", None, "Folder of videos or of folders of frames.")
@@ -18,9 +18,17 @@ _MASKS = flags.DEFINE_string("masks", "", "Folder with a sub-folder of mask imag
 _SEGMENTATION = flags.DEFINE_string(
     "segmentation", "motion", f"Labels where there are no masks: {', '.join(segmentation.METHODS)}."
 )
-_NAME = flags.DEFINE_string("name", "mine", "Name of the new data set.")
+_NAME = flags.DEFINE_string(
+    "name", None, "Name of the new data set; default mine, or moving_mnist."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Folder of data sets to write to.")
-_IDX = flags.DEFINE_string("idx", None, "MNIST images file: moving digits, instead of --input.")
+_MOVING_MNIST = flags.DEFINE_bool("moving_mnist", False, "Moving MNIST, instead of --input.")
+_IDX = flags.DEFINE_string("idx", "", "MNIST images file that --moving_mnist draws from.")
+_TEST_SEQUENCES = flags.DEFINE_string(
+    "test",
+    "",
+    "The field's test sequences (mnist_test_seq.npy) for --moving_mnist; default: 500 drawn.",
+)
 _VALIDATION = flags.DEFINE_integer("num_validation", 1, "Clips held out to choose on.", 0)
 _TEST = flags.DEFINE_integer("num_test", 1, "Clips held out to test on.", 0)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 2000, "Longest clip accepted.", 1)
@@ -35,8 +43,11 @@ _CATALOGUE_DIR = flags.DEFINE_string("catalogue_dir", None, "TFDS's data_dir; it
 
 
 def main(_):
-    if sum(flag.value is not None for flag in (_INPUT, _CATALOGUE, _IDX)) != 1:
-        raise InputError("give one of --input=FOLDER, --catalogue=NAME and --idx=FILE")
+    if sum(map(bool, (_INPUT.value, _CATALOGUE.value, _MOVING_MNIST.value))) != 1:
+        raise InputError("give one of --input=FOLDER, --catalogue=NAME and --moving_mnist")
+    if _MOVING_MNIST.value != bool(_IDX.value) or (_TEST_SEQUENCES.value and not _IDX.value):
+        raise InputError("--moving_mnist and --idx=FILE need each other; --test=FILE needs both")
+    name = _NAME.value or (moving_digits.NAME if _MOVING_MNIST.value else "mine")
     data_dir = pathlib.Path(_DATA_DIR.value)
     video_io.check_writable(data_dir)
     edge_rule = _edge_rule()
@@ -47,18 +58,19 @@ def main(_):
     }
     if _CATALOGUE.value:
         builder = catalogue.builder(
-            _NAME.value,
+            name,
             data_dir,
             set_name=_CATALOGUE.value,
             set_dir=_CATALOGUE_DIR.value or "",
             **shared,
         )
-    elif _IDX.value:
-        config = digits.DigitsConfig(name="default", idx=_IDX.value, edge_rule=edge_rule)
-        builder = registry.make_builder(digits.Digits, _NAME.value, config, data_dir)
+    elif _MOVING_MNIST.value:
+        files = {"idx": _IDX.value, "test": _TEST_SEQUENCES.value}
+        config = moving_digits.MovingDigitsConfig(name="default", edge_rule=edge_rule, **files)
+        builder = registry.make_builder(moving_digits.MovingDigits, name, config, data_dir)
     else:
         builder = registry.video_folder(
-            _NAME.value,
+            name,
             data_dir,
             input=_INPUT.value,
             masks=_MASKS.value,
@@ -69,15 +81,15 @@ def main(_):
             **shared,
         )
     if builder.is_prepared():
-        raise InputError(
-            f"data set {_NAME.value!r} is already in {data_dir}; choose another --name"
-        )
+        raise InputError(f"data set {name!r} is already in {data_dir}; choose another --name")
     start = time.time()
     registry.prepare(builder)
-    for split, info in builder.info.splits.items():
-        print(f"{split}: {info.num_examples} clips")
+    found = metadata.read(builder)
+    for split, columns in found.splits.items():
+        drawn = f"clips are drawn from {columns['num_frames'][0]} digits"
+        print(f"{split}: {drawn if split in found.drawn else str(len(columns['name'])) + ' clips'}")
     print(f"wrote {builder.data_path} in {time.time() - start:.0f} s")
-    print(f"train on it by --config.data.name={_NAME.value}")
+    print(f"train on it by --config.data.name={name}")
 
 
 def _edge_rule() -> fusion.EdgeRule:

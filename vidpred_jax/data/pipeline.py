@@ -45,6 +45,31 @@ def to_batch_element(clip: Clip, *wanted: tuple[int, int]) -> dict:
     }
 
 
+class DrawnClips:
+    """The clips of a split that are drawn (`moving_digits.DrawnSource`), each by the seed and its number.
+
+    make: (streams of a window, their height and width) -> dict of arrays (t, ...).
+    """
+
+    def __init__(self, source, streams, make: Callable[..., dict], seed: int, num_frames: int):
+        self._source, self._streams, self._make = source, streams, make
+        self._seed, self._num_frames = seed, num_frames
+
+    def __len__(self):
+        return 2**31 - 1  # Numbers of clips are int32.
+
+    def __getitem__(self, index):
+        return int(index), self
+
+    def length(self, index: int) -> int:
+        return self._num_frames
+
+    def window(self, index: int, frames: np.ndarray) -> dict:
+        clip = self._source.draw([self._seed, index], self._num_frames, self._streams)
+        streams = {stream: array[frames] for stream, array in clip.items()}
+        return self._make(streams, next(iter(streams.values())).shape[1:3])
+
+
 class ClipCache:
     """The clips of a split with `min_frames` or more frames; keeps the last used ones decoded.
 
@@ -65,6 +90,9 @@ class ClipCache:
     def __getitem__(self, index):
         """(clip, this cache): nothing is decoded until the window is known."""
         return int(self._indices[int(index)]), self
+
+    def length(self, index: int) -> int:
+        return int(self.num_frames[index])
 
     def window(self, index: int, frames: np.ndarray) -> dict:
         """Some frames, by their indices, of a clip."""
@@ -96,7 +124,7 @@ def _size(clip: dict) -> int:
 
 
 class RandomWindow(grain.transforms.RandomMap):
-    """A random, augmented window of `num_frames` frames from a ClipCache, finished by `finish`.
+    """A random, augmented window of `num_frames` frames of a clip, finished by `finish`.
 
     Of a clip with fewer frames, but at least `min_frames`, it is the whole clip; the last frame is
     repeated.
@@ -113,8 +141,8 @@ class RandomWindow(grain.transforms.RandomMap):
         self._augmentation, self._finish = augmentation, finish
 
     def random_map(self, element, rng: np.random.Generator):
-        index, cache = element
-        total, options = int(cache.num_frames[index]), self._augmentation
+        index, clips = element
+        total, options = clips.length(index), self._augmentation
         fitting = [s for s in options.speeds if (self._min_frames - 1) * s < total]
         speed = int(rng.choice(fitting))
         length = min(self._num_frames, (total - 1) // speed + 1)
@@ -123,7 +151,7 @@ class RandomWindow(grain.transforms.RandomMap):
         if options.reverse and rng.random() < 0.5:
             frames = frames[::-1]
         frames = np.pad(frames, (0, self._num_frames - length), mode="edge")
-        window = self._finish(augment(cache.window(index, frames), options, rng))
+        window = self._finish(augment(clips.window(index, frames), options, rng))
         return {**window, "length": np.int32(length), "index": np.int32(index)}
 
 
@@ -151,21 +179,45 @@ def train_batches(
     Opening reads no clip.
     """
 
-    def prepare(example, frames):
+    min_frames = min_frames or num_frames
+
+    def make(streams: dict, native: tuple[int, int]) -> dict:
         """Resized so that the smallest crop has the networks' size; a clip is not enlarged for that."""
         kept = [
-            max(min(math.ceil(side / augmentation.crop), int(example[native])), side)
-            for side, native in ((height, "height"), (width, "width"))
+            max(min(math.ceil(side / augmentation.crop), int(own)), side)
+            for side, own in zip((height, width), native, strict=True)
         ]
         made = {}
         for field in fields:
-            streams, make, resize = _FIELDS[field]
-            found = decode_streams(example, streams, frames)
-            made[field] = resize(make(*(found[stream] for stream in streams)), *kept)
+            needed, compute, resize = _FIELDS[field]
+            made[field] = resize(compute(*(streams[stream] for stream in needed)), *kept)
         return made
 
+    needed = list(dict.fromkeys(stream for field in fields for stream in _FIELDS[field][0]))
+    if hasattr(source, "draw"):
+        longest = (num_frames - 1) * max(augmentation.speeds) + 1
+        found = DrawnClips(source, needed, make, seed, longest)
+    else:
+        prepare = lambda example, frames: make(
+            decode_streams(example, needed, frames), (example["height"], example["width"])
+        )
+        found = _long_enough(
+            source, prepare, cache_bytes, min_frames, augmentation, process_count, log
+        )
     finish = lambda window: _resize(window, height, width)
-    min_frames = min_frames or num_frames
+    dataset = grain.MapDataset.source(found).seed(seed).shuffle()
+    # Before the split by process: random_map seeds a window by the element's position, which would be the
+    # same for the elements of two processes.
+    window = RandomWindow(num_frames, min_frames, augmentation, finish)
+    dataset = dataset.repeat().random_map(window)
+    # Processes take batches in turn: together they see what one process would see.
+    dataset = dataset.batch(batch_size, drop_remainder=True)[process_index::process_count]
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def _long_enough(source, prepare, cache_bytes, min_frames, augmentation, process_count, log):
+    """The clips from which a window can be taken. Raises InputError if a process would have none."""
     needed = (min_frames - 1) * min(augmentation.speeds) + 1
     cache = ClipCache(source, prepare, cache_bytes, needed)
     if len(cache) < max(process_count, 1):
@@ -176,15 +228,7 @@ def train_batches(
         )
     if len(cache) < len(source):
         log(f"{len(source) - len(cache)} clips are shorter than {needed} frames and left out")
-    dataset = grain.MapDataset.source(cache).seed(seed).shuffle()
-    # Before the split by process: random_map seeds a window by the element's position, which would be the
-    # same for the elements of two processes.
-    window = RandomWindow(num_frames, min_frames, augmentation, finish)
-    dataset = dataset.repeat().random_map(window)
-    # Processes take batches in turn: together they see what one process would see.
-    dataset = dataset.batch(batch_size, drop_remainder=True)[process_index::process_count]
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4)
-    return iter(dataset.to_iter_dataset(options))
+    return cache
 
 
 def set_position(batches: grain.DatasetIterator, state: Any) -> None:

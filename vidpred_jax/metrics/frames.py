@@ -64,14 +64,23 @@ def ssim_openstl(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -
 
 @jax.jit
 def mse_openstl(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Array, "*b"]:
-    """OpenSTL's: the sum over h, w, c of squared errors of frames in [0, 1], unclipped."""
-    return jnp.square(_unit(pred) - _unit(target)).sum(axis=(-3, -2, -1))
+    """OpenSTL's: the sum over h, w, c of squared errors of frames in [0, 1], unclipped.
+
+    Of a grey target the three channels count as one, as in its Moving MNIST.
+    """
+    return _sum_of(jnp.square, _unit(pred), _unit(target))
 
 
 @jax.jit
 def mae_openstl(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Array, "*b"]:
-    """OpenSTL's: the sum over h, w, c of absolute errors of frames in [0, 1], unclipped."""
-    return jnp.abs(_unit(pred) - _unit(target)).sum(axis=(-3, -2, -1))
+    """As `mse_openstl`, of absolute errors."""
+    return _sum_of(jnp.abs, _unit(pred), _unit(target))
+
+
+def _sum_of(penalty, pred, target):
+    grey = jnp.all(target == target[..., :1])
+    one = penalty(pred.mean(-1) - target[..., 0]).sum(axis=(-2, -1))
+    return jnp.where(grey, one, penalty(pred - target).sum(axis=(-3, -2, -1)))
 
 
 @jax.jit

@@ -10,7 +10,7 @@ import numpy as np
 from vidpred_jax import processes, stages
 from vidpred_jax.config import parse
 from vidpred_jax.data import augmentation, pipeline
-from vidpred_jax.data.datasets import clips, registry
+from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.proposing import Proposal
 from vidpred_jax.inference.system import System, make_predict
@@ -68,7 +68,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         batches=train_batches(config, source, parts.inputs, log),
         validation=functools.partial(_validation_windows, config, parts, log),
         fingerprint=registry.fingerprint(builder),
-        clip_name=lambda index: source.names[index],
+        clip_name=source.clip_name,
         facts=facts,
         proposals={name: list(p.described) for name, p in parts.proposals.items()},
         freeze=parts.freeze,
@@ -234,15 +234,14 @@ def open_builder(data: dict, log):
     )
 
 
-def train_source(config, log) -> clips.Source:
+def train_source(config, log):
     """The clips that are trained on: of the training split, or of all that `data.split` joins."""
     data = config["data"]
     split = data["split"]
     if "test" in split.split("+"):
         raise InputError(f"data.split ({split!r}) must not hold test, which is never trained on")
-    return registry.open_split(
-        data["name"], split, data_dir=data["data_dir"], config=data["config"], log=log
-    )
+    options = {"data_dir": data["data_dir"], "config": data["config"], "drawn": True, "log": log}
+    return registry.open_split(data["name"], split, **options)
 
 
 def train_batches(config, source, fields, log):

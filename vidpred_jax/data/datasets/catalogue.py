@@ -1,6 +1,6 @@
 """Converts video sets of the TFDS catalogue, prepared by TFDS, to our clip format.
 
-Converting `moving_mnist` and `ucf101` needs TensorFlow (extra `tf`), as TFDS's Video feature does. The
+Converting `ucf101` needs TensorFlow (extra `tf`), as TFDS's Video feature does. The
 converted set is read without it.
 """
 
@@ -23,12 +23,6 @@ def _davis(example):
     return _text(example["metadata"]["video_name"]), frames, labels
 
 
-def _moving_mnist(example):
-    """image_sequence: (20, 64, 64, 1); a digit's pixels are one label."""
-    frames = np.stack(example["image_sequence"])
-    return "", np.repeat(frames, 3, -1), (frames[..., 0] > 64).astype(np.uint8)
-
-
 def _ucf101(example):
     """video: (t, 256, 256, 3)."""
     return "", np.stack(example["video"]), None
@@ -44,7 +38,6 @@ def _bair(example):
 
 ADAPTERS = {
     "davis": _davis,
-    "moving_mnist": _moving_mnist,
     "ucf101": _ucf101,
     "bair_robot_pushing_small": _bair,
 }
@@ -98,7 +91,7 @@ def _three_splits(found: dict) -> dict:
     """The splits of a set as train, validation and test.
 
     A set without `test` gives its `validation` (DAVIS), else the last tenth of `train`, as test. A set
-    whose only split is not `train` (moving_mnist) gives it as train first. A missing validation is the
+    whose only split is not `train` gives it as train first. A missing validation is the
     last tenth of the rest of train.
     """
     found = dict(found)

@@ -2,7 +2,8 @@
 
 {"num_labels": 4, "edge_rule": {"canny": [300.0, 350.0]}, "splits": {"train": {"name": [...], "fps": [...],
 "num_frames": [...], "height": [...], "width": [...], "digest": [...]}}}, the lists in the order of the
-split's examples; digest: of a clip's encoded frames, labels and edges.
+split's examples; digest: of a clip's encoded frames, labels and edges. {"drawn": {"train": 64}} names splits
+that hold what clips of a side are drawn from.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import pathlib
 import tensorflow_datasets as tfds
 
 from vidpred_jax.data.fusion import EdgeRule
-from vidpred_jax.types import MAX_FPS, InputError, Limits
+from vidpred_jax.types import MAX_FPS, MAX_SIDE, MIN_SIDE, InputError, Limits
 
 COLUMNS = ("name", "num_frames", "height", "width", "fps")
 _ALL = (*COLUMNS, "digest")
@@ -22,11 +23,14 @@ _MAX_BYTES = 1 << 28  # Some millions of clips.
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """num_labels: background included. splits: {split: {column: list}}, columns as in the file."""
+    """num_labels: background included. splits: {split: {column: list}}, columns as in the file.
+    drawn: {split: side} of those whose clips are drawn.
+    """
 
     num_labels: int
     edge_rule: EdgeRule
     splits: dict[str, dict[str, list]]
+    drawn: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def start(edge_rule: EdgeRule) -> tfds.core.MetadataDict:
@@ -74,7 +78,14 @@ def _check(found: dict, counts: dict[str, int]) -> Metadata:
         for i, values in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True)):
             if not is_entry(*values):
                 raise ValueError(f"clip {i} of split {split} is {str(values)[:100]}")
-    return Metadata(num_labels, EdgeRule.from_json(found["edge_rule"]), splits)
+    drawn = found.get("drawn", {})
+    for split, side in drawn.items():
+        pictures = [splits[split][column] for column in ("height", "width")]
+        if type(side) is not int or not MIN_SIDE <= side <= MAX_SIDE or len(pictures[0]) != 1:
+            raise ValueError(f"drawn split {split} of side {side} is not one clip of pictures")
+        if max(pictures)[0] >= side:
+            raise ValueError(f"drawn split {split} of side {side} holds larger pictures")
+    return Metadata(num_labels, EdgeRule.from_json(found["edge_rule"]), splits, drawn)
 
 
 def is_entry(name, num_frames, height, width, fps) -> bool:

@@ -11,19 +11,22 @@ import filelock
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from vidpred_jax.data.datasets import clips, digits, folders, metadata, sprites
+from vidpred_jax.data.datasets import clips, folders, metadata, moving_digits, sprites
 from vidpred_jax.types import InputError
 
-EMBEDDED = {"sprites": sprites.Sprites, "digits": digits.Digits}
+EMBEDDED = {"sprites": sprites.Sprites, "moving_digits": moving_digits.MovingDigits}
 
 os.environ.setdefault("NO_GCE_CHECK", "true")
 
 
-def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=print):
-    """The random-access source of a prepared split; `sprites` and `digits` are made if missing.
+def open_split(
+    name: str, split: str, *, data_dir="data", config: str = "", drawn: bool = False, log=print
+):
+    """The random-access source of a prepared split; embedded sets are made if missing.
 
     split: one, or several joined by `+`. config: one of the data set's configurations; empty: its first.
-    Raises InputError.
+    drawn: whether a split whose clips are drawn (`moving_digits.DrawnSource`) is of use; else it is
+    refused. Raises InputError.
     """
     builder = open_builder(name, data_dir=data_dir, config=config, log=log)
     for part in split.split("+"):
@@ -31,6 +34,13 @@ def open_split(name: str, split: str, *, data_dir="data", config: str = "", log=
             raise InputError(
                 f"data set {name!r} has no split {part!r}, but {', '.join(sorted(builder.info.splits))}"
             )
+    without_clips = set(metadata.read(builder).drawn)
+    if drawn and split in without_clips:
+        return moving_digits.DrawnSource(builder, split)
+    if found := without_clips & set(split.split("+")):
+        raise InputError(
+            f"split {split!r} of {name!r}: {', '.join(found)} holds no clips, for training draws them"
+        )
     return clips.Source(builder, split)
 
 
@@ -64,6 +74,10 @@ def _open_builder(name, data_dir, config, log):
             f"data set {found[-1].parent} was prepared by vidpred_jax 0.1; prepare it again "
             "(scripts/prepare.py)"
         )
+    if not found and name == moving_digits.NAME:
+        raise InputError(moving_digits.HINT)
+    if name == "digits" and not found:
+        raise InputError("data set 'digits' was removed: use moving_digits")
     if not found:
         prepared = sorted(
             {f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")}
