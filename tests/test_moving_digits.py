@@ -1,7 +1,6 @@
 """Moving MNIST and `moving_digits`: the field's rule, splits apart, drawn training clips, files refused."""
 
 import gzip
-import math
 import re
 
 import numpy as np
@@ -32,22 +31,20 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def test_rule_by_scalars():
-    """The rule as it is worded, one number at a time; digits of one pixel in a field of 11."""
+def test_rule_by_vectors():
+    """The rule on both coordinates at once; digits of one pixel in a field of 11."""
     rng = np.random.default_rng(5)
     found = synthesis.moving_digits(rng, np.full((1, 1, 1), 9, np.uint8), 40, 11)
     rng, expected = np.random.default_rng(5), np.zeros((40, 11, 11), np.uint8)
     for _ in range(2):
         rng.integers(1)
-        (y, x), angle = rng.random(2), rng.uniform(0, 2 * math.pi)
-        dy, dx = math.sin(angle), math.cos(angle)
+        place, angle = rng.random(2), rng.uniform(0, 2 * np.pi)
+        step = 0.1 * np.array([np.sin(angle), np.cos(angle)])
         for t in range(40):
-            y, x = y + 0.1 * dy, x + 0.1 * dx
-            if not 0 < y < 1:
-                y, dy = min(max(y, 0.0), 1.0), -dy
-            if not 0 < x < 1:
-                x, dx = min(max(x, 0.0), 1.0), -dx
-            expected[t, int(10 * y), int(10 * x)] = 9
+            place = place + step
+            step = np.where((place <= 0) | (place >= 1), -step, step)
+            place = np.clip(place, 0, 1)
+            expected[t, *(place * 10).astype(int)] = 9
     np.testing.assert_array_equal(found, expected)
     assert found[:, 0].any() and found[:, 10].any()  # At a wall it stands on it.
 
