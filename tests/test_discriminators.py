@@ -45,6 +45,27 @@ def test_multi_scale_discriminator(channels):
     chex.assert_trees_all_close(activations[0][-1], expected)
 
 
+def test_spectral_norm_bounds_every_kernel():
+    """After some passes, the largest singular value of what is applied is 1 whatever the kernel's size."""
+    model = PatchDiscriminator((4,), 6, "spectral")
+    condition, frame = uniform(0, 2, 16, 16, 3), uniform(1, 2, 16, 16, 3)
+    variables = jax.jit(model.init)(jax.random.key(2), condition, frame)
+    variables["params"] = jax.tree.map(lambda x: 50 * x, variables["params"])
+    apply = jax.jit(lambda v: model.apply(v, condition, frame, mutable=["batch_stats"]))
+    for _ in range(50):
+        logits, updated = apply(variables)
+        variables = {**variables, **updated}
+    for name, stats in variables["batch_stats"].items():
+        layer = name.removesuffix("_norm")
+        kernel = variables["params"][layer]["kernel"]
+        largest = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2)
+        assert float(stats[f"{layer}/kernel/sigma"]) == pytest.approx(largest, rel=1e-3)
+    assert len(variables["batch_stats"]) == 3
+    scaled = jax.tree.map(lambda x: x / 50 if x.ndim > 1 else x, variables["params"])
+    again = model.apply({**variables, "params": scaled}, condition, frame, mutable=["batch_stats"])
+    chex.assert_trees_all_close(again[0], logits, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

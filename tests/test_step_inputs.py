@@ -31,7 +31,7 @@ def translate(batch, module=PLAIN, form=PICTURE, key=1, proposals=None, frozen=N
     network = make_network("translator", module, form, proposals=proposals or {})
     first = small_steps.make_state(network, None, optax.sgd(0.1), {"propose": {}, **(frozen or {})})
     run = forward.translate_forward(network, System.of(network), TERMS, **options)
-    return run(init(network)["params"], first, batch, jax.random.key(key), None)
+    return run.run(init(network)["params"], first, batch, jax.random.key(key), None)
 
 
 def test_targets_follow_the_window(batch):
@@ -47,11 +47,10 @@ def test_targets_follow_the_window(batch):
     run = forward.predict_forward(network, System.of(network), TERMS, max_unroll=2)
     first, _ = make_fusion(optax.sgd(0.1))
     for number in range(6):
-        out = run({}, first, batch, jax.random.key(number), None)
+        out = run.run({}, first, batch, jax.random.key(number), None)
         video = fusion.to_float(batch["fusion"])
-        chex.assert_trees_all_close(
-            out.terms["l1"], jnp.abs(out.pred - out.target).mean((1, 2, 3, 4))
-        )
+        found = run.terms(out.output, out.target)["l1"]
+        chex.assert_trees_all_close(found, jnp.abs(out.output - out.target).mean((1, 2, 3, 4)))
         for i in range(8):
             fed = [
                 n for n in range(3) if (out.target[i] == video[i, 16 + 4 * n : 20 + 4 * n]).all()
@@ -60,7 +59,7 @@ def test_targets_follow_the_window(batch):
             assert len(fed) == 1
             last = video[i, 12:16] + 0.01 * fed[0]  # Fed with itself, it never moves.
             chex.assert_trees_all_close(out.condition[i, 0], last[-1], atol=1e-5)
-            chex.assert_trees_all_close(out.pred[i], last + 0.01, atol=1e-5)
+            chex.assert_trees_all_close(run.show(out.output)[i], last + 0.01, atol=1e-5)
     assert set(seen) == {0, 1, 2}
 
 
@@ -78,7 +77,7 @@ def test_what_is_proposed_is_of_the_steps_of_the_targets(batch):
     system = System.of(network)
     run = forward.predict_forward(network, system, TERMS, max_unroll=2)
     first, _ = make_fusion(optax.sgd(0.1), form=PLANES, proposals=proposals)
-    out = run({}, first, batch, jax.random.key(0), None)
+    out = run.run({}, first, batch, jax.random.key(0), None)
     maps, seen = PLANES.encode(batch["planes"]), set()
     at = lambda i, step: PLANES.activate(
         PLANES.base(maps[i, 15].at[..., 0].divide(1 + 0.05 * step)), based=True
@@ -88,7 +87,7 @@ def test_what_is_proposed_is_of_the_steps_of_the_targets(batch):
         (fed,) = [n for n in range(3) if equal(n)]
         seen.add(fed)
         for j in range(4):
-            chex.assert_trees_all_close(out.pred[i, j], at(i, 4 * fed + j + 1), atol=1e-5)
+            chex.assert_trees_all_close(run.show(out.output)[i, j], at(i, 4 * fed + j + 1), atol=1e-5)
         last = at(i, 4 * fed) if fed else maps[i, 15]
         chex.assert_trees_all_close(out.condition[i, 0], last, atol=1e-5)
     assert seen == {0, 1, 2}
@@ -129,16 +128,17 @@ def test_a_proposal_is_compared_with_the_frames_it_is_of(batch):
     first = small_steps.make_state(network, None, optax.sgd(0.1))
     terms = {"l1": 1.0, "trajectory": 0.1}
     run = forward.proposal_forward(network, terms, context=16, targets_per_clip=3, min_future=3)
-    out = run(first.params["g"], first, batch, jax.random.key(0), None)
+    out = run.run(first.params["g"], first, batch, jax.random.key(0), None)
     frames = fusion.to_float(batch["frames"])
     for i in range(8):
         for j in range(3):
             (place,) = [t for t in range(28) if (out.target[i, j] == frames[i, t]).all()]
             assert place >= 16
             expected = frames[i, 15] + 0.01 * (place - 15)
-            chex.assert_trees_all_close(out.pred[i, j], expected, atol=1e-5)
-    assert set(out.terms) == {"l1"}
-    chex.assert_trees_all_close(out.terms["l1"], jnp.abs(out.pred - out.target).mean((1, 2, 3, 4)))
+            chex.assert_trees_all_close(out.output[i, j], expected, atol=1e-5)
+    found = run.terms(out.output, out.target)
+    assert set(found) == {"l1"} and not out.terms
+    chex.assert_trees_all_close(found["l1"], jnp.abs(out.output - out.target).mean((1, 2, 3, 4)))
 
 
 def test_references_are_the_last_observed():
@@ -224,8 +224,8 @@ def test_a_translator_is_trained_on_the_sum_of_its_output_and_what_is_proposed(b
     steps_ahead = order(out.target, future) + 1.0
     assert np.sort(steps_ahead).tolist() == [list(range(1, 13))] * 8
     expected = newest[:, None] + 0.3 * steps_ahead[..., None, None, None]
-    chex.assert_trees_all_close(out.pred, expected, atol=1e-5)
-    assert float(out.pred.max()) > 2
+    chex.assert_trees_all_close(out.output, expected, atol=1e-5)
+    assert float(out.output.max()) > 2
     chex.assert_trees_all_close(given[0][..., :3], expected, atol=1e-5)
     assert given[0].shape[-1] == 3 + PLANES.channels + 1 and (given[0][..., -1] == 0.75).all()
 

@@ -60,3 +60,21 @@ def test_validation_shows_what_it_predicts_of_the_first_windows():
         assert [(x == 2 * i).all() for i, x in enumerate(shown)] == show * [True]
         assert summary["ours"]["psnr"]["mean"] < summary["copy_last"]["psnr"]["mean"]
     assert validation.validate(made, {}, []) == ({}, [])
+
+
+def test_area_under_the_curve_by_hand():
+    """Of six pairs four are in order and one is equal; all the other way round: none."""
+    found = validation.area_under_curve(np.float32([[3, 1]]), np.float32([0, 1, 2]))
+    assert found == pytest.approx((3 + 1.5) / 6)
+    assert validation.area_under_curve(np.zeros(2), np.ones(3)) == 0
+
+
+def test_the_discriminator_is_asked_about_all_windows():
+    """Seventeen, in two batches; true frames score higher in all but one."""
+    windows = [("clip", 0, {"frames": i}) for i in range(17)]
+    score = lambda elements: np.float32([[float(e["frames"] != 3)] for e in elements])
+    judge = lambda state, elements: (score(elements), 0.5 + 0 * score(elements))
+    made = types.SimpleNamespace(judge=judge)
+    assert validation.discriminate(made, {}, windows) == pytest.approx(16 / 17)
+    assert validation.discriminate(made, {}, []) is None
+    assert validation.discriminate(types.SimpleNamespace(judge=None), {}, windows) is None

@@ -80,8 +80,10 @@ class Data(Group):
 
 class Loss(Group):
     l1: real(0) = 1.0
+    mse: real(0) = 0.0
     psnr: real(0) = 0.0
     ssim: real(0) = 0.0
+    perceptual: real(0) = 0.0
     edges: real(0) = 1.0
     labels: real(0) = 1.0
     adversarial: real(0) = 0.0
@@ -107,6 +109,12 @@ class Optimizer(Group):
     b2: real(0, 1) = 0.999
     clip: real(0) = 0.0
     accumulate: whole(1, 2**20) = 1
+
+
+class GanOptimizer(Optimizer):
+    """discriminator_rate: the discriminator's learning rate; 0 for the generator's."""
+
+    discriminator_rate: real(0) = 0.0
 
 
 class Evaluation(Group):
@@ -151,12 +159,15 @@ class Proposing(Config):
     targets_per_clip: _NumFrames
     step_sampling_power: real(0, 10) = 1.0
     loss: ProposalLoss
+    optimizer: GanOptimizer
 
 
 class Adding(Config):
     """proposals: what the network adds to, by name; proposal_runs: the run of each, () for the newest.
     proposal_dropout: the share of clips that are shown none.
     """
+
+    optimizer: GanOptimizer
 
     proposals: Names = []
     proposal_runs: Names = []

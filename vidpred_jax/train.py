@@ -145,8 +145,9 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
         if is_main and evaluate_now:
             summary, shown = validation.validate(made, state, windows)
             if summary:
-                writer.write_evaluation(step, pace.seconds, summary)
-                log(_describe(step, summary))
+                area = validation.discriminate(made, state, windows)
+                writer.write_evaluation(step, pace.seconds, summary, area)
+                log(_describe(step, summary, area))
                 sample = workdir / "samples" / f"step_{step:07d}.png"
                 _write_sample(sample, made, windows, shown)
         if save_now:
@@ -172,12 +173,14 @@ def _describe_batch(clip_name, index) -> str:
     return f"clips {', '.join(sorted({clip_name(int(i)) for i in index}))}"
 
 
-def _describe(step, summary) -> str:
+def _describe(step, summary, area=None) -> str:
     parts = [
         f"{name} {found['psnr']['mean']:.2f} dB, SSIM {found['ssim']['mean']:.3f}, "
         f"t+1 {found['psnr']['per_step'][0]:.2f} dB"
         for name, found in summary.items()
     ]
+    if area is not None:
+        parts.append(f"the discriminator's area under the curve {area:.2f}")
     return f"validation at step {step}: " + "; ".join(parts)
 
 

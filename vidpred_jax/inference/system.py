@@ -133,8 +133,8 @@ def make_predict(
 
     variables: `System.variables`. clip: the uint8 arrays of `System.inputs`, (b, t, h, w, c), of which the
     first `context` frames are observed. known_maps: frames of the maps that follow in the clip, which
-    stage 2 is given instead of predicted ones. finish: applied to what is kept. fields: of
-    `System.fields`; None: all.
+    stage 2 is given instead of predicted ones. finish: applied to the pictures that are kept. fields: of
+    `System.fields`, or `maps`, as the networks see them; None: all of the first.
     """
     context, form = system.context, system.form
     wanted = system.fields if fields is None else fields
@@ -163,7 +163,8 @@ def make_predict(
                 steps = rollout.steps_ahead(call, shift, b)
                 direct = first and first.stage.field == "frames"
                 found["frames"] = new if direct else translate(new, steps, forecasts)
-            return jax.tree.map(finish, found)
+            found = jax.tree.map(finish, found)
+            return {**found, "maps": new} if "maps" in wanted else found
 
         return rollout.roll(advance, keep, observed if first else None, shift, horizon)
 

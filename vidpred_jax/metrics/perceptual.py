@@ -65,6 +65,11 @@ def _lpips_network():
     return jax.jit(lambda pred, target: module.apply(params, pred, target)[:, 0, 0, 0])
 
 
+def lpips_of_unit(pred: Num[Any, "n h w 3"], target: Num[Any, "n h w 3"]) -> Num[Array, " n"]:
+    """As `lpips`, of frames in [-1, 1]; differentiable."""
+    return _lpips_network()(pred, target)
+
+
 def lpips(pred: Num[Any, "*b h w 3"], target: Num[Any, "*b h w 3"]) -> Num[Array, "*b"]:
     """LPIPS (Zhang et al. 2018) on AlexNet of RGB frames in [0, 255]; 0 for equal frames.
 

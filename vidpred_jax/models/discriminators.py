@@ -13,7 +13,8 @@ from vidpred_jax.models.layers import NORMS, Conv, Norm
 class PatchDiscriminator(nn.Module):
     """Condition and frame -> patch logits (b, h', w'); by default a receptive field of 47 pixels.
 
-    After the notebook beside the paper, with the activation its first layer lacks.
+    After the notebook beside the paper, with the activation its first layer lacks. norm: as of the
+    networks, or `spectral`: every kernel divided by its largest singular value (Miyato et al. 2018).
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -24,8 +25,8 @@ class PatchDiscriminator(nn.Module):
 
     def check(self) -> None:
         """Raises ValueError if a field has no meaning."""
-        if self.norm not in NORMS:
-            raise ValueError(f"discriminator.norm ({self.norm!r}) must be one of {NORMS}")
+        if self.norm not in (known := (*NORMS, "spectral")):
+            raise ValueError(f"discriminator.norm ({self.norm!r}) must be one of {known}")
 
     def __call__(
         self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
@@ -38,13 +39,19 @@ class PatchDiscriminator(nn.Module):
         x, features = jnp.concatenate([condition, frame], -1).astype(self.dtype), []
         for level, width in enumerate((*self.widths, self.last_width)):
             stride = 2 if level < len(self.widths) else 1
-            x = Conv(width, (3, 3), stride=stride, dtype=self.dtype, name=f"down_{level}")(x)
-            if level:
+            x = self._conv(x, width, f"down_{level}", train, stride=stride)
+            if level and self.norm != "spectral":
                 x = Norm(self.norm, self.axis_name, self.dtype, name=f"norm_{level}")(x, train)
             x = nn.leaky_relu(x, 0.2)
             features.append(x)
-        logits = Conv(1, (3, 3), dtype=self.dtype, name="logits")(x)[..., 0]
+        logits = self._conv(x, 1, "logits", train)[..., 0]
         return [[*features, logits.astype(jnp.float32)]]
+
+    def _conv(self, x, width, name, train, **fields):
+        conv = Conv(width, (3, 3), dtype=self.dtype, name=name, **fields)
+        if self.norm != "spectral":
+            return conv(x)
+        return nn.SpectralNorm(conv, name=f"{name}_norm")(x, update_stats=train)
 
 
 class MultiScaleDiscriminator(nn.Module):

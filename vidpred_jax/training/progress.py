@@ -83,7 +83,8 @@ class Progress:
     def describe(self, step: int, values: dict) -> str:
         rate = values["steps_per_second"]
         left = f"{(self._num_steps - step) / rate / 60:.1f} min left" if rate else "rate unknown"
-        losses = "  ".join(f"{k} {v:.4f}" for k, v in values.items() if k != "steps_per_second")
+        shown = {k: v for k, v in values.items() if not k.startswith(("steps_per", "share_"))}
+        losses = "  ".join(f"{k} {v:.4f}" for k, v in shown.items())
         return f"step {step}/{self._num_steps}  {rate:.2f} steps/s  {left}  {losses}"
 
 
@@ -152,13 +153,17 @@ class MetricsWriter:
     def write(self, step, values):
         self._write(step, values, {f"train/{name}": value for name, value in values.items()})
 
-    def write_evaluation(self, step, seconds, summary):
+    def write_evaluation(self, step, seconds, summary, area=None):
+        """area: under the discriminator's curve."""
         means = {
             f"validation/{predictor}/{metric}": values["mean"]
             for predictor, found in summary.items()
             for metric, values in found.items()
         }
-        self._write(step, {"seconds": round(seconds, 2), "evaluation": summary}, means)
+        found = {} if area is None else {"discriminator_auc": area}
+        means.update({f"validation/{name}": value for name, value in found.items()})
+        line = {"seconds": round(seconds, 2), **found, "evaluation": summary}
+        self._write(step, line, means)
 
     def _write(self, step, line, scalars):
         if self._file is None:

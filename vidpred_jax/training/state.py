@@ -90,18 +90,23 @@ def make_optimizer(
     return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
 
 
-def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None) -> TrainState:
-    """A fresh state; discriminator None leaves `d` empty. Inputs are example arrays for init."""
+def create(
+    key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None, d_tx=None
+) -> TrainState:
+    """A fresh state; discriminator None leaves `d` empty. Inputs are example arrays for init.
+
+    tx, d_tx: optimizers, as of `steps.make_train_step`.
+    """
     g_key, d_key = jax.random.split(key)
     params, batch_stats, opt_state = {}, {}, {}
-    for name, module, inputs, module_key in (
-        ("g", generator, g_inputs, g_key),
-        ("d", discriminator, d_inputs, d_key),
+    for name, module, inputs, module_key, optimizer in (
+        ("g", generator, g_inputs, g_key, tx),
+        ("d", discriminator, d_inputs, d_key, d_tx or tx),
     ):
         variables = _init(module, module_key, inputs) if module is not None else {}
         params[name] = variables.get("params", {})
         batch_stats[name] = variables.get("batch_stats", {})
-        opt_state[name] = tx.init(params[name])
+        opt_state[name] = optimizer.init(params[name])
     # Copies: the step donates its state, and one buffer cannot be donated twice.
     ema = jax.tree.map(jnp.copy, params["g"])
     return TrainState(

@@ -1,6 +1,7 @@
 """The train step of one device, around the forward pass of any role."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +19,18 @@ GAN_LOSSES = {
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Generator's loss, the sum of its weighted terms. Of pictures: l1; psnr, which is -PSNR / 10 dB; ssim,
-    which is 1 - SSIM. Of planes: edges and labels, cross-entropies in nats. adversarial: the GAN loss of
-    kind `gan`; matching: L1 between the discriminator's features of both frames. trajectory: the error of
-    extrapolated objects, where a proposal tracks them.
+    """Generator's loss, the sum of its weighted terms. Of pictures: l1; mse, the mean square; psnr, which is
+    -PSNR / 10 dB; ssim, which is 1 - SSIM; perceptual, which is LPIPS. Of planes: edges and labels,
+    cross-entropies in nats. adversarial: the GAN loss of kind `gan`; matching: L1 between the
+    discriminator's features of both frames. trajectory: the error of extrapolated objects, where a proposal
+    tracks them.
     """
 
     l1: float = 1.0
+    mse: float = 0.0
     psnr: float = 0.0
     ssim: float = 0.0
+    perceptual: float = 0.0
     edges: float = 1.0
     labels: float = 1.0
     adversarial: float = 0.0
@@ -45,25 +49,31 @@ class LossWeights:
     @property
     def terms(self) -> dict[str, float]:
         """The weights above 0 of the terms of `Forward`; L1 is always among them, to be logged."""
-        names = ("psnr", "ssim", "edges", "labels", "trajectory")
+        names = ("mse", "psnr", "ssim", "perceptual", "edges", "labels", "trajectory")
         return {"l1": self.l1, **{name: w for name in names if (w := getattr(self, name))}}
 
 
-def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0, ema_decay=0.999):
+def make_train_step(
+    forward, discriminator, tx, weights: LossWeights, *, d_tx=None, seed=0, ema_decay=0.999
+):
     """A step `(state, batch, *, axis_name=None) -> (state, metrics)`.
 
-    Generator and discriminator are updated at once: one forward pass, one vjp, two cotangents. The
-    moving average moves where `tx` moves the generator's parameters.
+    forward: a `ForwardPass`. tx, d_tx: optimizers of generator and discriminator; d_tx None: tx. Both are
+    updated at once, after one forward pass. The moving average moves where `tx` moves the generator's
+    parameters. Beside a discriminator the metrics hold `share_NAME`, each term's part of the norms of the
+    weighted gradients at the generator's output.
     """
     d_loss_fn, g_loss_fn = GAN_LOSSES[weights.gan]
+    optimizers = {"g": tx, "d": d_tx or tx}
     flat = lambda x: x.reshape(-1, *x.shape[-3:])
+    gan_weights = {"g_gan": weights.adversarial, "matching": weights.matching}
+    gan_weights = {name: weight for name, weight in gan_weights.items() if weight}
 
-    def judge(d_params, state, out):
-        """Per-example (g_loss, d_loss, matching) of one pass over real and predicted frames.
-
-        Means over the scales of the discriminator.
+    def judge(d_params, output, state, out):
+        """({name: mean} of what the discriminator finds in one pass over real and predicted frames, updated
+        statistics). Means over its scales.
         """
-        pair = jnp.concatenate([flat(out.target), flat(out.pred)])
+        pair = jnp.concatenate([flat(out.target), flat(forward.show(output))])
         condition = jnp.tile(flat(out.condition), (2, 1, 1, 1))
         scales, updated = discriminator.apply(
             {"params": d_params, "batch_stats": state.batch_stats["d"]},
@@ -80,39 +90,51 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
             for feature in features:
                 real, fake = jnp.split(feature.astype(jnp.float32), 2)
                 matching += losses.l1(fake, real) / (len(features) * len(scales))
-        return g_loss, d_loss, matching, updated.get("batch_stats", {})
+        found = {"g_gan": g_loss.mean(), "d_loss": d_loss.mean()}
+        if weights.matching:
+            found["matching"] = matching.mean()
+        return found, updated.get("batch_stats", {})
 
     def step(state, batch, *, axis_name=None):
         """One update on one device; `axis_name=None` means alone."""
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        def loss_fn(g_params, d_params):
-            out = forward(g_params, state, batch, key, axis_name)
-            metrics = {name: term.mean() for name, term in out.terms.items()}
-            g_loss = sum(weights.terms[name] * value for name, value in metrics.items())
-            d_loss, d_stats = jnp.zeros(()), state.batch_stats["d"]
-            if weights.adversarial:
-                g_gan, d_gan, matching, d_stats = judge(d_params, state, out)
-                metrics["g_gan"], metrics["d_loss"] = g_gan.mean(), d_gan.mean()
-                g_loss += weights.adversarial * metrics["g_gan"]
-                if weights.matching:
-                    metrics["matching"] = matching.mean()
-                    g_loss += weights.matching * metrics["matching"]
-                d_loss = metrics["d_loss"]
-            metrics["loss"] = g_loss
-            return (g_loss, d_loss), (metrics, {"g": out.batch_stats, "d": d_stats})
+        def generate(g_params):
+            out = forward.run(g_params, state, batch, key, axis_name)
+            return (out.output, {n: x.mean() for n, x in out.terms.items()}), out
 
-        _, vjp, (metrics, batch_stats) = jax.vjp(
-            loss_fn, state.params["g"], state.params["d"], has_aux=True
+        (output, beside), pull, out = jax.vjp(generate, state.params["g"], has_aux=True)
+        of_output = lambda x: {n: v.mean() for n, v in forward.terms(x, out.target).items()}
+        metrics, pull_terms = jax.vjp(of_output, output)
+        at_output = {n: pull_terms(_only(n, metrics, weights.terms))[0] for n in metrics}
+        metrics, grads = {**metrics, **beside}, {"d": state.params["d"]}
+        d_stats = state.batch_stats["d"]
+        if weights.adversarial:
+            given = functools.partial(judge, state=state, out=out)
+            judged, pull_judged, d_stats = jax.vjp(given, state.params["d"], output, has_aux=True)
+            grads["d"] = pull_judged(_only("d_loss", judged))[0]
+            for name in gan_weights:
+                at_output[name] = pull_judged(_only(name, judged, gan_weights))[1]
+            metrics.update(judged)
+        own = {name: jnp.asarray(weights.terms[name], x.dtype) for name, x in beside.items()}
+        (grads["g"],) = pull((sum(at_output.values()), own))
+        all_weights = {**weights.terms, **gan_weights}
+        metrics["loss"] = sum(
+            w * metrics[name] for name, w in all_weights.items() if name in metrics
         )
-        one, zero = jnp.ones(()), jnp.zeros(())
-        grads = {"g": vjp((one, zero))[0], "d": vjp((zero, one))[1]}
+        squares = {n: jnp.square(x).sum() for n, x in at_output.items()}
+        batch_stats = {"g": out.batch_stats, "d": d_stats}
         if axis_name:
-            grads, metrics, batch_stats = jax.lax.pmean((grads, metrics, batch_stats), axis_name)
+            given = grads, metrics, batch_stats, squares
+            grads, metrics, batch_stats, squares = jax.lax.pmean(given, axis_name)
+        if weights.adversarial:
+            norms = {name: jnp.sqrt(x) for name, x in squares.items()}
+            total = sum(norms.values()) + 1e-12
+            metrics.update({f"share_{name}": norm / total for name, norm in norms.items()})
         metrics["grad_norm"] = optax.global_norm(grads["g"])
         params, opt_state = {}, {}
-        for name in ("g", "d"):
-            updates, opt_state[name] = tx.update(
+        for name, optimizer in optimizers.items():
+            updates, opt_state[name] = optimizer.update(
                 grads[name], state.opt_state[name], state.params[name]
             )
             params[name] = optax.apply_updates(state.params[name], updates)
@@ -130,6 +152,12 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, seed=0,
         return state, metrics
 
     return step
+
+
+def _only(name, values, weights=None):
+    """Cotangents that leave one of the values, at its weight."""
+    weight = 1.0 if weights is None else weights.get(name, 0.0)
+    return {n: jnp.full_like(x, weight if n == name else 0.0) for n, x in values.items()}
 
 
 def skip_nonfinite(step):

@@ -73,3 +73,22 @@ def validate(experiment, current, windows, show: int = 3) -> tuple[dict, list]:
         for name, by_metric in rows.items()
     }
     return summary.summarize([clip for clip, _, _ in windows], values), shown
+
+
+def discriminate(experiment, current, windows) -> float | None:
+    """The area under the curve with which the discriminator tells true frames of windows from predicted
+    ones: .5 at chance, 1 without an error; None without discriminator or windows."""
+    if not windows or experiment.judge is None:
+        return None
+    current, scores = processes.to_host(current), []
+    for start in range(0, len(windows), _AT_ONCE):
+        elements = [element for _, _, element in windows[start : start + _AT_ONCE]]
+        scores.append(experiment.judge(current, elements))
+    return area_under_curve(*(np.concatenate(x) for x in zip(*scores, strict=True)))
+
+
+def area_under_curve(higher: np.ndarray, lower: np.ndarray) -> float:
+    """The chance that one of `higher` is above one of `lower`; equal ones count half."""
+    lower = np.sort(lower, axis=None)
+    below, up_to = (np.searchsorted(lower, higher.ravel(), side) for side in ("left", "right"))
+    return float((below + up_to).mean() / (2 * lower.size))
