@@ -5,6 +5,7 @@ python -m vidpred_jax.train --config=configs/fusion.py[:preset]
 With --config.proposals="('scene',)" it adds to what the newest run of that proposal forecasts.
 
 cpu    64 x 64; the default without an accelerator: 900 steps, a minute and a half on 2 cores
+moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist
 full   128 x 128; the default with one
 paper  256 x 256: fusion pictures, one new one a call, all 16 outputs painted
 smoke  seconds, for tests
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 
 from vidpred_jax import presets
 
-PRESETS = ("smoke", "cpu", "full", "paper")
+PRESETS = ("smoke", "cpu", "full", "paper", "moving_mnist")
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -33,7 +34,8 @@ def get_config(preset: str = "") -> ConfigDict:
         time_strides=(2, 2),
         shift=8,
         outputs=8,
-        norm="group",
+        block="conv",
+        frame_features=0,
         remat=False,  # True: less memory, a fifth more time.
     )
     # Of planes edges and labels count, of pictures l1 and ssim.
@@ -44,6 +46,11 @@ def get_config(preset: str = "") -> ConfigDict:
         presets.smoke(config)
         config.max_unroll = 1
         config.model.update(widths=(8, 8), time_strides=(2,))
+    elif preset == "moving_mnist":
+        presets.moving_mnist(config)
+        config.num_steps = 10_000
+        config.model.update(presets.TEN_AT_ONCE)
+        config.loss.edges = 0.5
     elif preset == "full":
         presets.full(config)
         config.update(batch_size=64, max_unroll=2)

@@ -46,7 +46,6 @@ def get_config(preset: str = "fusion") -> ConfigDict:
             time_strides=(2, 2),
             shift=1,
             outputs=1,
-            norm="group",
             remat=False,
         )
         config.loss = dict(l1=1.0, ssim=0.1, adversarial=0.0, gan="bce")

@@ -207,7 +207,7 @@ def test_any_damage_ends_in_a_config_or_one_refusal():
         ("widths", [8] * 33, "must be a list of at most 32"),
         ("blocks", 1e9, r"model.blocks \(1000000000.0\) must be a whole number"),
         ("blocks", 10**9, r"model.blocks \(1000000000\) must be 0 to 64"),
-        ("norm", None, r"model.norm \(None\) must be text"),
+        ("block", None, r"model.block \(None\) must be text"),
         ("remat", 1, r"model.remat \(1\) must be True or False"),
         ("dtype", [], r"model.dtype \(\[\]\) must be one of float32, bfloat16"),
         ("parent", 1, r"model.parent is not a field of FusionPredictor: blocks, context, dtype"),

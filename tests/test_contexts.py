@@ -20,7 +20,7 @@ CONTEXTS = (4, 5, 10, 16, 32)
 COLORS = fusion.to_float(fusion.PALETTE[:4].astype(np.float32))
 # The fields of presets that time depends on, narrow.
 CPU = dict(widths=(4, 4, 4), patch=4, time_patch=4, time_strides=(2, 2), shift=8, outputs=8)
-PAPER = dict(widths=(2, 2, 2, 2), time_strides=(2, 2, 2), norm="none")
+PAPER = dict(widths=(2, 2, 2, 2), time_strides=(2, 2, 2))
 
 
 def moving_boxes(frames, size=16):

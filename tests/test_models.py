@@ -13,7 +13,7 @@ from vidpred_jax.models.accompanying import AccompanyingStack
 from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
 from vidpred_jax.models.baselines.simvp import SimVP
 from vidpred_jax.models.fusion_predictor import FusionPredictor
-from vidpred_jax.models.layers import GroupNorm
+from vidpred_jax.models.layers import GroupNorm, shift
 from vidpred_jax.models.translator import Translator, join_inputs
 from vidpred_jax.types import InputError
 
@@ -22,7 +22,9 @@ PREDICTORS = {
     "paper": FusionPredictor(**SMALL),
     "block": FusionPredictor(**SMALL, shift=16),
     "patch": FusionPredictor(**SMALL, patch=2, time_patch=4, shift=4, outputs=4),
-    "deep": FusionPredictor((4, 4, 4), time_strides=(2, 1), blocks=2, norm="none"),
+    "deep": FusionPredictor((4, 4, 4), time_strides=(2, 1), blocks=2),
+    "gated": FusionPredictor((16, 16), time_strides=(2,), blocks=2, block="gated"),
+    "frames": FusionPredictor(**SMALL, time_patch=8, shift=8, outputs=8, frame_features=4),
     "bfloat16": FusionPredictor(**SMALL, dtype=jnp.bfloat16),
     "simvp": SimVP(width=4, strides=(2, 1), hidden=8, blocks=1),
 }
@@ -51,6 +53,36 @@ def test_group_norm_equals_flax():
     half = GroupNorm(8, jnp.bfloat16).apply(params, x.astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     chex.assert_trees_all_close(half.astype(jnp.float32), expected[0], rtol=0.03, atol=0.05)
+
+
+def test_a_shift_by_hand():
+    """Of 16 channels 6 stay, one comes from each of the 8 places around and the frames before and after."""
+    x = uniform(0, 1, 3, 6, 7, 16)
+    found = shift(x, 2)
+    chex.assert_trees_all_equal(found[..., :6], x[..., :6])
+    moves = [(0, i, j) for i in (-2, 0, 2) for j in (-2, 0, 2) if i or j]
+    moves += [(-1, 0, 0), (1, 0, 0)]
+    for channel, (dt, dh, dw) in enumerate(moves, start=6):
+        for t, h, w in np.ndindex(3, 6, 7):
+            at = t + dt, h + dh, w + dw
+            inside = all(0 <= i < n for i, n in zip(at, (3, 6, 7), strict=True))
+            expected = x[0, *at, channel] if inside else 0.0
+            assert float(found[0, t, h, w, channel]) == float(expected)
+    # Of a single frame, none comes from another.
+    chex.assert_trees_all_equal(shift(x[:, :1], 1)[..., :8], x[:, :1, ..., :8])
+    assert shift(x[..., :3], 1).shape == (1, 3, 6, 7, 3)
+
+
+def test_single_frames_are_decoded_by_one_decoder():
+    """With the middle silent, equal frames give equal frames, at whichever time."""
+    model = FusionPredictor(**SMALL, time_patch=8, shift=8, outputs=8, frame_features=4)
+    x = uniform(0, 1, 16, 8, 8, 3)
+    x = x.at[:, 9].set(x[:, 15])
+    params = jax.jit(model.init)(jax.random.key(1), x)["params"]
+    params["unfold"] = jax.tree.map(jnp.zeros_like, params["unfold"])
+    pred = model.apply({"params": params}, x)
+    chex.assert_trees_all_close(pred[:, 1], pred[:, 7], atol=1e-6)
+    assert jnp.abs(pred[:, 0] - pred[:, 1]).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", [FusionPredictor, Translator, AccompanyingStack])
@@ -215,7 +247,8 @@ def test_beside_proposals_the_output_starts_small(kind):
             r"model.outputs \(4\) must be 0, or shift \(8\) to 16",
         ),
         ("fusion", dict(num_flows=1), r"model.num_flows is not a field of FusionPredictor"),
-        ("fusion", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
+        ("fusion", dict(block="mlp"), r"model.block \('mlp'\) must be one of \('conv', 'gated'\)"),
+        ("fusion", dict(frame_features=-1), r"model.frame_features \(-1\) must be 0 or more"),
         ("fusion", dict(time_strides=[2]), r"model.time_strides \(\(2,\)\) must hold 2 numbers"),
         ("fusion", dict(patch=5), r"picture is 32 x 32; both sides must be multiples of 20"),
         ("fusion", dict(context=3), r"model.context \(3\) must be 4 to 32"),

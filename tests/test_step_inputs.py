@@ -87,7 +87,9 @@ def test_what_is_proposed_is_of_the_steps_of_the_targets(batch):
         (fed,) = [n for n in range(3) if equal(n)]
         seen.add(fed)
         for j in range(4):
-            chex.assert_trees_all_close(run.show(out.output)[i, j], at(i, 4 * fed + j + 1), atol=1e-5)
+            chex.assert_trees_all_close(
+                run.show(out.output)[i, j], at(i, 4 * fed + j + 1), atol=1e-5
+            )
         last = at(i, 4 * fed) if fed else maps[i, 15]
         chex.assert_trees_all_close(out.condition[i, 0], last, atol=1e-5)
     assert seen == {0, 1, 2}

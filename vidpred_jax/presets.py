@@ -70,6 +70,29 @@ def smoke(config: ConfigDict) -> None:
     config.evaluation.update(every=4, clips=2)
 
 
+# A FusionPredictor of 10 frames from 10, all times folded into one.
+TEN_AT_ONCE = dict(
+    widths=(128, 256),
+    blocks=3,
+    patch=4,
+    time_patch=10,
+    time_strides=(1,),
+    shift=10,
+    outputs=10,
+    block="gated",
+    frame_features=32,
+)
+
+
+def moving_mnist(config: ConfigDict) -> None:
+    """A base made for Moving MNIST as the field has it: 10 -> 10 of endless training clips."""
+    config.update(batch_size=8, context=10, save_every=500)
+    config.data.update(name="moving_mnist", future_frames=10)
+    config.data.augmentation.update(flip=False, flip_vertical=False, transpose=False, reverse=False)
+    config.optimizer.update(learning_rate=2.5e-3, warmup_steps=100)
+    config.evaluation.update(every=1000, clips=100, horizon=10)
+
+
 def full(config: ConfigDict) -> None:
     """A base made for GPUs, at 128 x 128."""
     config.update(precision="bfloat16", batch_size=32, num_steps=100_000)

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from vidpred_jax.data.sizes import check_multiple
 from vidpred_jax.models import convolution
 from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require
-from vidpred_jax.models.layers import FUSION_NORMS, Conv
-from vidpred_jax.models.unet import UNet3d
+from vidpred_jax.models.layers import Conv, Norm
+from vidpred_jax.models.unet import BLOCKS, UNet3d
 
 
 class FusionPredictor(nn.Module):
@@ -20,8 +20,10 @@ class FusionPredictor(nn.Module):
     shift 1 is the paper's (inferred). A larger one predicts a block of frames at once, which may be
     longer than the context.
 
-    widths, blocks, time_strides, norm, remat: as of `unet.UNet3d`.
+    widths, blocks, time_strides, block, remat: as of `unet.UNet3d`.
     patch, time_patch: a stem that folds blocks of the input into channels (1: none).
+    frame_features: of an encoder and a decoder of single frames, the same for all, around what is folded in
+        time; 0: none. They learn what things look like from every frame.
     outputs: how many output maps are computed, counted from the last; 0 for `context` (the paper), or
         shift if that is more. As many as shift: only those that are not in the input, the cheapest.
     context: observed frames, 4 to 32. Where they are not a multiple of the time patch and strides, zeros
@@ -35,7 +37,8 @@ class FusionPredictor(nn.Module):
     time_strides: tuple[int, ...] = (2, 2)
     shift: int = 1
     outputs: int = 0
-    norm: str = "group"
+    block: str = "conv"
+    frame_features: int = 0
     remat: bool = False
     context: int = 16
     dtype: Any = jnp.float32
@@ -70,7 +73,8 @@ class FusionPredictor(nn.Module):
                 self.shift <= self.outputs <= most,
                 f"must be 0, or shift ({self.shift}) to {most}",
             ),
-            norm=(self.norm in FUSION_NORMS, f"must be one of {FUSION_NORMS}"),
+            block=(self.block in BLOCKS, f"must be one of {BLOCKS}"),
+            frame_features=(self.frame_features >= 0, "must be 0 or more"),
         )
         check_multiple((height, width), self.patch * 2**halvings)
 
@@ -89,20 +93,42 @@ class FusionPredictor(nn.Module):
             before = [(0, 0)] * proposed.ndim
             before[1] = (self.slots - self.outputs, 0)
             x = jnp.concatenate([x, jnp.pad(proposed.astype(self.dtype), before)], -1)
-        x = convolution.space_to_depth(x, self.patch, self.time_patch)
+        x = convolution.space_to_depth(x, self.patch, 1 if self.frame_features else self.time_patch)
+        if self.frame_features:
+            encoded = self._frames(x, 1, "encode")
+            x = convolution.space_to_depth(encoded, 1, self.time_patch)
         x = self._conv(self.widths[0], "stem")(x)
         # Convolutions alone see the time index only through their padding.
         shape = (x.shape[1], 1, 1, x.shape[-1])
         time_embedding = self.param("time_embedding", nn.initializers.normal(0.1), shape)
         x = x + time_embedding.astype(self.dtype)[None]
-        fields = (self.widths, self.blocks, self.time_strides, self.norm, self.remat, self.dtype)
+        fields = (self.widths, self.blocks, self.time_strides, self.block, self.remat, self.dtype)
         x = UNet3d(*fields, name="unet")(x)
         x = x[:, -math.ceil(self.outputs / self.time_patch) :]
         # Added to a proposal, the output starts small.
-        scale = 1.0 if proposed is None else 0.1
-        x = self._conv(channels * self.time_patch * self.patch**2, "paint", scale)(x)
-        x = convolution.depth_to_space(x, self.patch, self.time_patch)
+        scale, painted = 1.0 if proposed is None else 0.1, channels * self.patch**2
+        if self.frame_features:
+            x = self._conv(self.time_patch * self.frame_features, "unfold")(x)
+            x = convolution.depth_to_space(x, 1, self.time_patch)
+            x = self._frames(x + encoded[:, -x.shape[1] :], 2, "decode")
+            x = self._conv(painted, "paint", scale)(nn.silu(Norm("group", dtype=self.dtype)(x)))
+            x = convolution.depth_to_space(x, self.patch)
+        else:
+            x = self._conv(painted * self.time_patch, "paint", scale)(x)
+            x = convolution.depth_to_space(x, self.patch, self.time_patch)
         return x[:, -self.outputs :].astype(jnp.float32)
+
+    def _frames(self, x, blocks, name):
+        """Features of single frames."""
+        b, t = x.shape[:2]
+        x = x.reshape(b * t, *x.shape[2:])
+        conv = lambda name: Conv(self.frame_features, (3, 3), dtype=self.dtype, name=name)
+        if name == "encode":
+            x = conv("encode")(x)
+        for i in range(blocks):
+            y = nn.silu(Norm("group", dtype=self.dtype, name=f"{name}_norm_{i}")(x))
+            x = x + conv(f"{name}_{i}")(y)
+        return x.reshape(b, t, *x.shape[1:])
 
     def _conv(self, features, name, scale=1.0):
         return Conv(features, (1, 1, 1), scale=scale, dtype=self.dtype, name=name)

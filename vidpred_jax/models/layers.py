@@ -108,6 +108,51 @@ class ConvBlock(nn.Module):
         return nn.silu(Norm(self.norm, dtype=self.dtype)(x))
 
 
+class GatedShiftBlock(nn.Module):
+    """Norm, shift, expansion to twice the features, half of which gate the others, shift, back: added to x.
+
+    Where products of features are formed, what a thing looks like can be moved by how fast it is; a shift
+    before a product of one place costs a ninth of a 3 x 3 convolution (Wu et al. 2018). reach: of `shift`.
+    """
+
+    features: int
+    reach: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
+        conv = lambda n, name, scale: Conv(n, (1,) * 3, scale=scale, dtype=self.dtype, name=name)
+        y = shift(Norm("group", dtype=self.dtype)(x), self.reach)
+        y, gate = jnp.split(conv(2 * self.features, "expand", 1.0)(y), 2, -1)
+        y = shift(y * nn.silu(gate), self.reach)
+        return x + conv(self.features, "reduce", 1.0)(y)
+
+
+# Neighbours in t, h and w: those of a frame, and the frames before and after.
+_NEIGHBOURS = (
+    *((0, i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j),
+    *((-1, 0, 0), (1, 0, 0)),
+)
+
+
+def shift(x: Float[Array, "b t h w c"], reach: int = 1) -> Float[Array, "b t h w c"]:
+    """Some channels from each neighbour, `reach` places away in h and w and one in t; zeros beyond the
+    edges. The first channels, a third or more, stay.
+    """
+    t, h, w, c = x.shape[1:]
+    neighbours = _NEIGHBOURS if t > 1 else _NEIGHBOURS[:8]
+    each = max(c // (len(neighbours) + 4), 1)
+    neighbours = neighbours[: c // each]
+    kept = c - each * len(neighbours)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (reach,) * 2, (reach,) * 2, (0, 0)))
+    parts = [x[..., :kept]]
+    for i, (dt, dh, dw) in enumerate(neighbours):
+        at = (slice(1 + dt, 1 + dt + t),)
+        at += tuple(slice(reach * (1 + d), reach * (1 + d) + n) for d, n in ((dh, h), (dw, w)))
+        parts.append(padded[:, *at, kept + i * each : kept + (i + 1) * each])
+    return jnp.concatenate(parts, -1)
+
+
 def _num_groups(channels: int) -> int:
     """The most groups up to 8 that divide `channels`."""
     return next(n for n in range(min(8, channels), 0, -1) if channels % n == 0)

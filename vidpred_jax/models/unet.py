@@ -7,21 +7,25 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.models import convolution
-from vidpred_jax.models.layers import Conv, ConvBlock, Norm
+from vidpred_jax.models.layers import Conv, ConvBlock, GatedShiftBlock, Norm
+
+BLOCKS = ("conv", "gated")
+_REACH = (1, 2, 4)  # Of one gated block after the other.
 
 
 class UNet3d(nn.Module):
     """Features of a clip, at the resolution it is given in.
 
     widths: per level; every level but the last is followed by a halving of h and w and, where
-    `time_strides` says 2, of t. blocks: at each level on either side. remat: whether blocks are computed
-    again in the backward pass instead of kept: less memory.
+    `time_strides` says 2, of t. blocks: at each level on either side. block: their kind, `conv` (ConvBlock)
+    or `gated` (GatedShiftBlock). remat: whether blocks are computed again in the backward pass instead of
+    kept: less memory.
     """
 
     widths: tuple[int, ...]
     blocks: int
     time_strides: tuple[int, ...]
-    norm: str = "group"
+    block: str = "conv"
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -42,10 +46,13 @@ class UNet3d(nn.Module):
         return x
 
     def _blocks(self, x, level, name):
-        block = nn.remat(ConvBlock) if self.remat else ConvBlock
+        kind = GatedShiftBlock if self.block == "gated" else ConvBlock
+        kind = nn.remat(kind) if self.remat else kind
         for i in range(self.blocks):
-            fields = {"norm": self.norm, "dtype": self.dtype, "name": f"{name}_{level}_{i}"}
-            x = block(self.widths[level], **fields)(x)
+            fields = {"dtype": self.dtype, "name": f"{name}_{level}_{i}"}
+            if self.block == "gated":
+                fields["reach"] = _REACH[i % len(_REACH)]
+            x = kind(self.widths[level], **fields)(x)
         return x
 
 
