@@ -101,9 +101,7 @@ def main(_):
 def _windows(config, frozen, split, clips):
     """At most so many (clip, start, element). Raises InputError if there are none."""
     data = config["data"]
-    source = registry.open_split(
-        data["name"], split, data_dir=data["data_dir"], config=data["config"]
-    )
+    source = registry.open_split(data["name"], split, data_dir=data["data_dir"], config=data["config"])
     length = config["context"] + HORIZON
     windows = pipeline.evaluation_windows(source, num_frames=length, wanted=[frozen.system.size])
     found = list(itertools.islice(windows, clips))

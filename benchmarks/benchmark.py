@@ -151,9 +151,7 @@ def _train_case(stage, numerics):
     path = pathlib.Path(__file__).parents[1] / "configs" / f"{stage}.py"
     config = common.load_config(path, _PRESET.value) | numerics
     if stage == "translator":
-        seen = (
-            {"fusion_run": _FUSION_RUN.value} if _FUSION_RUN.value else {"predicted_fraction": 0.0}
-        )
+        seen = {"fusion_run": _FUSION_RUN.value} if _FUSION_RUN.value else {"predicted_fraction": 0.0}
         config.update(seen)
     config["data"]["data_dir"] = _DATA_DIR.value
     made = experiment.make(config, axis_name=parallel.AXIS, log=lambda line: None)

@@ -62,12 +62,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.maps = "picture"
         config.data.future_frames = 1
         config.model.update(
-            widths=(32, 64, 128, 256),
-            patch=1,
-            time_patch=1,
-            time_strides=(2, 2, 2),
-            shift=1,
-            outputs=16,
+            widths=(32, 64, 128, 256), patch=1, time_patch=1, time_strides=(2, 2, 2), shift=1, outputs=16
         )
         config.loss.ssim = 0.1
     return config

@@ -56,11 +56,7 @@ def get_config(preset: str = "fusion") -> ConfigDict:
         config.predicted_fraction = 0.0
         config.fusion_run = ""
         config.model = dict(
-            widths=(32, 64, 128, 256),
-            dropout=0.0,
-            norm="group",
-            reference_frames=1,
-            head_features=32,
+            widths=(32, 64, 128, 256), dropout=0.0, norm="group", reference_frames=1, head_features=32
         )
         config.loss = dict(l1=0.0, psnr=1.0, ssim=1.0, adversarial=0.0, gan="bce")
     return config

@@ -32,9 +32,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.model = dict(width=16, levels=3, blocks=4, norm="instance", reference_frames=0)
     config.loss = dict(l1=0.0, psnr=0.0, ssim=0.0, adversarial=1.0, matching=10.0, gan="lsgan")
     config.discriminator = dict(scales=2, widths=(16, 32, 64), last_width=128, norm="instance")
-    config.optimizer.update(
-        learning_rate=2e-4, warmup_steps=0, schedule="constant", b1=0.5, clip=0.0
-    )
+    config.optimizer.update(learning_rate=2e-4, warmup_steps=0, schedule="constant", b1=0.5, clip=0.0)
     config.evaluation.stride = 0
     if preset == "smoke":
         presets.smoke(config)

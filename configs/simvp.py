@@ -6,13 +6,14 @@ python scripts/evaluate.py --runs=simvp=runs/simvp
 cpu    64 x 64; the default without an accelerator: 1,800 steps, a quarter of an hour on 2 cores
 full   128 x 128; the default with one
 smoke  seconds, for tests
+moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist
 """
 
 from ml_collections import ConfigDict
 
 from vidpred_jax import presets
 
-PRESETS = ("smoke", "cpu", "full")
+PRESETS = ("smoke", "cpu", "full", "moving_mnist")
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -33,4 +34,10 @@ def get_config(preset: str = "") -> ConfigDict:
         config.batch_size = 64
         config.model.update(width=64, hidden=512, blocks=8)
         config.optimizer.warmup_steps = 1000
+    elif preset == "moving_mnist":
+        presets.moving_mnist(config)
+        config.update(max_unroll=0, num_steps=10_000)
+        config.model.update(hidden=128)
+        config.loss.update(psnr=0.0, mse=1.0)
+        config.optimizer.learning_rate = 1e-3
     return config

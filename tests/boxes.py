@@ -35,9 +35,7 @@ def clip(*pictures):
 
 def moving(*boxes, frames=20, first=16):
     """A window of boxes, (y, x, dy, dx) each, that move by (dy, dx) a frame; and the frames after it."""
-    at = lambda t: [
-        (label, y + t * dy, x + t * dx) for label, (y, x, dy, dx) in enumerate(boxes, 1)
-    ]
+    at = lambda t: [(label, y + t * dy, x + t * dx) for label, (y, x, dy, dx) in enumerate(boxes, 1)]
     return split(clip(*(draw(*at(t)) for t in range(frames))), first)
 
 

@@ -59,8 +59,7 @@ def main():
         "moments": _count(kills, "moment"),
         "exits": _count(kills, "exit"),
         "stops_not_saved": sum(
-            k["signal"] == "SIGTERM" and k["moment"] != "starting" and k["exit"] not in (75, 0)
-            for k in kills
+            k["signal"] == "SIGTERM" and k["moment"] != "starting" and k["exit"] not in (75, 0) for k in kills
         ),
         "finished_saves_lost": sum(kill["resumed_at"] < kill["saved"] for kill in kills),
         "most_steps_lost": {
@@ -69,11 +68,7 @@ def main():
         },
     }
     print(json.dumps(summary, indent=1))
-    report = {
-        **summary,
-        "seconds": round(time.monotonic() - start),
-        "each": found,
-    }
+    report = {**summary, "seconds": round(time.monotonic() - start), "each": found}
     if options.output:
         pathlib.Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
     lost = summary["finished_saves_lost"] + summary["stops_not_saved"]
@@ -117,8 +112,7 @@ def run(folder: pathlib.Path, runs: int, kills: int, seed: int, log, data_dir=No
         equal = code == 0 and _equal(workdir, whole[stage])
         found.append({"run": number, "stage": stage, "equal": equal, "kills": done})
         said = ", ".join(
-            f"{k['signal']} {k['moment']} at step {k['last_step']} (exit {k['exit']}, "
-            f"{k['steps_lost']} lost)"
+            f"{k['signal']} {k['moment']} at step {k['last_step']} (exit {k['exit']}, {k['steps_lost']} lost)"
             for k in done
         )
         log(f"run {number}: {stage}: {said}: {'equal' if equal else 'DIFFERENT'}")

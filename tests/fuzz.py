@@ -90,15 +90,7 @@ def _ends(text: str) -> str:
 
 
 def _touched(kind, before, after, code) -> str:
-    ours = (
-        "out/",
-        "err",
-        "said",
-        "peak",
-        "code",
-        "tmp/",
-        *(("in/fusion/",) if kind == "resumed" else ()),
-    )
+    ours = ("out/", "err", "said", "peak", "code", "tmp/", *(("in/fusion/",) if kind == "resumed" else ()))
     for path in before.keys() | after.keys():
         if not path.startswith(ours) and before.get(path) != after.get(path):
             return f"touched {path}"
@@ -186,9 +178,7 @@ def run(inputs: int, seed: int, kinds: list[str], folder: pathlib.Path, log, fir
             if one["fault"]:
                 log(f"{one['kind']} {one['number']}: {one['fault']}: {one['what']}: {one['line']}")
             if number % 100 == 0:
-                log(
-                    f"{number} of {len(jobs)} inputs, {sum(bool(x['fault']) for x in found)} faults"
-                )
+                log(f"{number} of {len(jobs)} inputs, {sum(bool(x['fault']) for x in found)} faults")
     return found
 
 

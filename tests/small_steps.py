@@ -41,10 +41,7 @@ class LastFrame(nn.Module):
         edges = newest.edges / (1 + brighter)
         labels = jnp.broadcast_to(newest.labels, edges.shape)
         return Forecast(
-            newest.frames + brighter[..., None],
-            edges,
-            labels,
-            jnp.full(edges.shape, self.confidence),
+            newest.frames + brighter[..., None], edges, labels, jnp.full(edges.shape, self.confidence)
         )
 
 

@@ -74,8 +74,7 @@ def elements(n=3):
             "frames": rng.integers(0, 256, (CONTEXT, *SIZE, 3)).astype(np.uint8),
             "fusion": rng.integers(0, 256, (CONTEXT, *SIZE, 3)).astype(np.uint8),
             "planes": np.stack(
-                [255 * rng.integers(0, 2, (CONTEXT, *SIZE)), rng.integers(0, 3, (CONTEXT, *SIZE))],
-                -1,
+                [255 * rng.integers(0, 2, (CONTEXT, *SIZE)), rng.integers(0, 3, (CONTEXT, *SIZE))], -1
             ).astype(np.uint8),
         }
         for i in range(n)

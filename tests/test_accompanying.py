@@ -62,9 +62,7 @@ def test_psnr_at_scale_and_sharpness_by_hand():
 def test_a_pass_equals_a_plain_loop(frames):
     params = make_params(0)
     found = jax.jit(
-        lambda params, x: accompanying.run_pair(
-            STACK, params, x.frame, x.fusion, x.steps_ahead, x.target
-        )
+        lambda params, x: accompanying.run_pair(STACK, params, x.frame, x.fusion, x.steps_ahead, x.target)
     )(params, frames)
     for i in range(4):  # One frame after the other, Python's own choice.
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], frames)
@@ -72,26 +70,18 @@ def test_a_pass_equals_a_plain_loop(frames):
         for number, scale in enumerate(STACK.scales):
             outputs = {
                 name: STACK.apply(
-                    {"params": params[name]},
-                    number,
-                    fed,
-                    one.fusion,
-                    one.steps_ahead,
-                    method="level",
+                    {"params": params[name]}, number, fed, one.fusion, one.steps_ahead, method="level"
                 )
                 for name, fed in {"a": feed, "b": feed, "p": reference}.items()
             }
             quality = {
-                name: float(accompanying.level_psnr(x, one.target, scale)[0])
-                for name, x in outputs.items()
+                name: float(accompanying.level_psnr(x, one.target, scale)[0]) for name, x in outputs.items()
             }
             best = "a" if quality["a"] >= quality["b"] else "b"
             winner = best if quality[best] >= quality["p"] else "p"
             feed, reference = outputs[winner], outputs["p"]
             np.testing.assert_allclose(found[number]["passed"][i], feed[0], atol=1e-5)
-            np.testing.assert_allclose(
-                found[number]["quality"][:, i], list(quality.values()), atol=1e-3
-            )
+            np.testing.assert_allclose(found[number]["quality"][:, i], list(quality.values()), atol=1e-3)
 
 
 def test_gradients_do_not_cross_a_transmission(frames):
@@ -126,9 +116,7 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
         return schedules.freeze_schedule(STACK, params, [batch(x) for x in brightness])
 
     def apply(schedule, params=still):
-        return float(
-            schedules.apply_schedule(STACK, params, schedule, grey, grey, jnp.ones(3))[0, 0, 0, 0]
-        )
+        return float(schedules.apply_schedule(STACK, params, schedule, grey, grey, jnp.ones(3))[0, 0, 0, 0])
 
     assert apply([A, KEEP]) == pytest.approx(0.1) and apply([KEEP, KEEP]) == 0
     assert freeze(-0.2, -0.2) == [B, B] and apply([B, B]) == pytest.approx(-0.2)
@@ -154,9 +142,7 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
     params, schedule = make_params(3), [B, A]
-    videos = [
-        x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.steps_ahead)
-    ]
+    videos = [x.reshape(2, 2, *x.shape[1:]) for x in (frames.frame, frames.fusion, frames.steps_ahead)]
     found = jax.jit(lambda *v: schedules.sharpen(STACK, params, schedule, *v))(*videos)
     for i, t in itertools.product(range(2), range(2)):
         frame, rest = videos[0][i, t][None], (videos[1][i, t][None], videos[2][i, t][None])
@@ -190,15 +176,7 @@ def test_refused_fields(fields, selection, message):
 
 @pytest.mark.parametrize(
     "schedule",
-    [
-        None,
-        [A],
-        [A, [1, 0]],
-        [A, "abcd"],
-        [A, [2.0, 0, 0, 0]],
-        [A, [0, 0, 0, 0]],
-        [A, [10**400, 0, 0, 0]],
-    ],
+    [None, [A], [A, [1, 0]], [A, "abcd"], [A, [2.0, 0, 0, 0]], [A, [0, 0, 0, 0]], [A, [10**400, 0, 0, 0]]],
 )
 def test_a_route_that_does_not_fit_is_refused(schedule):
     with pytest.raises(InputError, match="must give shares of a, b, p and keep for each of 2"):

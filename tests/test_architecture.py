@@ -50,10 +50,7 @@ def test_imports_run_along_the_arrow():
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
         room = room_of(".".join(parts))
-        if parts == (
-            "vidpred_jax",
-            "__init__",
-        ):  # Hands the public names on, when they are asked for.
+        if parts == ("vidpred_jax", "__init__"):  # Hands the public names on, when they are asked for.
             continue
         for module in imports_of(path):
             other = room_of(module)

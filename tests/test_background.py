@@ -109,9 +109,7 @@ def test_edges_of_the_background_pan():
     expected[:, 9:19, 1:11] = False
     assert (found[:, :, 5:] == expected[:, :, 5:]).mean() > 0.995
     assert not found[0, 10:18, 2].any() and not found[0, 9, 2:10].any()
-    error = lambda pan: float(
-        background.pan_error(jnp.asarray([pan]), edges[:, 16:], labels[:, 16:], 2)[0]
-    )
+    error = lambda pan: float(background.pan_error(jnp.asarray([pan]), edges[:, 16:], labels[:, 16:], 2)[0])
     few = expected[0].sum() / (expected[0].sum() + 16)
     assert error([0.0, 3.0]) < 0.02
     assert error([SIZE / 10, 3.0]) == pytest.approx(0.1 * few, abs=0.02)

@@ -17,9 +17,7 @@ def used(folder) -> tuple[int, int]:
     """The steps whose meta and arrays prediction takes."""
     meta = restore.read_meta(folder)["data_state"]["next_index"]
     found = restore.restore_inference(folder, template())
-    chex.assert_trees_all_equal(
-        found["ema"], make_state(0, float(found["step"]))["inference"]["ema"]
-    )
+    chex.assert_trees_all_equal(found["ema"], make_state(0, float(found["step"]))["inference"]["ema"])
     return meta, int(found["step"])
 
 

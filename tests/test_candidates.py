@@ -89,10 +89,7 @@ def test_blurs_scale_with_the_size_of_the_frame():
     ("panned", "best"),
     [
         (lambda t: 1.0 * t, LASTING),  # A steady pan.
-        (
-            lambda t: 0.0,
-            (*LASTING, *DYING, NEWEST, MEAN),
-        ),  # Nothing moves: all but the blurred are right.
+        (lambda t: 0.0, (*LASTING, *DYING, NEWEST, MEAN)),  # Nothing moves: all but the blurred are right.
         (lambda t: (0.0, 3.0)[t % 2], (MEAN,)),  # To and fro: the mean is closest.
     ],
 )
@@ -180,6 +177,4 @@ def test_no_gradient_reaches_the_errors():
         found = backtest.observe(seen, 2)
         return sum(errors.sum() for errors in found.errors.values())
 
-    chex.assert_trees_all_equal(
-        jax.jit(jax.grad(total))(window(float)), jnp.zeros((1, 16, 32, 32, 3))
-    )
+    chex.assert_trees_all_equal(jax.jit(jax.grad(total))(window(float)), jnp.zeros((1, 16, 32, 32, 3)))

@@ -23,11 +23,7 @@ def summary(runs=None, **rows):
     metrics = lambda psnr, lpips: {"psnr": {"mean": psnr}, "lpips": {"mean": lpips}}
     predictors = {name.replace("_", " "): metrics(*pair) for name, pair in rows.items()}
     predictors = {f"x, {n}" if n != "x" else n: found for n, found in predictors.items()}
-    about = {
-        "runs": {"x": list(runs or PAIR.values())},
-        "data": "sprites test",
-        "table": "held-out",
-    }
+    about = {"runs": {"x": list(runs or PAIR.values())}, "data": "sprites test", "table": "held-out"}
     return {"predictors": predictors, **about}
 
 
@@ -38,12 +34,7 @@ def test_what_is_lost_without_each_network_by_hand():
         "fusion": {"psnr": 0.05, "lpips": 0.025},
         "translator": {"psnr": 1.0, "lpips": 0.25},
     }
-    assert card["figures"] == {
-        "data": "sprites test",
-        "table": "held-out",
-        "psnr": 25.0,
-        "lpips": 0.04,
-    }
+    assert card["figures"] == {"data": "sprites test", "table": "held-out", "psnr": 25.0, "lpips": 0.04}
     assert [cards.adds(x) for x in card["networks"].values()] == [True, True]
 
 

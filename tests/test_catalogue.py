@@ -41,23 +41,16 @@ def test_catalogue_davis_is_converted_from_what_tfds_prepared(tmp_path, monkeypa
             video = tfds.features.Sequence({"frames": image, "segmentations": mask})
             meta = {"num_frames": np.int64, "video_name": tfds.features.Text()}
             return tfds.core.DatasetInfo(
-                builder=self,
-                features=tfds.features.FeaturesDict({"video": video, "metadata": meta}),
+                builder=self, features=tfds.features.FeaturesDict({"video": video, "metadata": meta})
             )
 
         def _split_generators(self, dl_manager):
-            return {
-                "train": self._generate_examples(range(2)),
-                "validation": self._generate_examples([2]),
-            }
+            return {"train": self._generate_examples(range(2)), "validation": self._generate_examples([2])}
 
         def _generate_examples(self, numbers):
             for i in numbers:
                 files = [_png(tmp_path / f"{i}_{t}.png", f) for t, f in enumerate(frames[i])]
-                masks = [
-                    _png(tmp_path / f"m{i}_{t}.png", f[..., 0] // 100)
-                    for t, f in enumerate(frames[i])
-                ]
+                masks = [_png(tmp_path / f"m{i}_{t}.png", f[..., 0] // 100) for t, f in enumerate(frames[i])]
                 yield (
                     str(i),
                     {

@@ -203,9 +203,7 @@ assert asyncio.new_event_loop is plain  # What others do with loops is theirs.
 
 def test_a_save_that_was_broken_off_is_not_seen(tmp_path):
     save_steps(tmp_path, 3)
-    shutil.copytree(
-        tmp_path / "checkpoints" / "3", tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
-    )
+    shutil.copytree(tmp_path / "checkpoints" / "3", tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp")
     found, _ = save.Checkpointer(tmp_path).restore(make_state(0, 0.0))
     assert int(found["inference"]["step"]) == 3 and restore.steps(tmp_path) == [3]
 

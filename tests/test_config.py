@@ -20,7 +20,8 @@ from vidpred_jax.types import InputError
 
 _PRESETS = [
     *itertools.product(("fusion", "translator", "accompanying"), ("smoke", "cpu", "full", "paper")),
-    *itertools.product(("pix2pixhd", "simvp"), ("smoke", "cpu", "full")),
+    *itertools.product(("pix2pixhd", "simvp", "direct"), ("smoke", "cpu", "full")),
+    *itertools.product(("fusion", "translator", "simvp", "direct"), ("moving_mnist",)),
     *itertools.product(("proposal",), ("scene", "flow_blend", "davis", "smoke", "smoke_blend")),
     *itertools.product(("paper",), ("fusion", "translator", "fusion_256", "translator_256")),
 ]
@@ -46,7 +47,7 @@ def test_presets_hold_every_field(name, preset):
             parse(rest)
 
 
-@pytest.mark.parametrize("stage", ["fusion", "translator", "accompanying", "simvp"])
+@pytest.mark.parametrize("stage", ["fusion", "translator", "accompanying", "simvp", "direct"])
 def test_the_default_preset_is_that_of_the_machine(stage, monkeypatch):
     for accelerator, preset in ((False, "cpu"), (True, "full")):
         monkeypatch.setattr(processes, "has_accelerator", lambda found=accelerator: found)
@@ -143,11 +144,7 @@ def test_wrong_names_types_and_ranges(field, value, message):
         ("translator", "nearness", "nearness was removed: use step_sampling_power"),
         ("fusion", "model__flows", "model.flows was removed: use proposals="),
         ("fusion", "model__labels", "model.labels was removed: of model: it is"),
-        (
-            "translator",
-            "model__match",
-            "model.match was removed: use proposals=",
-        ),
+        ("translator", "model__match", "model.match was removed: use proposals="),
         ("translator", "model__detail", "model.detail was removed: use model.head_features"),
         ("translator", "model__accompanying", "model.accompanying was removed: train stage 3"),
         ("fusion", "evaluation__snap_labels", "removed: maps are planes"),
@@ -196,7 +193,7 @@ def test_any_damage_ends_in_a_config_or_one_refusal():
             except InputError as error:
                 assert len(str(error)) < 400
                 refused += 1
-    assert 400 < refused < 1000  # Of 1,080.
+    assert 0.4 < refused / (40 * len(_PRESETS)) < 0.95
 
 
 @pytest.mark.parametrize(
@@ -210,7 +207,7 @@ def test_any_damage_ends_in_a_config_or_one_refusal():
         ("block", None, r"model.block \(None\) must be text"),
         ("remat", 1, r"model.remat \(1\) must be True or False"),
         ("dtype", [], r"model.dtype \(\[\]\) must be one of float32, bfloat16"),
-        ("parent", 1, r"model.parent is not a field of FusionPredictor: blocks, context, dtype"),
+        ("parent", 1, r"model.parent is not a field of FusionPredictor: block, blocks, context"),
     ],
 )
 def test_fields_of_a_network(field, value, message):

@@ -53,9 +53,7 @@ def test_upsample_conv(size, features):
 
 
 def test_weight_gradients_in_chunks(monkeypatch):
-    monkeypatch.setattr(
-        fast_convolution, "_CHUNK", 200
-    )  # Two pictures of 10 x 8 at a time, then one.
+    monkeypatch.setattr(fast_convolution, "_CHUNK", 200)  # Two pictures of 10 x 8 at a time, then one.
     for n in (6, 5):
         x, w = normal(0, n, 8, 8, 3), normal(1, 3, 3, 3, 4)
         assert_equal_with_gradients(convolution.conv, convolution.native_conv, x, w)

@@ -20,9 +20,7 @@ def encoded(name, frames, labels):
 
 
 def test_bounce_by_hand():
-    path = synthesis.bounce(
-        np.array([1.0, 0.0]), np.array([2.0, 1.0]), 0.0, np.array([4.0, 9.0]), 6
-    )
+    path = synthesis.bounce(np.array([1.0, 0.0]), np.array([2.0, 1.0]), 0.0, np.array([4.0, 9.0]), 6)
     assert path[:, 0].tolist() == [1, 3, 3, 1, 1, 3]
     assert path[:, 1].tolist() == [0, 1, 2, 3, 4, 5]
 
@@ -60,10 +58,7 @@ def test_clip_format_round_trip(clip):
     [
         ({"fps": 0.0}, r"fps of clip 'clip' \(0.0\) must be above 0 and at most 1000"),
         ({"fps": float("nan")}, r"fps of clip 'clip' \(nan\)"),
-        (
-            {"edges": np.zeros((1, 64, 64), np.uint8)},
-            r"edges of clip 'clip' are uint8 \(1, 64, 64\)",
-        ),
+        ({"edges": np.zeros((1, 64, 64), np.uint8)}, r"edges of clip 'clip' are uint8 \(1, 64, 64\)"),
         ({"labels": np.zeros((48, 64, 64), int)}, "labels of clip 'clip' are int64"),
         ({"frames": np.zeros((48, 64, 64, 1), np.uint8)}, "they must be uint8 .t, h, w, 3."),
     ],
@@ -197,16 +192,12 @@ def test_fingerprint_follows_the_data(data_dir, tmp_path):
 
 
 def test_unknown_data_set_split_and_config(data_dir):
-    with pytest.raises(
-        InputError, match="data set 'moon' is not in .*: embedded are sprites, moving_digits"
-    ):
+    with pytest.raises(InputError, match="data set 'moon' is not in .*: embedded are sprites, moving_digits"):
         registry.open_split("moon", "train", data_dir=data_dir)
     with pytest.raises(InputError, match="has no split 'dev', but test, train, validation"):
         registry.open_split("sprites", "train+dev", data_dir=data_dir, config="tiny")
     joined = registry.open_split("sprites", "train+validation", data_dir=data_dir, config="tiny")
     names = {joined.clip_name(i) for i in range(len(joined))}
     assert len(joined) == len(names) == 16 and {"train_00011", "validation_00003"} < names
-    with pytest.raises(
-        InputError, match=r"data.config \('huge'\) of 'sprites' must be one of 64, tiny"
-    ):
+    with pytest.raises(InputError, match=r"data.config \('huge'\) of 'sprites' must be one of 64, tiny"):
         registry.open_split("sprites", "train", data_dir=data_dir, config="huge")

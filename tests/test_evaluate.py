@@ -30,9 +30,7 @@ def test_baselines_by_hand():
 
 def test_flow_follows_a_steady_pan():
     rng = np.random.default_rng(0)
-    scene = cv2.resize(rng.uniform(0, 255, (20, 40, 3)).astype(np.float32), (200, 100)).astype(
-        np.uint8
-    )
+    scene = cv2.resize(rng.uniform(0, 255, (20, 40, 3)).astype(np.float32), (200, 100)).astype(np.uint8)
     frames = np.stack([scene[:, 2 * t : 2 * t + 100] for t in range(20)])
     inner = np.s_[:, 20:-20, 20:-30]
     moved = metrics.psnr(naive.flow(frames[:16], 4)[inner], frames[16:][inner])
@@ -42,9 +40,7 @@ def test_flow_follows_a_steady_pan():
 
 def test_compare_by_hand(element):
     elements = [("a", 0, element), ("b", 0, {k: v[::-1] for k, v in element.items()})] * 2
-    perfect = iter(
-        [np.stack([e["frames"][16:] for _, _, e in elements[i : i + 3]]) for i in (0, 3)]
-    )
+    perfect = iter([np.stack([e["frames"][16:] for _, _, e in elements[i : i + 3]]) for i in (0, 3)])
     shown, observed = [], {}
 
     def cheat(seen):
@@ -55,12 +51,7 @@ def test_compare_by_hand(element):
         observed[name] = observed.get(name, 0) + len(frames)
 
     table = compare.compare(
-        elements,
-        {"cheat": cheat, **naive.predictors(32)},
-        context=16,
-        batch_size=3,
-        show=2,
-        observe=observe,
+        elements, {"cheat": cheat, **naive.predictors(32)}, context=16, batch_size=3, show=2, observe=observe
     )
     assert shown == [("a", 16, 16), ("b", 16, 16)] * 2  # A predictor sees no future.
     assert observed == dict.fromkeys(["truth", "cheat", *naive.BASELINES], 4)
@@ -74,9 +65,7 @@ def test_compare_by_hand(element):
     assert [entry["clip"] for entry in table.shown] == ["a", "b"]
     np.testing.assert_array_equal(table.shown[0]["truth"], table.shown[0]["predictions"]["cheat"])
     found = summary.summarize(table.clips, table.values)
-    assert found["copy_last"]["psnr"]["mean"] == pytest.approx(
-        values["copy_last"]["psnr"].mean(), abs=1e-3
-    )
+    assert found["copy_last"]["psnr"]["mean"] == pytest.approx(values["copy_last"]["psnr"].mean(), abs=1e-3)
     assert len(found["flow"]["ssim"]["per_step"]) == 32
     assert "copy_last" in summary.format_table(found)
 

@@ -50,9 +50,7 @@ def test_floats_are_not_clipped(tmp_path, windows):
     theirs = {"theirs": make(tmp_path, windows[2:])}
     values = compare.compare(windows[2:], theirs, context=16, metrics=wanted).values["theirs"]
     truth = windows[2][2]["frames"][16:] / 255
-    np.testing.assert_allclose(
-        values["mse_openstl"][0], ((1.5 - truth) ** 2).sum((1, 2, 3)), rtol=1e-4
-    )
+    np.testing.assert_allclose(values["mse_openstl"][0], ((1.5 - truth) ** 2).sum((1, 2, 3)), rtol=1e-4)
     expected = -10 * np.log10(((1 - truth) ** 2).mean((1, 2, 3)))  # Of 8-bit frames.
     np.testing.assert_allclose(values["psnr"][0], expected, atol=1e-3)
 
@@ -91,18 +89,9 @@ def archive(path, name="frames.npy", header=None, data=b"", **entry):
         (dict(name="frames"), "has no array 'frames'"),
         (dict(header="{'descr': ("), "cannot be read"),
         (dict(header="-" * 9000), "cannot be read"),
-        (
-            dict(header=f"{{'descr': '|V4000000', 'fortran_order': False, 'shape': {SIZE}}}"),
-            "holds |V",
-        ),
-        (
-            dict(header=f"{{'descr': '<m8', 'fortran_order': False, 'shape': {SIZE}}}"),
-            "holds timedelta",
-        ),
-        (
-            dict(header=f"{{'descr': '|O', 'fortran_order': False, 'shape': {SIZE}}}"),
-            "Python objects",
-        ),
+        (dict(header=f"{{'descr': '|V4000000', 'fortran_order': False, 'shape': {SIZE}}}"), "holds |V"),
+        (dict(header=f"{{'descr': '<m8', 'fortran_order': False, 'shape': {SIZE}}}"), "holds timedelta"),
+        (dict(header=f"{{'descr': '|O', 'fortran_order': False, 'shape': {SIZE}}}"), "Python objects"),
     ],
 )
 def test_hostile_archives(options, text, tmp_path, windows):
@@ -113,9 +102,7 @@ def test_hostile_archives(options, text, tmp_path, windows):
 def test_refusals(tmp_path, windows):
     one, good = windows[2:], np.zeros(SIZE, np.uint8)
     assert "is not a folder" in refused(tmp_path / "none", one)
-    assert "has no prediction of clip 'b' from frame 3: b_00003 or b (.npz" in refused(
-        tmp_path, one
-    )
+    assert "has no prediction of clip 'b' from frame 3: b_00003 or b (.npz" in refused(tmp_path, one)
     np.savez(tmp_path / "a.npz", frames=good)
     assert "of clip 'a' from frame 0: a_00000 (.npz" in refused(tmp_path, windows)  # Two windows.
     cases = [

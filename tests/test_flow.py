@@ -44,9 +44,7 @@ def test_track_of_two_motions_predicts_the_next_picture():
     left, right = texture(64, 1), texture(64, 2)
 
     def at(t):
-        return jnp.concatenate(
-            [jnp.roll(left, t, 1)[:, :, :32], jnp.roll(right, -2 * t, 1)[:, :, 32:]], 2
-        )
+        return jnp.concatenate([jnp.roll(left, t, 1)[:, :, :32], jnp.roll(right, -2 * t, 1)[:, :, 32:]], 2)
 
     moved = ops.warp(at(1), track(at(0), at(1), 3))
     error, still = (jnp.abs(x - at(2))[0, 8:-8, 8:-8].mean() for x in (moved, at(1)))

@@ -28,9 +28,7 @@ def random_window(seed, *shape):
 
 def untrained():
     """The initial parameters of any model."""
-    errors = {
-        name: jnp.zeros((1, NUM_LAGS, NUM_CANDIDATES, 1, 1)) for name in ("frame", "near", "place")
-    }
+    errors = {name: jnp.zeros((1, NUM_LAGS, NUM_CANDIDATES, 1, 1)) for name in ("frame", "near", "place")}
     gates = jax.jit(Gates().init)(jax.random.key(0), jnp.ones((1, 1)), errors)
     return {"params": {"gates": gates["params"]}}
 
@@ -50,9 +48,7 @@ def panned():
     labels = jnp.zeros((32, 64), jnp.int32).at[9:20, 34:40].set(2)
     edges = jnp.zeros((32, 64)).at[5:28, 30].set(1.0)
     view = lambda x, first, last: jnp.stack([x[:, t : t + 32] for t in range(first, last)])[None]
-    return [
-        Window(*(view(x, *part) for x in (wide, edges, labels))) for part in ((0, 16), (16, 22))
-    ]
+    return [Window(*(view(x, *part) for x in (wide, edges, labels))) for part in ((0, 16), (16, 22))]
 
 
 def test_untrained_it_follows_a_pan(panned):
@@ -62,13 +58,9 @@ def test_untrained_it_follows_a_pan(panned):
     for number, step in enumerate((1, 3, 6)):
         inside = np.s_[4:-4, 4:-10]
         truth, newest = future.frames[0, step - 1], seen.frames[0, -1]
-        error, still = (
-            jnp.abs(x - truth)[inside].mean() for x in (found.frames[0, number], newest)
-        )
+        error, still = (jnp.abs(x - truth)[inside].mean() for x in (found.frames[0, number], newest))
         assert error < 0.35 * still
-        np.testing.assert_array_equal(
-            found.labels[0, number][inside], future.labels[0, step - 1][inside]
-        )
+        np.testing.assert_array_equal(found.labels[0, number][inside], future.labels[0, step - 1][inside])
         np.testing.assert_allclose(
             found.edges[0, number][inside], future.edges[0, step - 1][inside], atol=0.35
         )

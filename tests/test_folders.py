@@ -69,9 +69,7 @@ def davis_miniature(root, clip):
     for name in ("bear", "dog", "goat"):
         (root / folders.DAVIS_MASKS / name).mkdir(parents=True)
         for t in range(4):
-            video_io.write_image(
-                root / folders.DAVIS_FRAMES / name / f"{t:05d}.jpg", clip.frames[t]
-            )
+            video_io.write_image(root / folders.DAVIS_FRAMES / name / f"{t:05d}.jpg", clip.frames[t])
             mask = Image.fromarray(clip.labels[t], "P")
             mask.putpalette(fusion.PALETTE.tobytes())
             mask.save(root / folders.DAVIS_MASKS / name / f"{t:05d}.png")
@@ -89,9 +87,7 @@ def test_davis_layout(tmp_path, clip):
         assert found.name == name
         np.testing.assert_array_equal(found.labels, clip.labels[:4])
         # JPEG frames keep their bytes: encoding again would change them.
-        np.testing.assert_array_equal(
-            found.frames, video_io.read(root / folders.DAVIS_FRAMES / name)
-        )
+        np.testing.assert_array_equal(found.frames, video_io.read(root / folders.DAVIS_FRAMES / name))
 
 
 def test_davis_list_cannot_leave_its_folder(tmp_path, clip):
@@ -112,9 +108,7 @@ def test_a_data_set_of_a_stranger_imports_nothing_and_stays_in_its_folder(tmp_pa
     registry.prepare(registry.video_folder("mine", tmp_path / "data", input=str(video_folder[0])))
     features = tmp_path / "data" / "mine" / "default" / "2.0.0" / "features.json"
     sound = features.read_text()
-    features.write_text(
-        sound.replace("tensorflow_datasets.core.features.text_feature.Text", "this.Text")
-    )
+    features.write_text(sound.replace("tensorflow_datasets.core.features.text_feature.Text", "this.Text"))
     with pytest.raises(InputError, match="damaged or of another program: features.json is not"):
         registry.open_builder("mine", data_dir=tmp_path / "data")
     assert "this" not in sys.modules

@@ -51,9 +51,7 @@ def test_two_forecasts_are_merged_by_their_odds():
 
 def test_three_forecasts_are_merged_as_one_sum():
     """Odds of 4, 1 and 1/4."""
-    parts = [
-        constant(*part) for part in ((1.0, 1.0, 1, 0.8), (0.0, 0.0, 2, 0.5), (0.0, 1.0, 3, 0.2))
-    ]
+    parts = [constant(*part) for part in ((1.0, 1.0, 1, 0.8), (0.0, 0.0, 2, 0.5), (0.0, 1.0, 3, 0.2))]
     found = merge(parts)
     assert float(found.frames[0, 0, 0, 0, 0]) == pytest.approx(4 / 5.25, abs=2e-4)
     assert float(found.edges[0, 0, 0, 0]) == pytest.approx(4.25 / 5.25, abs=2e-4)

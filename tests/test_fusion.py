@@ -55,25 +55,20 @@ def test_an_edge_rule_as_json():
 
 
 @pytest.mark.parametrize(
-    "found",
-    [None, {}, [300, 350], {"canny": [1.0]}, {"canny": [1.0, True]}, {"canny": [1.0, 2.0], "x": 0}],
+    "found", [None, {}, [300, 350], {"canny": [1.0]}, {"canny": [1.0, True]}, {"canny": [1.0, 2.0], "x": 0}]
 )
 def test_an_edge_rule_that_is_none_is_refused(found):
     with pytest.raises(InputError, match=r'the edge rule .* must be {"canny": \[LOW, HIGH\]}'):
         fusion.EdgeRule.from_json(found)
     for pair in ((350.0, 300.0), (-1.0, 2.0), (0.0, 2041.0), (0.0, float("nan"))):
-        with pytest.raises(
-            InputError, match=r"canny \(.*\) must be LOW, HIGH: 0 <= LOW <= HIGH <= 2040"
-        ):
+        with pytest.raises(InputError, match=r"canny \(.*\) must be LOW, HIGH: 0 <= LOW <= HIGH <= 2040"):
             fusion.EdgeRule(pair)
 
 
 def test_float_and_back():
     values = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(fusion.to_uint8(fusion.to_float(values)), values)
-    np.testing.assert_array_equal(
-        np.asarray(fusion.to_uint8(fusion.to_float(jnp.asarray(values)))), values
-    )
+    np.testing.assert_array_equal(np.asarray(fusion.to_uint8(fusion.to_float(jnp.asarray(values)))), values)
     assert fusion.to_uint8(np.float32([-3.0, 3.0])).tolist() == [0, 255]
 
 
@@ -136,9 +131,7 @@ def test_edges_cover_about_three_percent_of_real_video(davis):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_decode_never_names_an_unknown_label(count):
-    pictures = jnp.asarray(
-        np.random.default_rng(1).uniform(-1, 1, (2, 12, 12, 3)).astype(np.float32)
-    )
+    pictures = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (2, 12, 12, 3)).astype(np.float32))
     assert int(fusion.decode(pictures, count)[1].max()) < count
 
 

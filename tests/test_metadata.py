@@ -91,10 +91,7 @@ def columns(found):
         (lambda x: columns(x).pop("fps"), "split test holds .*, not name, num_frames"),
         (lambda x: columns(x)["name"].pop(), "columns of split test must be lists of 4"),
         (lambda x: columns(x).update(fps={}), "columns of split test must be lists of 4"),
-        (
-            lambda x: columns(x)["name"].__setitem__(1, "../x"),
-            r"clip 1 of split test is \('../x', 48",
-        ),
+        (lambda x: columns(x)["name"].__setitem__(1, "../x"), r"clip 1 of split test is \('../x', 48"),
         (lambda x: columns(x)["name"].__setitem__(1, 3), r"clip 1 of split test is \(3, 48"),
         (lambda x: columns(x)["num_frames"].__setitem__(0, 0), "clip 0 of split test is"),
         (lambda x: columns(x)["num_frames"].__setitem__(0, 2**31), "clip 0 of split test is"),
@@ -128,9 +125,7 @@ def test_a_clip_that_is_not_its_entry_is_refused(damaged, tmp_path):
         source[1]
     joined = registry.open_split("mine", "validation+train", data_dir=tmp_path)
     assert joined.clip_name(4) == "train_00000"
-    with pytest.raises(
-        InputError, match="sprites-train.array_record-.* is damaged: clip train_00001"
-    ):
+    with pytest.raises(InputError, match="sprites-train.array_record-.* is damaged: clip train_00001"):
         joined[5]
 
 

@@ -29,9 +29,7 @@ def pair(request, clip):
 
 
 def test_psnr_equals_scikit_image(pair):
-    expected = [
-        reference.peak_signal_noise_ratio(t, p, data_range=255) for p, t in zip(*pair, strict=True)
-    ]
+    expected = [reference.peak_signal_noise_ratio(t, p, data_range=255) for p, t in zip(*pair, strict=True)]
     np.testing.assert_allclose(metrics.psnr(*pair), expected, atol=1e-4)
 
 
@@ -51,9 +49,7 @@ def test_ssim_paper_of_smooth_frames_is_exact():
     target = np.uint8(ramp)[None]
     pred = np.uint8(ramp + 3)[None]
     fields = dict(channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    expected = reference.structural_similarity(
-        target[0] / 1.0, pred[0] / 1.0, data_range=1, **fields
-    )
+    expected = reference.structural_similarity(target[0] / 1.0, pred[0] / 1.0, data_range=1, **fields)
     np.testing.assert_allclose(metrics.ssim_paper(pred, target), [expected], atol=1e-4)
 
 
@@ -66,9 +62,7 @@ def test_openstl_equals_its_definition(pair):
     np.testing.assert_allclose(metrics.ssim_openstl(*pair), expected, atol=1e-4)
     squared = ((pred - target) ** 2).sum((1, 2, 3))
     np.testing.assert_allclose(metrics.mse_openstl(*pair), squared, rtol=1e-5)
-    np.testing.assert_allclose(
-        metrics.mae_openstl(*pair), np.abs(pred - target).sum((1, 2, 3)), rtol=1e-5
-    )
+    np.testing.assert_allclose(metrics.mae_openstl(*pair), np.abs(pred - target).sum((1, 2, 3)), rtol=1e-5)
     outside = np.full((1, 2, 2, 3), 1.5 * 255, np.float32)  # Not clipped.
     red = outside * np.float32([1, 0, 0])
     np.testing.assert_allclose(metrics.mse_openstl(outside, red), [8 * 2.25], rtol=1e-6)
@@ -98,9 +92,7 @@ def test_ms_ssim_of_constant_frames_by_hand():
     first = luminance**0.1333
     expected = [[first, (first + 1) / 2, (2 * first + 1) / 3]]  # The running mean.
     np.testing.assert_allclose(metrics.ms_ssim_running(pred, target), expected, atol=1e-4)
-    with pytest.raises(
-        ValueError, match="MS-SSIM needs pictures of 176 x 176 or more, not 64 x 64"
-    ):
+    with pytest.raises(ValueError, match="MS-SSIM needs pictures of 176 x 176 or more, not 64 x 64"):
         metrics.ms_ssim_running(pred[:, :, :64, :64], target[:, :, :64, :64])
 
 
@@ -128,15 +120,11 @@ def picture(edges, labels):
 
 def test_edge_f1_by_hand():
     labels = np.zeros((12, 12), np.uint8)
-    column = lambda x: (
-        np.where(np.arange(12) == x, 255, 0).astype(np.uint8) * np.ones((12, 1), np.uint8)
-    )
+    column = lambda x: np.where(np.arange(12) == x, 255, 0).astype(np.uint8) * np.ones((12, 1), np.uint8)
     one, near, far = (picture(column(x), labels) for x in (4, 5, 7))
     none = picture(0 * column(0), labels)
     np.testing.assert_allclose(metrics.edge_f1(one, one), [1], atol=1e-6)
-    np.testing.assert_allclose(
-        metrics.edge_f1(near, one), [1], atol=1e-6
-    )  # One pixel is tolerated.
+    np.testing.assert_allclose(metrics.edge_f1(near, one), [1], atol=1e-6)  # One pixel is tolerated.
     np.testing.assert_allclose(metrics.edge_f1(far, one), [0])
     np.testing.assert_allclose(metrics.edge_f1(none, one), [0])
     np.testing.assert_allclose(metrics.edge_f1(none, none), [1])
@@ -175,16 +163,10 @@ def test_warp_error_forgives_motion_and_sees_flicker(clip):
 
 def test_metrics_keep_leading_axes(clip):
     element = pipeline.to_batch_element(clip, (64, 64))
-    frames, pictures = (
-        x[:6].reshape(2, 3, 64, 64, 3) for x in (element["frames"], element["fusion"])
-    )
+    frames, pictures = (x[:6].reshape(2, 3, 64, 64, 3) for x in (element["frames"], element["fusion"]))
     for name in ("psnr", "ssim", "ssim_paper", "ssim_openstl", "mse_openstl", "mae_openstl"):
         assert getattr(metrics, name)(frames, frames).shape == (2, 3)
-    assert (
-        metrics.edge_f1(pictures, pictures).shape
-        == metrics.miou(pictures, pictures).shape
-        == (2, 3)
-    )
+    assert metrics.edge_f1(pictures, pictures).shape == metrics.miou(pictures, pictures).shape == (2, 3)
 
 
 def test_frechet_distance_by_hand():
@@ -201,9 +183,7 @@ def test_frechet_distance_by_hand():
 
     root = np.trace(sqrtm(np.cov(few.T) @ np.cov(many.T) + 0j)).real
     expected = (
-        np.square(few.mean(0) - many.mean(0)).sum()
-        + np.trace(np.cov(few.T))
-        + np.trace(np.cov(many.T))
+        np.square(few.mean(0) - many.mean(0)).sum() + np.trace(np.cov(few.T)) + np.trace(np.cov(many.T))
     ) - 2 * root
     assert metrics.frechet_distance(few, many) == pytest.approx(expected, rel=1e-3)
     with pytest.raises(ValueError, match="needs 2 samples or more, not 1"):

@@ -130,9 +130,7 @@ def test_a_predictor_gives_its_outputs_and_every_parameter_a_gradient(name, prop
 
 def test_remat_changes_memory_alone():
     x = uniform(0, 2, 16, 16, 16, 3)
-    plain, remat = (
-        FusionPredictor((8, 16), time_strides=(2,), blocks=2, remat=r) for r in (False, True)
-    )
+    plain, remat = (FusionPredictor((8, 16), time_strides=(2,), blocks=2, remat=r) for r in (False, True))
     variables = jax.jit(plain.init)(jax.random.key(1), x)
     chex.assert_trees_all_equal(variables, jax.jit(remat.init)(jax.random.key(1), x))
     grad = lambda model: jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, x)).mean()))
@@ -241,11 +239,7 @@ def test_beside_proposals_the_output_starts_small(kind):
     ("stage", "fields", "message"),
     [
         ("fusion", dict(shift=0), r"model.shift \(0\) must be 1 to 16"),
-        (
-            "fusion",
-            dict(shift=8, outputs=4),
-            r"model.outputs \(4\) must be 0, or shift \(8\) to 16",
-        ),
+        ("fusion", dict(shift=8, outputs=4), r"model.outputs \(4\) must be 0, or shift \(8\) to 16"),
         ("fusion", dict(num_flows=1), r"model.num_flows is not a field of FusionPredictor"),
         ("fusion", dict(block="mlp"), r"model.block \('mlp'\) must be one of \('conv', 'gated'\)"),
         ("fusion", dict(frame_features=-1), r"model.frame_features \(-1\) must be 0 or more"),
@@ -263,20 +257,12 @@ def test_beside_proposals_the_output_starts_small(kind):
         ("translator", dict(dropout=1.0), r"model.dropout \(1.0\) must be at least 0 and below 1"),
         ("translator", dict(widths=[]), r"model.widths \(\(\)\) must hold one number or more"),
         ("translator", dict(norm="x"), r"model.norm \('x'\) must be one of"),
-        (
-            "translator",
-            dict(widths=[8] * 6),
-            r"picture is 32 x 32; both sides must be multiples of 64",
-        ),
+        ("translator", dict(widths=[8] * 6), r"picture is 32 x 32; both sides must be multiples of 64"),
         ("direct", dict(strides=[3]), r"model.strides \(\(3,\)\) must be one or more of 1 and 2"),
         ("direct", dict(context=33), r"model.context \(33\) must be 4 to 32"),
         ("direct", dict(shift=-1), r"model.shift \(-1\) must be 0 or more"),
         ("direct", dict(norm="batch"), r"model.norm \('batch'\) must be one of"),
-        (
-            "direct",
-            dict(strides=[2] * 6),
-            r"picture is 32 x 32; both sides must be multiples of 64",
-        ),
+        ("direct", dict(strides=[2] * 6), r"picture is 32 x 32; both sides must be multiples of 64"),
         (
             "sharpener",
             {},
@@ -296,11 +282,7 @@ def test_refused_fields(stage, fields, message):
         ("gan", {}, r"network \('gan'\) must be one of unet, pix2pixhd"),
         ("pix2pixhd", dict(levels=9), r"model.levels \(9\) must be 0 to 8"),
         ("pix2pixhd", dict(width=0), r"model.width \(0\) must be 1 or more"),
-        (
-            "pix2pixhd",
-            dict(reference_frames=-1),
-            r"model.reference_frames \(-1\) must be 0 or more",
-        ),
+        ("pix2pixhd", dict(reference_frames=-1), r"model.reference_frames \(-1\) must be 0 or more"),
         ("pix2pixhd", dict(norm="x"), r"model.norm \('x'\) must be one of"),
         ("pix2pixhd", dict(levels=6), r"picture is 32 x 32; both sides must be multiples of 64"),
     ],

@@ -25,9 +25,7 @@ def prepared(tmp_path_factory):
     config = moving_digits.MovingDigitsConfig(
         name="default", idx=write_idx(folder / "idx.gz", images), num_validation=3, num_test=3
     )
-    registry.prepare(
-        registry.make_builder(moving_digits.MovingDigits, "moving_mnist", config, folder)
-    )
+    registry.prepare(registry.make_builder(moving_digits.MovingDigits, "moving_mnist", config, folder))
     return folder
 
 
@@ -113,9 +111,7 @@ def test_speeds_of_drawn_clips(prepared):
 
 def test_training_split_holds_no_clips(prepared):
     for split in ("train", "train+test"):
-        with pytest.raises(
-            InputError, match=f"split '{re.escape(split)}' of .*: train holds no clips"
-        ):
+        with pytest.raises(InputError, match=f"split '{re.escape(split)}' of .*: train holds no clips"):
             registry.open_split("moving_mnist", split, data_dir=prepared)
 
 

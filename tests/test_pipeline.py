@@ -47,9 +47,7 @@ def test_batches_are_windows_of_their_clips(source):
         starts = [s for s in range(29) if (clip.frames[s : s + 20] == frames).all()]
         assert len(starts) == 1
         window = slice(starts[0], starts[0] + 20)
-        np.testing.assert_array_equal(
-            pictures, fusion.render(clip.edges[window], clip.labels[window])
-        )
+        np.testing.assert_array_equal(pictures, fusion.render(clip.edges[window], clip.labels[window]))
         np.testing.assert_array_equal(planes[..., 0], clip.edges[window])
         np.testing.assert_array_equal(planes[..., 1], clip.labels[window])
 
@@ -93,9 +91,7 @@ def test_order_is_a_function_of_the_seed_for_any_cache_and_threads(source):
     first = [b["index"] for b, _ in zip(batches(source), range(5), strict=False)]
     again = [b["frames"] for b, _ in zip(batches(source), range(5), strict=False)]
     small = batches(source, cache_bytes=0, num_threads=2)
-    np.testing.assert_array_equal(
-        again, [b["frames"] for b, _ in zip(small, range(5), strict=False)]
-    )
+    np.testing.assert_array_equal(again, [b["frames"] for b, _ in zip(small, range(5), strict=False)])
     other = [b["index"] for b, _ in zip(batches(source, seed=2), range(5), strict=False)]
     assert not np.array_equal(first, other)
     assert sorted(np.concatenate(first[:3])) == list(range(12))  # An epoch sees each clip once.
@@ -123,9 +119,7 @@ def test_processes_share_an_epoch(source):
 def test_processes_draw_windows_of_their_own(source):
     """Two processes that show the same clip do not agree on where its window starts."""
     same = Changed(source, lambda i, example: source[0])
-    first, second = (
-        next(batches(same, process_index=i, process_count=2))["frames"] for i in range(2)
-    )
+    first, second = (next(batches(same, process_index=i, process_count=2))["frames"] for i in range(2))
     assert (first != second).any(axis=(1, 2, 3, 4)).all()
 
 
@@ -210,9 +204,7 @@ def test_refusals(source):
 @pytest.mark.parametrize("stride", [None, 1, 7, 30])
 def test_evaluation_windows_are_slices_of_their_clips(source, stride):
     """Overlapping, side by side or with gaps; in the order that `window_places` tells."""
-    windows = list(
-        pipeline.evaluation_windows(source, num_frames=10, wanted=[(32, 32)], stride=stride)
-    )
+    windows = list(pipeline.evaluation_windows(source, num_frames=10, wanted=[(32, 32)], stride=stride))
     assert [w[:2] for w in windows] == pipeline.window_places(source, 10, stride)
     expected = {None: 1, 1: 39, 7: 6, 30: 2}[stride]
     assert len(windows) == expected * len(source)

@@ -68,9 +68,7 @@ def test_sharpened_prediction_follows_the_schedule_of_its_checkpoint(trained, cl
     videos = [fusion.to_float(x[None]) for x in (plain.frames, plain.fusion)]
     ahead = np.arange(1.0, 7, dtype=np.float32)[None]
     expected = np.asarray(
-        schedules.sharpen(
-            network.module, network.variables, schedule, *map(jnp.asarray, (*videos, ahead))
-        )
+        schedules.sharpen(network.module, network.variables, schedule, *map(jnp.asarray, (*videos, ahead)))
     )
     difference = sharpened.frames - fusion.to_uint8(expected)[0].astype(int)
     assert np.abs(difference).max() <= 2  # The plain frames were rounded to 8 bits in between.
@@ -124,9 +122,7 @@ def test_weights_of_the_package_predict_where_no_run_is(weights, size, tmp_path)
     wide = cv2.resize(wide, (4 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
     frames = np.stack([wide[:size, 2 * t : 2 * t + size] for t in range(18)])
     found = predictor.predict(frames[:16], np.zeros(frames[:16].shape[:3], np.uint8), 2).frames
-    ours, still = (
-        metrics.psnr(pred, frames[16:]).mean() for pred in (found, np.repeat(frames[15:16], 2, 0))
-    )
+    ours, still = (metrics.psnr(pred, frames[16:]).mean() for pred in (found, np.repeat(frames[15:16], 2, 0)))
     assert ours > still + 2
 
 
@@ -150,9 +146,7 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     expected = jax.jit(network.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
     difference = found.frames - fusion.to_uint8(expected.frames)[0].astype(int)
     assert np.abs(difference).max() <= 1
-    with pytest.raises(
-        InputError, match=r"^size 64 x 50: .* picture size \(50 x 64\) a multiple of 8"
-    ):
+    with pytest.raises(InputError, match=r"^size 64 x 50: .* picture size \(50 x 64\) a multiple of 8"):
         vidpred_jax.load(weights="real", size=(50, 64))
     with pytest.raises(InputError, match="holds a network and predicts at 32 x 32 alone; weights"):
         vidpred_jax.load(folder=trained, size=(96, 64))
@@ -182,9 +176,7 @@ def test_predictor_refusals(trained, clip, tmp_path):
     predictor = vidpred_jax.load(folder=trained)
     with pytest.raises(InputError, match="the clip has 15 frames; at least 16 are needed"):
         predictor.predict(clip.frames[:15])
-    with pytest.raises(
-        InputError, match=r"labels have shape \(3, 64, 64\); \(16, 64, 64\) is needed"
-    ):
+    with pytest.raises(InputError, match=r"labels have shape \(3, 64, 64\); \(16, 64, 64\) is needed"):
         predictor.predict(clip.frames[:16], clip.labels[:3])
     with pytest.raises(InputError, match="frames are float32"):
         predictor.predict(clip.frames[:16].astype(np.float32))
@@ -207,9 +199,7 @@ def test_predictor_refusals(trained, clip, tmp_path):
             predictor.predict_batch([element, {**element, "planes": change}])
     with pytest.raises(InputError, match="planes of 16 steps; 17 are needed"):
         predictor.translate_batch([element])
-    with pytest.raises(
-        InputError, match="no fusion run under .*: train one by python -m vidpred_jax"
-    ):
+    with pytest.raises(InputError, match="no fusion run under .*: train one by python -m vidpred_jax"):
         vidpred_jax.load(translator=str(trained / "translator"), folder=tmp_path)
     with pytest.raises(InputError, match=r"weights \('moon'\) must be one of real, sprites"):
         vidpred_jax.load(folder=tmp_path, weights="moon")

@@ -48,9 +48,7 @@ def test_so_many_are_skipped_and_no_more():
 
 def test_a_skipped_step_changes_nothing_but_its_number():
     tree = {"w": jnp.ones(3)}
-    state = TrainState(
-        jnp.asarray(4), {"g": tree}, {}, {"m": jnp.zeros(3)}, tree, {}, jnp.asarray(3)
-    )
+    state = TrainState(jnp.asarray(4), {"g": tree}, {}, {"m": jnp.zeros(3)}, tree, {}, jnp.asarray(3))
 
     def step(state, batch, *, axis_name=None):
         changed = jax.tree.map(lambda x: x + batch, state)
@@ -80,9 +78,7 @@ def test_a_full_disk_is_told_and_not_waited_for(part, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with MetricsWriter(tmp_path, 0) as writer:
-        monkeypatch.setattr(
-            writer, part, type("Full", (), {"write": write, "write_event": write})()
-        )
+        monkeypatch.setattr(writer, part, type("Full", (), {"write": write, "write_event": write})())
         with pytest.raises(UserError, match=r"cannot write .*metrics.jsonl: No space left on dev"):
             writer.write(1, {"loss": 1.0})
         monkeypatch.undo()

@@ -62,10 +62,7 @@ def make_pair(form, proposals, zero=True):
 
 def moving_box():
     """Two clips of 20 frames of a box that moves, and of another that stands still."""
-    frames, planes = (
-        np.full((2, 20, 16, 16, 3), 60, np.uint8),
-        np.zeros((2, 20, 16, 16, 2), np.uint8),
-    )
+    frames, planes = (np.full((2, 20, 16, 16, 3), 60, np.uint8), np.zeros((2, 20, 16, 16, 2), np.uint8))
     for t in range(20):
         for clip, x in enumerate((t // 2, 5)):
             frames[clip, t, 4:9, x : x + 5], planes[clip, t, 4:9, x : x + 5, 1] = (200, 90, 30), 1
@@ -217,9 +214,7 @@ def test_alone_networks_are_given_nothing_of_their_proposals():
     predict, translate = pair
     forecasts = {"last": forecast(1)}
     window = PLANES.encode(clip["planes"])
-    maps = jax.jit(predict.predict)(
-        predict.variables["params"], window, forecasts, jnp.zeros(2, bool)
-    )
+    maps = jax.jit(predict.predict)(predict.variables["params"], window, forecasts, jnp.zeros(2, bool))
     np.testing.assert_allclose(found[0.3, True]["fusion"], PLANES.render(maps), atol=1e-5)
     seen = rollout.references(fusion.to_float(clip["frames"]), window, 1)
     steps_ahead = rollout.steps_ahead(0, 8, 2)
@@ -237,10 +232,7 @@ def test_one_proposal_has_one_set_of_numbers():
 
     def pair(one, two):
         stages = zip(module, (one, two), runs, strict=True)
-        return [
-            make_network(stage, module[stage], PLANES, proposals=p, **run)
-            for stage, p, run in stages
-        ]
+        return [make_network(stage, module[stage], PLANES, proposals=p, **run) for stage, p, run in stages]
 
     with pytest.raises(
         InputError, match=r"runs 'a' and 'b' add to different proposals 'last'; train one behind"

@@ -16,9 +16,7 @@ from vidpred_jax.metrics import named
 from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAIVE, LESSER = ("copy_last", "blur"), "ours, no stage 1"
 
 
@@ -81,10 +79,7 @@ def test_the_best_baseline_is_by_each_metric(tmp_path):
     """The least error and the most PSNR; where no value is the best, none is."""
     rows = {"a": (3.0, 20.0), "b": (1.0, 10.0), "ours": (2.0, 25.0)}
     values = {
-        name: {
-            m: np.full((2, 4), v, np.float32)
-            for m, v in zip(("mse_openstl", "psnr"), found, strict=True)
-        }
+        name: {m: np.full((2, 4), v, np.float32) for m, v in zip(("mse_openstl", "psnr"), found, strict=True)}
         for name, found in rows.items()
     }
     for name in ("a", "ours", "truth"):

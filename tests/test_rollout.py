@@ -68,12 +68,7 @@ def plain_loop(network, params, window, horizon, forecast):
 @pytest.mark.parametrize("form", [PICTURE, PLANES])
 @pytest.mark.parametrize(
     ("shift", "horizon", "fields"),
-    [
-        (1, 5, {}),
-        (16, 32, {}),
-        (4, 10, {}),
-        (4, 10, dict(outputs=4, proposals=small_steps.make_proposals())),
-    ],
+    [(1, 5, {}), (16, 32, {}), (4, 10, {}), (4, 10, dict(outputs=4, proposals=small_steps.make_proposals()))],
 )
 def test_equals_a_plain_loop(shift, horizon, fields, form):
     network, params, batch = make(shift, form, **fields)

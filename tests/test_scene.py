@@ -96,10 +96,7 @@ def test_outlines_move_with_their_object():
 def test_an_object_reflected_at_the_border_goes_on():
     """Left at two pixels a frame until the twelfth, then right."""
     window, future = split(clip(*(draw((1, 10, abs(22 - 2 * t))) for t in range(24))))
-    check(
-        propose(window, steps(1, 3, 6, 8)),
-        jax.tree.map(lambda x: x[:, jnp.array([0, 2, 5, 7])], future),
-    )
+    check(propose(window, steps(1, 3, 6, 8)), jax.tree.map(lambda x: x[:, jnp.array([0, 2, 5, 7])], future))
 
 
 def test_steps_depend_on_steps_ahead_alone():

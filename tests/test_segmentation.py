@@ -115,16 +115,10 @@ def red_or_not(path, outputs=2):
     tensor = lambda name, value: helper.make_tensor(
         name, onnx.TensorProto.FLOAT, value.shape, value.ravel().tolist()
     )
-    shape = lambda name, c: helper.make_tensor_value_info(
-        name, onnx.TensorProto.FLOAT, [1, c, "h", "w"]
-    )
+    shape = lambda name, c: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, c, "h", "w"])
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], kernel_shape=[1, 1])
     graph = helper.make_graph(
-        [node],
-        "g",
-        [shape("x", 3)],
-        [shape("y", outputs)],
-        [tensor("w", weights), tensor("b", bias)],
+        [node], "g", [shape("x", 3)], [shape("y", outputs)], [tensor("w", weights), tensor("b", bias)]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, path)

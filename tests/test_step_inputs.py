@@ -52,9 +52,7 @@ def test_targets_follow_the_window(batch):
         found = run.terms(out.output, out.target)["l1"]
         chex.assert_trees_all_close(found, jnp.abs(out.output - out.target).mean((1, 2, 3, 4)))
         for i in range(8):
-            fed = [
-                n for n in range(3) if (out.target[i] == video[i, 16 + 4 * n : 20 + 4 * n]).all()
-            ]
+            fed = [n for n in range(3) if (out.target[i] == video[i, 16 + 4 * n : 20 + 4 * n]).all()]
             seen += fed
             assert len(fed) == 1
             last = video[i, 12:16] + 0.01 * fed[0]  # Fed with itself, it never moves.
@@ -87,9 +85,7 @@ def test_what_is_proposed_is_of_the_steps_of_the_targets(batch):
         (fed,) = [n for n in range(3) if equal(n)]
         seen.add(fed)
         for j in range(4):
-            chex.assert_trees_all_close(
-                run.show(out.output)[i, j], at(i, 4 * fed + j + 1), atol=1e-5
-            )
+            chex.assert_trees_all_close(run.show(out.output)[i, j], at(i, 4 * fed + j + 1), atol=1e-5)
         last = at(i, 4 * fed) if fed else maps[i, 15]
         chex.assert_trees_all_close(out.condition[i, 0], last, atol=1e-5)
     assert seen == {0, 1, 2}
@@ -144,18 +140,13 @@ def test_a_proposal_is_compared_with_the_frames_it_is_of(batch):
 
 
 def test_references_are_the_last_observed():
-    frames, maps = (
-        jnp.arange(4.0).reshape(1, 4, 1, 1, 1),
-        jnp.arange(4.0).reshape(1, 4, 1, 1, 1) + 10,
-    )
+    frames, maps = (jnp.arange(4.0).reshape(1, 4, 1, 1, 1), jnp.arange(4.0).reshape(1, 4, 1, 1, 1) + 10)
     found = rollout.references(frames, maps, 2)
     assert found.reshape(2, 2).tolist() == [[2, 12], [3, 13]]
     assert rollout.references(frames, maps, 0).shape == (1, 0, 1, 1, 2)
 
 
-@pytest.mark.parametrize(
-    ("power", "expected"), [(0.0, [1 / 2, 1 / 2, 0]), (1.0, [2 / 3, 1 / 3, 0])]
-)
+@pytest.mark.parametrize(("power", "expected"), [(0.0, [1 / 2, 1 / 2, 0]), (1.0, [2 / 3, 1 / 3, 0])])
 def test_steps_are_drawn_in_proportion_among_those_of_the_clip(power, expected):
     """Of three steps the last is repeated: of clips of two, none draws it."""
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -220,9 +211,7 @@ def test_a_translator_is_trained_on_the_sum_of_its_output_and_what_is_proposed(b
         targets_per_clip=12,
     )
     newest, future = (fusion.to_float(batch["frames"][:, at]) for at in (15, slice(16, 28)))
-    order = jax.vmap(
-        lambda some, video: jax.vmap(lambda x: (x == video).all((1, 2, 3)).argmax())(some)
-    )
+    order = jax.vmap(lambda some, video: jax.vmap(lambda x: (x == video).all((1, 2, 3)).argmax())(some))
     steps_ahead = order(out.target, future) + 1.0
     assert np.sort(steps_ahead).tolist() == [list(range(1, 13))] * 8
     expected = newest[:, None] + 0.3 * steps_ahead[..., None, None, None]
@@ -240,13 +229,9 @@ def test_stage_3_is_not_trained_on_what_is_repeated_after_a_clip(batch):
             return jnp.arctanh(0.99 * maps)  # Whose tanh they are.
 
     network = make_network("translator", Same((8,), 0.0, "none", reference_frames=1))
-    run = steps_accompanying.make_translate(
-        System.of(network), targets_per_clip=3, predicted_fraction=0.0
-    )
+    run = steps_accompanying.make_translate(System.of(network), targets_per_clip=3, predicted_fraction=0.0)
     found = run(
-        {"translate": {}, "propose": {}},
-        {**batch, "length": np.full(8, 19, np.int32)},
-        jax.random.key(1),
+        {"translate": {}, "propose": {}}, {**batch, "length": np.full(8, 19, np.int32)}, jax.random.key(1)
     )
     ahead = np.asarray(found.steps_ahead.reshape(8, 3), int)
     assert np.sort(ahead, axis=1).tolist() == [[1, 2, 3]] * 8

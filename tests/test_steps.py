@@ -175,9 +175,7 @@ def test_one_vjp_equals_two_separate_gradients(form, batch):
         raw = UNET.apply({"params": g}, video[:, :16])
         if form is PICTURE:
             return raw, jnp.tanh(raw)
-        return raw, jnp.concatenate(
-            [jax.nn.sigmoid(raw[..., :1]), jax.nn.softmax(raw[..., 1:])], -1
-        )
+        return raw, jnp.concatenate([jax.nn.sigmoid(raw[..., :1]), jax.nn.softmax(raw[..., 1:])], -1)
 
     def g_loss(g):
         raw, pred = predict(g)
@@ -211,9 +209,7 @@ def test_a_scene_is_fitted_to_where_its_objects_went():
     network = make_network("proposal", module, context=8)
     first = small_steps.make_state(network, None, tx)
     weights = steps.LossWeights(l1=0.0, trajectory=1.0)
-    run = forward.proposal_forward(
-        network, weights.terms, context=8, targets_per_clip=1, min_future=4
-    )
+    run = forward.proposal_forward(network, weights.terms, context=8, targets_per_clip=1, min_future=4)
     after, metrics = jax.jit(steps.make_train_step(run, None, tx, weights))(first, batch)
     labels = planes[..., 1].astype(int)
     window = Window(fusion.to_float(shown), jnp.zeros(labels.shape), labels)
@@ -240,9 +236,7 @@ def test_feature_matching_trains_the_generator_alone(batch):
         after[matching], metrics = jax.jit(step)(first, batch)
         assert ("matching" in metrics) == bool(matching)
     chex.assert_trees_all_close(after[0.0].params["d"], after[5.0].params["d"], atol=1e-6)
-    moved = jax.tree.map(
-        lambda a, b: jnp.abs(a - b).max(), *(a.params["g"] for a in after.values())
-    )
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), *(a.params["g"] for a in after.values()))
     assert max(jax.tree.leaves(moved)) > 1e-4
     with pytest.raises(ValueError, match=r"loss.matching \(1.0\) needs loss.adversarial above 0"):
         steps.LossWeights(matching=1.0)
@@ -264,9 +258,7 @@ def test_shares_are_those_of_the_gradients_at_the_output():
     weights = steps.LossWeights(l1=2.0, mse=3.0, adversarial=0.1, gan="hinge")
     terms = functools.partial(losses.of_pictures, names=weights.terms)
     tx, params = optax.sgd(1.0), {"g": {"w": jnp.float32(0.5)}, "d": {"weight": jnp.float32(1)}}
-    step = steps.make_train_step(
-        forward.ForwardPass(run, terms), Sum(), tx, weights, d_tx=optax.sgd(0.01)
-    )
+    step = steps.make_train_step(forward.ForwardPass(run, terms), Sum(), tx, weights, d_tx=optax.sgd(0.01))
     first = state.TrainState(
         step=jnp.asarray(0),
         params=params,
@@ -300,11 +292,7 @@ def test_optimizer_schedule_and_refusals():
         update, opt_state = tx.update(jnp.ones(1), opt_state, params)
         sizes.append(round(-float(update[0]), 3))
     assert sizes == [0.0, 0.5, 1.0, 0.5]
-    with pytest.raises(
-        ValueError, match=r"optimizer.schedule \('step'\) must be 'cosine' or 'const"
-    ):
+    with pytest.raises(ValueError, match=r"optimizer.schedule \('step'\) must be 'cosine' or 'const"):
         state.make_optimizer(schedule="step", num_steps=3)
-    with pytest.raises(
-        ValueError, match=r"loss.gan \('wgan'\) must be one of \('bce', 'hinge', 'lsgan'\)"
-    ):
+    with pytest.raises(ValueError, match=r"loss.gan \('wgan'\) must be one of \('bce', 'hinge', 'lsgan'\)"):
         steps.LossWeights(gan="wgan")

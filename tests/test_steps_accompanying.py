@@ -47,11 +47,7 @@ def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
     )
     sgd = dict.fromkeys(accompanying.STACKS, optax.sgd(1e-3))
     update = steps_accompanying.make_update(
-        stack,
-        selection,
-        sgd,
-        steps_accompanying.make_loss(sharpness=0.5),
-        reference_steps=reference_steps,
+        stack, selection, sgd, steps_accompanying.make_loss(sharpness=0.5), reference_steps=reference_steps
     )
     opt_state = {name: sgd[name].init(first.params["g"][name]) for name in accompanying.STACKS}
     return first.replace(opt_state={"g": opt_state, "d": {}}), update
@@ -85,8 +81,7 @@ def test_the_reference_is_trained_first_then_the_pair(frames):
             before = selection.start_pair(before)
             chex.assert_trees_all_equal(before["a"], before["p"])
             chex.assert_trees_all_close(
-                before["b"],
-                jax.tree.map(lambda p, b: p + b / 10, before["p"], state.params["g"]["b"]),
+                before["b"], jax.tree.map(lambda p, b: p + b / 10, before["p"], state.params["g"]["b"])
             )
         state, _ = update(state, frames)
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params["g"], before)
@@ -95,11 +90,7 @@ def test_the_reference_is_trained_first_then_the_pair(frames):
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {"optimisation": "masked", "from_reference": False},
-        {"optimisation": "weighted"},
-    ],
+    "fields", [{"optimisation": "masked", "from_reference": False}, {"optimisation": "weighted"}]
 )
 def test_every_variant_trains_and_sharpens(frames, fields):
     selection = accompanying.Selection(**fields)
@@ -113,9 +104,7 @@ def test_every_variant_trains_and_sharpens(frames, fields):
     assert set(params) == set(accompanying.STACKS)
     schedule = schedules.freeze_schedule(STACK, params, [frames])
     assert schedules.check_schedule(schedule, STACK, "run")
-    found = schedules.apply_schedule(
-        STACK, params, schedule, frames.frame, frames.fusion, frames.steps_ahead
-    )
+    found = schedules.apply_schedule(STACK, params, schedule, frames.frame, frames.fusion, frames.steps_ahead)
     chex.assert_shape(found, (4, 32, 32, 3))
 
 

@@ -19,15 +19,11 @@ def test_objects_by_hand():
     assert objects.size[0].tolist() == [36, 36, 0]
     np.testing.assert_allclose(objects.center[0, :2], [[4.5, 20.5], [24.5, 6.5]], atol=1e-4)
     np.testing.assert_allclose(objects.radius[0], [np.hypot(2.5, 2.5)] * 2 + [0], atol=1e-4)
-    np.testing.assert_allclose(
-        objects.velocities[0, :2], [[[0, 1], [0, 1]], [[0, 0], [0, 0]]], atol=1e-4
-    )
+    np.testing.assert_allclose(objects.velocities[0, :2], [[[0, 1], [0, 1]], [[0, 0], [0, 0]]], atol=1e-4)
     assert objects.age[0, :2].tolist() == [0, 0]
     np.testing.assert_allclose(objects.offset[0, :2], 0, atol=1e-4)
     for number in range(2):
-        np.testing.assert_array_equal(
-            objects.shape[0, number, 0], window.labels[0, -1] == number + 1
-        )
+        np.testing.assert_array_equal(objects.shape[0, number, 0], window.labels[0, -1] == number + 1)
     rows = [np.s_[4, 19:23], np.s_[24, 5:9]]  # Of edges.
     for number, row in enumerate(rows):
         expected = np.zeros((32, 32))
@@ -39,10 +35,7 @@ def test_objects_by_hand():
 def test_rendered_objects_by_hand():
     """Moved by a pixel down, two to the left: pixels, and edges inside them and around."""
     edges, labels = draw((1, 10, 12))
-    edges[9, 11:19], edges[20, 20] = (
-        1,
-        1,
-    )  # An outline that is labelled background; and another's edge.
+    edges[9, 11:19], edges[20, 20] = (1, 1)  # An outline that is labelled background; and another's edge.
     objects = observe(clip(*[(edges, labels)] * 4), 2)
     trajectory = jnp.array([[[[0.0, 0.0], [1.0, -2.0]]]])
     inside, outline = (x[0][0] for x in objects.render(trajectory, jnp.zeros((1, 1, 2))))

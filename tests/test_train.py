@@ -27,17 +27,8 @@ from vidpred_jax.types import InputError, Interrupted, UserError
 def test_a_run_leaves_what_it_promises(trained):
     for stage in ("fusion", "translator", "accompanying"):
         names = {f.name for f in (trained / stage).iterdir()}
-        assert names == {
-            ".lock",
-            "checkpoints",
-            "config.json",
-            "metrics.jsonl",
-            "samples",
-            "tensorboard",
-        }
-        lines = [
-            json.loads(x) for x in (trained / stage / "metrics.jsonl").read_text().splitlines()
-        ]
+        assert names == {".lock", "checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard"}
+        lines = [json.loads(x) for x in (trained / stage / "metrics.jsonl").read_text().splitlines()]
         assert [x["step"] for x in lines] == [2, 4, 4]
         beside = {"translator"} if stage == "accompanying" else set()
         assert set(lines[-1]["evaluation"]) == {"ours", "copy_last", *beside}
@@ -171,10 +162,7 @@ def test_stage_3_refusals(trained, tmp_path, data_dir):
     runs = {f"{stage}_run": str(trained / stage) for stage in ("fusion", "translator")}
     cases = [
         ({"evaluation__clips": 0}, "stage accompanying needs validation clips of 48 frames, and"),
-        (
-            {"reference_steps": 5},
-            r"reference_steps \(5\) must be 1 or more and at most num_steps \(4\)",
-        ),
+        ({"reference_steps": 5}, r"reference_steps \(5\) must be 1 or more and at most num_steps \(4\)"),
         ({"loss__magic": 1}, "loss.magic is not a field: l1, ssim, sharpness"),
         ({"data__future_frames": 1}, r"data.future_frames \(1\) must be at least 2 for this"),
         ({"data__height": 64, "data__width": 64}, "was trained at 32 x 32, not 64 x 64"),
@@ -209,10 +197,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, data_dir):
 def test_a_second_training_in_the_same_folder_is_refused(trained, tmp_path):
     run = shutil.copytree(trained / "fusion", tmp_path / "fusion")
     config = json.loads((run / "config.json").read_text())
-    with (
-        resume.locked(run),
-        pytest.raises(UserError, match="another training is running in .*/fusion"),
-    ):
+    with resume.locked(run), pytest.raises(UserError, match="another training is running in .*/fusion"):
         train.train(config, run, log=lambda line: None)
     train.train(config, run, log=lambda line: None)
 

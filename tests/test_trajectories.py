@@ -7,19 +7,12 @@ import pytest
 from vidpred_jax.proposals.scene import trajectories
 
 # The long-term velocity alone, without decay; walls far outside.
-PARAMS = {
-    "trust": jnp.array([3.0, -3, -3]),
-    "decay": jnp.array([-3.0, -3]),
-    "wall": jnp.array([-9.0]),
-}
+PARAMS = {"trust": jnp.array([3.0, -3, -3]), "decay": jnp.array([-3.0, -3]), "wall": jnp.array([-9.0])}
 
 
 def test_trajectories_by_hand():
     """One object steps a pixel to the right in each frame, the other stands still."""
-    start = (
-        jnp.array([[[[0.0, 1], [0, 1]], [[0, 0], [0, 0]]]]),
-        jnp.array([[[4.5, 20.5], [24, 26]]]),
-    )
+    start = (jnp.array([[[[0.0, 1], [0, 1]], [[0, 0], [0, 0]]]]), jnp.array([[[4.5, 20.5], [24, 26]]]))
     steps_ahead = jnp.array([[0.0, 2, 40]])
 
     def positions(**numbers):

@@ -55,10 +55,7 @@ def test_a_container_without_a_valid_fps(tmp_path, video, monkeypatch, fps):
 
 
 def test_sizes_as_flags_name_them():
-    assert sizes.parse("32", "--size") == (32, 32) and sizes.parse("11x8192", "--size") == (
-        11,
-        8192,
-    )
+    assert sizes.parse("32", "--size") == (32, 32) and sizes.parse("11x8192", "--size") == (11, 8192)
     for text, message in (
         ("10x64", "--size is 64 x 10; both sides must be 11 to 8192"),
         ("64x8193", "--size is 8193 x 64; both sides must be 11 to 8192"),

@@ -71,9 +71,7 @@ class Data(Group):
     height: _Side
     width: _Side
     future_frames: _NumFrames
-    min_future_frames: _NumFrames = pydantic.Field(
-        default_factory=lambda data: data["future_frames"]
-    )
+    min_future_frames: _NumFrames = pydantic.Field(default_factory=lambda data: data["future_frames"])
     cache_bytes: whole(0) = 2 << 30
     augmentation: Augmentation = Augmentation()
 
@@ -201,12 +199,7 @@ class Sharpening(Config):
     loss: SharpeningLoss
 
 
-_ROLES = {
-    "propose": Proposing,
-    "predict": Predicting,
-    "translate": Translating,
-    "sharpen": Sharpening,
-}
+_ROLES = {"propose": Proposing, "predict": Predicting, "translate": Translating, "sharpen": Sharpening}
 
 
 def parse(config: Any) -> dict:

@@ -39,9 +39,7 @@ def base(stage: str, network: str | None = None) -> ConfigDict:
         width=64,
         future_frames=32,
         cache_bytes=2 << 30,
-        augmentation=dict(
-            flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)
-        ),
+        augmentation=dict(flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)),
     )
     config.optimizer = dict(
         learning_rate=1e-3,

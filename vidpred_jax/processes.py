@@ -30,9 +30,7 @@ def initialize() -> None:
         if isinstance(error, InputError):
             raise
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(
-            f"the processes that the environment names cannot be joined: {reason}"
-        ) from error
+        raise InputError(f"the processes that the environment names cannot be joined: {reason}") from error
 
 
 def _initialize():
@@ -57,9 +55,7 @@ def _initialize():
             len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1,
         )
     ):
-        jax.distributed.initialize(
-            heartbeat_timeout_seconds=_PATIENCE, shutdown_timeout_seconds=_PATIENCE
-        )
+        jax.distributed.initialize(heartbeat_timeout_seconds=_PATIENCE, shutdown_timeout_seconds=_PATIENCE)
 
 
 @contextlib.contextmanager
@@ -141,9 +137,7 @@ def all_processes(value: bool) -> bool:
 
 def to_host(tree):
     """NumPy copies of a whole (unsplit) pytree."""
-    return jax.tree.map(
-        lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree
-    )
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
 
 
 def from_main(function):

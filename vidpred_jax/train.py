@@ -23,22 +23,12 @@ from vidpred_jax.config import parse
 from vidpred_jax.data import pipeline, video_io
 from vidpred_jax.evaluation import strip
 from vidpred_jax.models import build
-from vidpred_jax.training import (
-    earlier,
-    experiment,
-    parallel,
-    progress,
-    resume,
-    steps,
-    validation,
-)
+from vidpred_jax.training import earlier, experiment, parallel, progress, resume, steps, validation
 from vidpred_jax.training.state import from_items, to_items
 from vidpred_jax.types import InputError, Interrupted
 
 
-def train(
-    config: dict, workdir: str | os.PathLike, log=print, num_devices: int | None = None
-) -> dict:
+def train(config: dict, workdir: str | os.PathLike, log=print, num_devices: int | None = None) -> dict:
     """Trains to `num_steps`, resuming from the workdir's newest checkpoint; the last evaluation.
 
     config: as `configs/` make it, plain; `config.parse` fills in what it leaves out. num_devices: see
@@ -49,9 +39,7 @@ def train(
     config = parse(config)
     devices = parallel.choose_devices(config["batch_size"], num_devices)
     if len(devices) < jax.device_count():
-        log(
-            f"batch_size {config['batch_size']}: {len(devices)} of {jax.device_count()} devices are used"
-        )
+        log(f"batch_size {config['batch_size']}: {len(devices)} of {jax.device_count()} devices are used")
     workdir = pathlib.Path(workdir)
     is_main = jax.process_index() == 0
     # A signal that comes before the first step is over stops after it.
@@ -59,18 +47,12 @@ def train(
         config = earlier.fill_in(config, workdir)
         resume.check_resumable(config, workdir)
         made = experiment.make(config, axis_name=parallel.AXIS, log=log)
-        with (
-            build.numerics(config),
-            resume.locked(workdir),
-            save.Checkpointer(workdir) as saver,
-        ):
+        with build.numerics(config), resume.locked(workdir), save.Checkpointer(workdir) as saver:
             state = _resume(made, saver, workdir, len(devices), log)
             if is_main:
                 video_io.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
             with progress.MetricsWriter(workdir if is_main else None, int(state.step)) as writer:
-                summary = _train(
-                    config, workdir, made, state, devices, saver, writer, interrupted, log
-                )
+                summary = _train(config, workdir, made, state, devices, saver, writer, interrupted, log)
     log(f"{config['stage']}: done at step {config['num_steps']}, saved in {workdir}")
     return summary
 
@@ -88,9 +70,7 @@ def _resume(made, saver, workdir, num_devices, log):
     log(f"resuming {workdir} at step {int(state.step)}")
     before = meta.get("devices", num_devices)
     if before != num_devices:
-        drawn = " and for dropout, which is drawn for each device" * bool(
-            config["model"].get("dropout")
-        )
+        drawn = " and for dropout, which is drawn for each device" * bool(config["model"].get("dropout"))
         log(
             f"warning: saved on {before} devices, goes on on {num_devices}: the same "
             f"training, but for rounding{drawn}"
@@ -156,9 +136,7 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
                 psnr = summary["ours"]["psnr"]["mean"] if summary else math.nan
                 psnr = processes.from_main_process(psnr)
                 quality = {"psnr": psnr} if math.isfinite(psnr) else None
-            saver.save(
-                to_items(state), {**meta, **found, "data_state": made.batches.get_state()}, quality
-            )
+            saver.save(to_items(state), {**meta, **found, "data_state": made.batches.get_state()}, quality)
             pace.pause()
         if stop and not last:
             saver.wait()
@@ -210,11 +188,7 @@ def _no_log(line):
 
 if __name__ == "__main__":
     _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-    _WORKDIR = flags.DEFINE_string(
-        "workdir", None, "Folder of this run; default runs/STAGE or runs/NETWORK."
-    )
-    _DEVICES = flags.DEFINE_integer(
-        "devices", None, "Devices to train on; as many as divide batch_size."
-    )
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; default runs/STAGE or runs/NETWORK.")
+    _DEVICES = flags.DEFINE_integer("devices", None, "Devices to train on; as many as divide batch_size.")
     flags.mark_flag_as_required("config")
     common.run(main, before=processes.initialize)

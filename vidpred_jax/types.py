@@ -76,9 +76,7 @@ class Clip:
                     f"they must be uint8 {self.frames.shape[:3]}, as the frames"
                 )
         if not 0 < self.fps <= MAX_FPS:
-            raise InputError(
-                f"fps of clip {self.name!r} ({self.fps}) must be above 0 and at most {MAX_FPS}"
-            )
+            raise InputError(f"fps of clip {self.name!r} ({self.fps}) must be above 0 and at most {MAX_FPS}")
 
     def last(self, count: int) -> "Clip":
         """Its last frames."""

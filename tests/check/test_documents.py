@@ -19,9 +19,7 @@ def commands_of(page) -> list[list[str]]:
     """Every command of the package in a page's code blocks, as words."""
     blocks = re.findall(r"```(?:\w*)\n(.*?)```", page.read_text(), re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = [
-        re.search(r"python (scripts/\S+|benchmarks/\S+|-m vidpred_jax.train).*", x) for x in lines
-    ]
+    found = [re.search(r"python (scripts/\S+|benchmarks/\S+|-m vidpred_jax.train).*", x) for x in lines]
     plain = [re.sub(r"\[(--\S+?)\]", r"\1", x[0]) for x in found if x]
     return [shlex.split(line, comments=True)[1:] for line in plain]
 
@@ -32,9 +30,7 @@ def flags_of():
 
     def read(command):
         code = f"from absl import flags; import vidpred_jax.cli.{command}; print(*flags.FLAGS)"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
         return set(done.stdout.split())
 
     return {command: read(command) for command in COMMANDS}
@@ -47,9 +43,7 @@ def test_commands_have_the_flags_that_pages_give_them(page, flags_of):
             config = next(w for w in words if w.startswith("--config=")).split("=")[1]
             path, _, preset = config.partition(":")
             assert (ROOT / path).exists(), words
-            presets = (
-                importlib.machinery.SourceFileLoader("c", str(ROOT / path)).load_module().PRESETS
-            )
+            presets = importlib.machinery.SourceFileLoader("c", str(ROOT / path)).load_module().PRESETS
             assert not preset or preset.strip("[]") in (*presets, "preset"), words
             continue
         assert (ROOT / script).exists(), script
@@ -57,9 +51,7 @@ def test_commands_have_the_flags_that_pages_give_them(page, flags_of):
         for word in words:
             if word.startswith("--") and name in flags_of:
                 flag = word[2:].split("=")[0]
-                assert {flag, flag.removeprefix("no")} & flags_of[name], (
-                    f"{page.name}: {name} {word}"
-                )
+                assert {flag, flag.removeprefix("no")} & flags_of[name], f"{page.name}: {name} {word}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -14,9 +14,7 @@ from vidpred_jax.checkpoints import restore
 
 def test_killed_at_random_moments(tmp_path, data_dir):
     """The short version of `python tests/faults.py --runs=40`."""
-    (found,) = faults.run(
-        tmp_path, runs=1, kills=2, seed=3, log=lambda line: None, data_dir=data_dir
-    )
+    (found,) = faults.run(tmp_path, runs=1, kills=2, seed=3, log=lambda line: None, data_dir=data_dir)
     assert found["equal"], found
     for kill in found["kills"]:
         assert kill["resumed_at"] >= kill["saved"], kill

@@ -101,10 +101,7 @@ def test_two_processes_with_two_devices_equal_one_with_four(unbroken, tmp_path, 
 
 def test_one_is_killed_and_the_restarted_run_is_the_unbroken_one(unbroken, tmp_path, data_dir):
     survivors = []
-    for gone in (
-        1,
-        0,
-    ):  # 0 is the coordinator; of another the heartbeat tells, half a minute later.
+    for gone in (1, 0):  # 0 is the coordinator; of another the heartbeat tells, half a minute later.
         processes = start(tmp_path / "two" if gone == 0 else tmp_path / "other", data_dir, 2, 2, 12)
         wait_for(processes, "step 5/12")
         while not (processes[0].workdir / "checkpoints" / "4").is_dir():  # Saved in the background.

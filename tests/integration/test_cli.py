@@ -28,16 +28,12 @@ def test_rollout_of_a_data_set(trained, data_dir, tmp_path):
     for found in report["predictors"].values():
         for metric in ("psnr", "ssim"):
             assert len(found[metric]["per_step"]) == 32
-            assert found[metric]["mean"] == pytest.approx(
-                np.mean(found[metric]["per_step"]), abs=1e-3
-            )
+            assert found[metric]["mean"] == pytest.approx(np.mean(found[metric]["per_step"]), abs=1e-3)
 
 
 def test_rollout_of_a_video(trained, video, tmp_path):
     masks = (f"--video={video / 'clip.avi'}", f"--masks={video / 'masks'}", "--start=4")
-    succeed(
-        "scripts/rollout.py", *named(trained), *masks, "--horizon=20", f"--output={tmp_path / 'a'}"
-    )
+    succeed("scripts/rollout.py", *named(trained), *masks, "--horizon=20", f"--output={tmp_path / 'a'}")
     assert_files(tmp_path / "a", (32, 32), 20)
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["steps"] == 20
     # Sixteen frames and no masks: nothing to compare with, and still a prediction.
@@ -62,9 +58,7 @@ def test_rollout_of_a_video(trained, video, tmp_path):
 def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_path):
     data = (f"--data_dir={data_dir}", "--data_config=tiny")
     windows, theirs, output = (tmp_path / name for name in ("windows", "theirs", "out"))
-    out = succeed(
-        "scripts/evaluate.py", *data, "--runs=none", "--resolution=32", f"--export={windows}"
-    )
+    out = succeed("scripts/evaluate.py", *data, "--runs=none", "--resolution=32", f"--export={windows}")
     assert "wrote 4 windows" in out
     theirs.mkdir()
     for path in windows.iterdir():  # A system that knows the truth, but for the sign of its noise.
@@ -114,13 +108,7 @@ def test_sharpened_rollout_and_evaluation(trained, data_dir, tmp_path):
     assert f"accompanying {trained / 'accompanying'} (as named)" in out
     all_stages = ",".join(str(trained / s) for s in ("fusion", "translator", "accompanying"))
     succeed(
-        *(
-            "scripts/evaluate.py",
-            *data,
-            f"--runs=ours={all_stages}",
-            "--sharpen=unsharp_mask",
-            "--ablate",
-        ),
+        *("scripts/evaluate.py", *data, f"--runs=ours={all_stages}", "--sharpen=unsharp_mask", "--ablate"),
         *("--metrics=psnr,gradient_ratio", "--baselines=copy_last", f"--output={tmp_path / 'out'}"),
     )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

@@ -11,24 +11,15 @@ def test_own_data_from_folder_to_training(video, tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{name}.avi").write_bytes((video / "clip.avi").read_bytes())
-    out = succeed(
-        "scripts/prepare.py", f"--input={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}"
-    )
+    out = succeed("scripts/prepare.py", f"--input={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}")
     assert "train: 1 clips" in out and "--config.data.name=mine" in out
-    fields = {
-        "data.name": "mine",
-        "data.config": "",
-        "data.data_dir": tmp_path / "data",
-        "batch_size": 1,
-    }
+    fields = {"data.name": "mine", "data.config": "", "data.data_dir": tmp_path / "data", "batch_size": 1}
     flags = [f"--config.{k}={v}" for k, v in fields.items()]
     command = (*TRAIN, "--config=configs/fusion.py:smoke", f"--workdir={tmp_path / 'run'}", *flags)
     done = run(*command, JAX_NUM_CPU_DEVICES="1")  # As on a user's CPU; other tests have four.
     assert done.returncode == 0 and "on 1 x cpu" in done.stdout, done.stderr
     assert "done at step 4" in done.stdout
-    again = run(
-        "scripts/prepare.py", f"--input={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}"
-    )
+    again = run("scripts/prepare.py", f"--input={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}")
     assert again.returncode == 2 and "data set 'mine' is already in" in again.stderr
 
 
@@ -61,11 +52,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ((*rollout, f"--video={sizes}", output), 2, "every frame of the folder must be 64 x 64"),
         ((*rollout, clip_file, f"--masks={few}", output), 2, "holds 1 masks; the video has 48"),
         ((*rollout, clip_file, f"--masks={small}", output), 2, "is 8 x 8; masks must be 64 x 64"),
-        (
-            (*rollout, clip_file, "--segmentation=magic", output),
-            2,
-            "segmentation 'magic' is not one",
-        ),
+        ((*rollout, clip_file, "--segmentation=magic", output), 2, "segmentation 'magic' is not one"),
         ((*rollout, clip_file, f"--output={tmp_path / 'file' / 'x'}"), 1, "cannot write"),
         ((*rollout, clip_file, "--horizon=0", output), 2, "--horizon=0"),
         ((*rollout, clip_file, "--horizont=3", output), 2, "Unknown command line flag 'horizont'"),
@@ -85,11 +72,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ),
         ((*evaluate, "--runs=a="), 2, "--runs=a= must be NAME=RUN[,RUN ...]"),
         ((*evaluate, "--runs=a=b"), 2, "run 'b' holds no checkpoint"),
-        (
-            (*evaluate, "--runs=none", "--resolution=axb"),
-            2,
-            "--resolution=axb must be HEIGHTxWIDTH",
-        ),
+        ((*evaluate, "--runs=none", "--resolution=axb"), 2, "--resolution=axb must be HEIGHTxWIDTH"),
         ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, less than 64 x 64"),
         ((*evaluate, f"{pair}@64"), 2, "holds a network and predicts at 32 x 32 alone"),
         (
@@ -104,16 +87,8 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             2,
             "--runs are instead of --fusion, --translator, --accompanying and",
         ),
-        (
-            (*evaluate, pair, "--context=8"),
-            2,
-            "--context=8, runs observe 'ours' 16 frames; they must be",
-        ),
-        (
-            (*evaluate, pair, "--accompanying=newest"),
-            2,
-            "--accompanying=newest goes with the newest",
-        ),
+        ((*evaluate, pair, "--context=8"), 2, "--context=8, runs observe 'ours' 16 frames; they must be"),
+        ((*evaluate, pair, "--accompanying=newest"), 2, "--accompanying=newest goes with the newest"),
         ((*evaluate, pair, "--sharpen=magic"), 2, "--sharpen: 'magic' is not one of unsharp_mask"),
         (
             ("scripts/rollout.py", *named(trained), f"--accompanying={trained / 'fusion'}", output),
@@ -127,27 +102,11 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             2,
             "ms_ssim_running needs frames of 176 x 176 or more, not 64 x 64",
         ),
-        (
-            (*evaluate, "--runs=none", "--baselines=best"),
-            2,
-            "--baselines: 'best' is not one of copy_last",
-        ),
+        ((*evaluate, "--runs=none", "--baselines=best"), 2, "--baselines: 'best' is not one of copy_last"),
         ((*evaluate, "--runs=none", "--fvd=best"), 2, "--fvd: 'best' is not one of copy_last"),
-        (
-            (*evaluate, "--runs=none", "--fvd=all", "--horizon=8"),
-            2,
-            "a horizon of 9 or more, not 8 and 8",
-        ),
-        (
-            (*evaluate, "--runs=none", "--metrics=miou"),
-            2,
-            "--metrics: miou of fusion pictures need a run",
-        ),
-        (
-            (*evaluate, "--runs=none", "--predictions=truth=x"),
-            2,
-            "called 'truth' is there already",
-        ),
+        ((*evaluate, "--runs=none", "--fvd=all", "--horizon=8"), 2, "a horizon of 9 or more, not 8 and 8"),
+        ((*evaluate, "--runs=none", "--metrics=miou"), 2, "--metrics: miou of fusion pictures need a run"),
+        ((*evaluate, "--runs=none", "--predictions=truth=x"), 2, "called 'truth' is there already"),
         ((*evaluate, pair, pair), 2, "a predictor called 'ours' is there already"),
         ((*evaluate, "--runs=none", "--split=dev"), 2, "has no split 'dev', but test"),
         ((*evaluate, "--runs=none", "--horizon=40"), 2, "no clip of sprites test has 56 frames"),
@@ -156,11 +115,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             2,
             "has no prediction of clip 'test_",
         ),
-        (
-            (*evaluate, "--runs=none", "--reference=no.csv"),
-            2,
-            "--reference ('no.csv') cannot be read",
-        ),
+        ((*evaluate, "--runs=none", "--reference=no.csv"), 2, "--reference ('no.csv') cannot be read"),
         ((*prepare,), 2, "give one of --input=FOLDER"),
         (
             ("scripts/export.py", f"--runs={trained / 'fusion'}", f"--output={tmp_path / 'new'}"),

@@ -45,23 +45,11 @@ def test_other_contexts(context, horizon, tmp_path, data_dir):
         succeed(*command, *fields, *more, "--config.num_steps=2")
         out = succeed(*command, *fields, *more)
         assert "at step 2" in out and f"{stage} step 4/4" in out
-    data = (
-        "--data=moving_digits",
-        "--data_config=tiny",
-        f"--data_dir={data_dir}",
-        f"--horizon={horizon}",
-    )
+    data = ("--data=moving_digits", "--data_config=tiny", f"--data_dir={data_dir}", f"--horizon={horizon}")
     runs = [str(tmp_path / stage) for stage in ("fusion", "translator")]
     succeed("scripts/rollout.py", f"--runs={','.join(runs)}", *data, f"--output={tmp_path / 'r'}")
     pair = f"--runs=ours={','.join(runs)}"
-    succeed(
-        "scripts/evaluate.py",
-        pair,
-        *data,
-        "--stride=48",
-        "--metrics=psnr",
-        f"--output={tmp_path / 'e'}",
-    )
+    succeed("scripts/evaluate.py", pair, *data, "--stride=48", "--metrics=psnr", f"--output={tmp_path / 'e'}")
     rolled = json.loads((tmp_path / "r" / "metrics.json").read_text())["predictors"]["ours"]
     summary = json.loads((tmp_path / "e" / "summary.json").read_text())
     assert f"{context} frames observed, {horizon} predicted" in summary["protocol"]

@@ -65,8 +65,7 @@ def read_file(path: pathlib.Path) -> dict:
         return card
     for stage, found in networks.items():
         if not isinstance(found, dict) or not all(
-            isinstance(found.get(x), (int, float)) and math.isfinite(found[x])
-            for x in ("psnr", "lpips")
+            isinstance(found.get(x), (int, float)) and math.isfinite(found[x]) for x in ("psnr", "lpips")
         ):
             raise InputError(f"card {path}: networks.{stage} needs the numbers psnr and lpips")
     if not any(adds(found) for found in networks.values()):

@@ -117,9 +117,7 @@ def _check_size(shapes, run) -> None:
     """A stranger's config, or checkpoint, may ask for any."""
     size = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
     if size > _MOST_VALUES:
-        raise InputError(
-            f"run {str(run)!r} has {size:,} parameters; at most {_MOST_VALUES:,} are read"
-        )
+        raise InputError(f"run {str(run)!r} has {size:,} parameters; at most {_MOST_VALUES:,} are read")
 
 
 def read_whole(folder, meta):
@@ -136,9 +134,7 @@ def read_meta_of(folder) -> dict:
         raise ValueError("its meta is not a JSON object")
     integrity.check_digest(found, "meta", integrity.digest_json(found))
     if not {"stage", "config"} <= set(found):
-        raise InputError(
-            f"checkpoint {folder} was not made by vidpred_jax: its meta names no stage"
-        )
+        raise InputError(f"checkpoint {folder} was not made by vidpred_jax: its meta names no stage")
     number = found.get("format", 1)
     if number != FORMAT:
         reader = _READERS.get(number, "a later vidpred_jax")

@@ -21,9 +21,7 @@ def configs(folder: str | os.PathLike, stage: str) -> dict[str, dict]:
             config = json.loads(path.read_text())
             is_wanted = config["stage"] == stage and config.get("network") != "pix2pixhd"
             data = config.get("data", {})
-            is_wanted = (
-                is_wanted and isinstance(data, dict) and isinstance(data.get("name", ""), str)
-            )
+            is_wanted = is_wanted and isinstance(data, dict) and isinstance(data.get("name", ""), str)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError):
             continue
         if is_wanted and (steps := restore.steps(run)):
@@ -33,10 +31,7 @@ def configs(folder: str | os.PathLike, stage: str) -> dict[str, dict]:
 
 
 def newest(
-    stage: str,
-    folder: str | os.PathLike = "runs",
-    data: str | None = None,
-    network: str | None = None,
+    stage: str, folder: str | os.PathLike = "runs", data: str | None = None, network: str | None = None
 ) -> str | None:
     """The run of a stage under `folder` whose newest checkpoint is the latest, or None.
 

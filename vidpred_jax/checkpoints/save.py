@@ -106,9 +106,7 @@ class Checkpointer:
         with integrity.clear_errors(folder, "read"):
             found = self._manager.restore(step, args=args)
             for name in items:
-                integrity.check_digest(
-                    found["meta"], name, integrity.digest(processes.to_host(found[name]))
-                )
+                integrity.check_digest(found["meta"], name, integrity.digest(processes.to_host(found[name])))
             integrity.check_digest(found["meta"], "meta", integrity.digest_json(found["meta"]))
         return found
 
@@ -119,9 +117,7 @@ class Checkpointer:
             aside = self.folder.parent / DAMAGED
             aside.mkdir(exist_ok=True)
             names = (f"{step}_{number}" for number in itertools.count())
-            os.replace(
-                self.folder / str(step), next(aside / n for n in names if not (aside / n).exists())
-            )
+            os.replace(self.folder / str(step), next(aside / n for n in names if not (aside / n).exists()))
 
         with integrity.clear_errors(self.folder, "write"):
             processes.in_main_process(move)
@@ -153,7 +149,5 @@ def _drop_damaged_metrics(folder) -> None:
         if recorded_psnr(file.parents[1]) is None:
             shutil.rmtree(file.parent)
             warnings.warn(
-                f"{file} is damaged; the quality of that step is forgotten",
-                DamagedWarning,
-                stacklevel=3,
+                f"{file} is damaged; the quality of that step is forgotten", DamagedWarning, stacklevel=3
             )

@@ -37,9 +37,7 @@ _RUNS = flags.DEFINE_multi_string(
     "`none`: no run.",
 )
 _WEIGHTS = flags.DEFINE_multi_string(
-    "weights",
-    [],
-    f"Weights that come with the package, of {', '.join(cards.names())}; again for more.",
+    "weights", [], f"Weights that come with the package, of {', '.join(cards.names())}; again for more."
 )
 _ACCOMPANYING = flags.DEFINE_string(
     "accompanying", None, "Stage 3 of the newest runs: a run folder, or newest; default none."
@@ -51,9 +49,7 @@ _PREDICTIONS = flags.DEFINE_multi_string(
     "predictions", [], "Another system's predictions, NAME=FOLDER; again for another."
 )
 _BASELINES = flags.DEFINE_list(
-    "baselines",
-    list(naive.BASELINES),
-    "Baselines; NAME@SIZE for one that sees frames of another size.",
+    "baselines", list(naive.BASELINES), "Baselines; NAME@SIZE for one that sees frames of another size."
 )
 _METRICS = flags.DEFINE_list(
     "metrics", [], f"Of {', '.join(named.METRICS)}; `all`; default those of a report."
@@ -67,9 +63,7 @@ _ABLATE = flags.DEFINE_bool(
     "Also each run without its networks, each stage, its proposals; given true, another clip's or frozen "
     "maps.",
 )
-_LABELS = flags.DEFINE_integer(
-    "labels", 4, "Labels, background included, that miou tells apart.", 2
-)
+_LABELS = flags.DEFINE_integer("labels", 4, "Labels, background included, that miou tells apart.", 2)
 _PROTOCOL = flags.DEFINE_enum(
     "protocol",
     "block",
@@ -151,9 +145,7 @@ def main(_):
         f"every {stride} frames from {_START.value} on; means over a clip's windows, then over clips",
         "height": height,
         "width": width,
-        "predicted_at": {
-            name: list(run.size) for name, run in loaded.items() if run.size != (height, width)
-        },
+        "predicted_at": {name: list(run.size) for name, run in loaded.items() if run.size != (height, width)},
         "steps": _HORIZON.value,
         "runs": {name: run.runs for name, run in loaded.items()},
         "seed": {name: run.seed for name, run in loaded.items()},

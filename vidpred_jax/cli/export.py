@@ -24,9 +24,7 @@ _CARD = flags.DEFINE_string(
     "card", None, "JSON of the weights: description, data, terms, commands and seconds."
 )
 _EVALUATION = flags.DEFINE_string(
-    "evaluation",
-    None,
-    "Folder of an evaluation of these runs with --ablate, for the card's figures.",
+    "evaluation", None, "Folder of an evaluation of these runs with --ablate, for the card's figures."
 )
 _STEP = flags.DEFINE_integer("step", None, "Its checkpoint; the best by validation.", 0)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; it must not exist.", required=True)
@@ -39,9 +37,7 @@ def main(_):
     if bool(_RUN.value) == bool(_RUNS.value):
         raise InputError("give one of --run=RUN and --runs=RUN,RUN")
     if _RUNS.value and not (_CARD.value and _EVALUATION.value):
-        raise InputError(
-            "--runs need --card and --evaluation: weights are not saved without a card"
-        )
+        raise InputError("--runs need --card and --evaluation: weights are not saved without a card")
     try:
         files = export.export(_RUN.value, output, _STEP.value) if _RUN.value else _weights(output)
     except OSError as error:

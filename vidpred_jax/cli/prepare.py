@@ -18,16 +18,12 @@ _MASKS = flags.DEFINE_string("masks", "", "Folder with a sub-folder of mask imag
 _SEGMENTATION = flags.DEFINE_string(
     "segmentation", "motion", f"Labels where there are no masks: {', '.join(segmentation.METHODS)}."
 )
-_NAME = flags.DEFINE_string(
-    "name", None, "Name of the new data set; default mine, or moving_mnist."
-)
+_NAME = flags.DEFINE_string("name", None, "Name of the new data set; default mine, or moving_mnist.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Folder of data sets to write to.")
 _MOVING_MNIST = flags.DEFINE_bool("moving_mnist", False, "Moving MNIST, instead of --input.")
 _IDX = flags.DEFINE_string("idx", "", "MNIST images file that --moving_mnist draws from.")
 _TEST_SEQUENCES = flags.DEFINE_string(
-    "test",
-    "",
-    "The field's test sequences (mnist_test_seq.npy) for --moving_mnist; default: 500 drawn.",
+    "test", "", "The field's test sequences (mnist_test_seq.npy) for --moving_mnist; default: 500 drawn."
 )
 _VALIDATION = flags.DEFINE_integer("num_validation", 1, "Clips held out to choose on.", 0)
 _TEST = flags.DEFINE_integer("num_test", 1, "Clips held out to test on.", 0)
@@ -51,18 +47,10 @@ def main(_):
     data_dir = pathlib.Path(_DATA_DIR.value)
     video_io.check_writable(data_dir)
     edge_rule = _edge_rule()
-    shared = {
-        "segmentation": _SEGMENTATION.value,
-        "edge_rule": edge_rule,
-        "lossless": _LOSSLESS.value,
-    }
+    shared = {"segmentation": _SEGMENTATION.value, "edge_rule": edge_rule, "lossless": _LOSSLESS.value}
     if _CATALOGUE.value:
         builder = catalogue.builder(
-            name,
-            data_dir,
-            set_name=_CATALOGUE.value,
-            set_dir=_CATALOGUE_DIR.value or "",
-            **shared,
+            name, data_dir, set_name=_CATALOGUE.value, set_dir=_CATALOGUE_DIR.value or "", **shared
         )
     elif _MOVING_MNIST.value:
         files = {"idx": _IDX.value, "test": _TEST_SEQUENCES.value}
@@ -96,7 +84,5 @@ def _edge_rule() -> fusion.EdgeRule:
     try:
         low, high = map(float, _CANNY.value)
     except ValueError as error:
-        raise InputError(
-            f"--canny={','.join(_CANNY.value)} must be two numbers: LOW,HIGH"
-        ) from error
+        raise InputError(f"--canny={','.join(_CANNY.value)} must be two numbers: LOW,HIGH") from error
     return fusion.EdgeRule((low, high))

@@ -26,16 +26,12 @@ from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
 _RUNS = flags.DEFINE_list(
-    "runs",
-    [],
-    "Run folders that go together, such as stages 1 and 2, or one that predicts frames itself.",
+    "runs", [], "Run folders that go together, such as stages 1 and 2, or one that predicts frames itself."
 )
 _FUSION = flags.DEFINE_string("fusion", None, "Run folder of stage 1; that of the newest pair.")
 _TRANSLATOR = flags.DEFINE_string("translator", None, "Run folder of stage 2; the newest.")
 _ACCOMPANYING = flags.DEFINE_string(
-    "accompanying",
-    None,
-    "Run folder of stage 3, which sharpens the frames, or newest; default none.",
+    "accompanying", None, "Run folder of stage 3, which sharpens the frames, or newest; default none."
 )
 _VIDEO = flags.DEFINE_string("video", None, "Video file or folder of frames to predict.")
 _MASKS = flags.DEFINE_string("masks", None, "Folder of the video's mask images, one a frame.")
@@ -55,9 +51,7 @@ _CONFIG = flags.DEFINE_string("data_config", "", "The data set's configuration; 
 _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", lower_bound=0)
 _HORIZON = flags.DEFINE_integer("horizon", 32, "Frames to predict.", lower_bound=1)
-_STEP = flags.DEFINE_integer(
-    "step", None, "Checkpoint of the named runs; the best by validation.", 0
-)
+_STEP = flags.DEFINE_integer("step", None, "Checkpoint of the named runs; the best by validation.", 0)
 _SIZE = flags.DEFINE_string(
     "size",
     None,
@@ -100,9 +94,7 @@ def main(_):
         elements.append(first[2])
         predict([first[2]])
         _write_pictures(ours, elements, shown, output)
-        print(
-            f"no frame after the {ours.context} observed ones: the truth is unknown, no metrics.json"
-        )
+        print(f"no frame after the {ours.context} observed ones: the truth is unknown, no metrics.json")
         return
     table = compare.compare(
         remembered(itertools.chain([first], windows)),
@@ -126,9 +118,7 @@ def main(_):
         "predictors": found,
     }
     video_io.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
-    print(
-        f"\n{report['windows']} windows of {report['data']} at {report['width']} x {report['height']}"
-    )
+    print(f"\n{report['windows']} windows of {report['data']} at {report['width']} x {report['height']}")
     print(summary.format_table(found))
     for name in ours.system.proposals if ours.system.networks else ():
         added = found["ours"]["psnr"]["mean"] - found[name]["psnr"]["mean"]
@@ -145,15 +135,10 @@ def _baselines(ours, known):
 def _load():
     """The predictor, told with the reason why these runs were taken."""
     fusion, translator, weights, why = _FUSION.value, _TRANSLATOR.value, _WEIGHTS.value, "as named"
-    options = {
-        "size": _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"),
-        "step": _STEP.value,
-    }
+    options = {"size": _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"), "step": _STEP.value}
     if _RUNS.value:
         if fusion or translator or weights or _ACCOMPANYING.value:
-            raise InputError(
-                "--runs are instead of --fusion, --translator, --accompanying and --weights"
-            )
+            raise InputError("--runs are instead of --fusion, --translator, --accompanying and --weights")
         return _told(loading.load_runs(*_RUNS.value, **options), why)
     if not (weights or fusion or translator):
         # Runs on embedded sets know no real video.
@@ -195,9 +180,7 @@ def _video_windows(ours):
             # A container may not know how many frames it holds, or be wrong by one.
             masks = len(video_io.list_images(_MASKS.value)) if os.path.isdir(_MASKS.value) else 0
             count = masks if not count or abs(masks - count) <= 1 else count
-        labels = segmentation.read_masks(
-            _MASKS.value, count, frames.shape[1:3], start, start + len(frames)
-        )
+        labels = segmentation.read_masks(_MASKS.value, count, frames.shape[1:3], start, start + len(frames))
     clip = preparation.prepare_clip(
         pathlib.Path(_VIDEO.value).stem,
         frames,
@@ -210,14 +193,9 @@ def _video_windows(ours):
 
 
 def _data_windows(ours):
-    source = registry.open_split(
-        _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value
-    )
+    source = registry.open_split(_DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value)
     return pipeline.evaluation_windows(
-        source,
-        num_frames=ours.context + _HORIZON.value,
-        wanted=[ours.size],
-        clips=_CLIPS.value or None,
+        source, num_frames=ours.context + _HORIZON.value, wanted=[ours.size], clips=_CLIPS.value or None
     )
 
 

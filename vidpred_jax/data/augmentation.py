@@ -27,9 +27,7 @@ class Augmentation:
         if not 0 < self.crop <= 1:
             raise InputError(f"data.augmentation.crop ({self.crop}) must be above 0 and at most 1")
         if not self.speeds or min(self.speeds) < 1:
-            raise InputError(
-                f"data.augmentation.speeds ({self.speeds}) must be whole numbers from 1 on"
-            )
+            raise InputError(f"data.augmentation.speeds ({self.speeds}) must be whole numbers from 1 on")
 
 
 def augment(window: dict, options: Augmentation, rng: np.random.Generator) -> dict:

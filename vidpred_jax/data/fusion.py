@@ -79,9 +79,7 @@ def resize(pictures: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear resize (paper, inferred) of uint8 (t, h, w, 3)."""
     if pictures.shape[1:3] == (height, width):
         return pictures
-    return np.stack(
-        [cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR) for p in pictures]
-    )
+    return np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR) for p in pictures])
 
 
 def stack_planes(edges: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -158,11 +156,7 @@ def _count_nearby(labels, shown, num_labels: int) -> Int[Array, "k *b h w"]:
         told = shown & (digits >= 0) & (digits < 4)
         number = jnp.where(told, 1 << _DIGIT * jnp.clip(digits, 0, 3), 0).astype(jnp.float32)
         total = jnp.einsum(
-            "yh,...hw,xw->...yx",
-            _box(height),
-            number,
-            _box(width),
-            precision=jax.lax.Precision.HIGHEST,
+            "yh,...hw,xw->...yx", _box(height), number, _box(width), precision=jax.lax.Precision.HIGHEST
         )
         total = jnp.round(total).astype(jnp.int32)
         few = min(num_labels - first, 4)

@@ -131,11 +131,7 @@ class RandomWindow(grain.transforms.RandomMap):
     """
 
     def __init__(
-        self,
-        num_frames: int,
-        min_frames: int,
-        augmentation: Augmentation,
-        finish: Callable[[dict], dict],
+        self, num_frames: int, min_frames: int, augmentation: Augmentation, finish: Callable[[dict], dict]
     ):
         self._num_frames, self._min_frames = num_frames, min_frames
         self._augmentation, self._finish = augmentation, finish
@@ -201,9 +197,7 @@ def train_batches(
         prepare = lambda example, frames: make(
             decode_streams(example, needed, frames), (example["height"], example["width"])
         )
-        found = _long_enough(
-            source, prepare, cache_bytes, min_frames, augmentation, process_count, log
-        )
+        found = _long_enough(source, prepare, cache_bytes, min_frames, augmentation, process_count, log)
     finish = lambda window: _resize(window, height, width)
     dataset = grain.MapDataset.source(found).seed(seed).shuffle()
     # Before the split by process: random_map seeds a window by the element's position, which would be the
@@ -283,9 +277,7 @@ def evaluation_windows(
     clips, the first that have a window; None: all. wanted: sizes, as of `to_batch_element`. Each frame is
     decoded once; about one window is in memory.
     """
-    starts_of = {
-        i: _starts(int(n), num_frames, stride, first) for i, n in enumerate(source.num_frames)
-    }
+    starts_of = {i: _starts(int(n), num_frames, stride, first) for i, n in enumerate(source.num_frames)}
     chosen = [i for i in starts_of if starts_of[i] and (only is None or source.names[i] in only)]
     for i in chosen[:clips]:
         example, starts = source[i], starts_of[i]

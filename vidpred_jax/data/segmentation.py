@@ -30,11 +30,7 @@ def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
 
 
 def read_masks(
-    folder: str | os.PathLike,
-    num_frames: int,
-    size: tuple[int, int],
-    start: int = 0,
-    stop: int | None = None,
+    folder: str | os.PathLike, num_frames: int, size: tuple[int, int], start: int = 0, stop: int | None = None
 ) -> np.ndarray:
     """Masks `start` to `stop` of a folder that holds one image a frame, in DAVIS's convention.
 
@@ -53,9 +49,7 @@ def read_masks(
     for file in files[start:stop]:
         found = video_io.image_size(file)
         if found != size:
-            raise InputError(
-                f"{file} is {sizes.by(found)}; masks must be {sizes.by(size)}, as the frames"
-            )
+            raise InputError(f"{file} is {sizes.by(found)}; masks must be {sizes.by(size)}, as the frames")
         masks.append(_read_mask(file))
     masks = np.stack(masks)
     binary = set(np.unique(masks)) <= {0, 255}
@@ -91,8 +85,7 @@ def motion(
     scale = min(1.0, 320 / width)
     size = max(int(width * scale), 16), max(int(height * scale), 16)
     grey = [
-        cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-        for f in frames
+        cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for f in frames
     ]
     residual = [np.zeros(size[::-1], np.float32)]
     residual += [_residual(grey[t - 1], grey[t]) for t in range(1, num_frames)]
@@ -117,9 +110,7 @@ def _residual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         tracked, found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, None)
         kept = found.ravel() == 1
         if kept.sum() >= 12:
-            affine, _ = cv2.estimateAffinePartial2D(
-                corners[kept], tracked[kept], ransacReprojThreshold=1.0
-            )
+            affine, _ = cv2.estimateAffinePartial2D(corners[kept], tracked[kept], ransacReprojThreshold=1.0)
             if affine is not None:
                 y, x = np.mgrid[:height, :width].astype(np.float32)
                 camera[..., 0] = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] - x
@@ -168,9 +159,7 @@ def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 30, 0.1)
     clusters = min(clusters, len(sample))
     centers = cv2.kmeans(sample, clusters, None, criteria, 3, cv2.KMEANS_PP_CENTERS)[2]
-    labels = np.stack(
-        [_nearest(features(frame), centers).reshape(height, width) for frame in frames]
-    )
+    labels = np.stack([_nearest(features(frame), centers).reshape(height, width) for frame in frames])
     first = labels[0]
     border = np.concatenate([first[0], first[-1], first[:, 0], first[:, -1]])
     order = np.argsort(-np.bincount(border, minlength=clusters), kind="stable")
@@ -190,9 +179,7 @@ def onnx(frames: np.ndarray, model: str) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"ONNX model {model!r} does not exist")
     if path.stat().st_size > MAX_MODEL_BYTES:
-        raise InputError(
-            f"ONNX model {model!r} has {path.stat().st_size} bytes; at most {MAX_MODEL_BYTES}"
-        )
+        raise InputError(f"ONNX model {model!r} has {path.stat().st_size} bytes; at most {MAX_MODEL_BYTES}")
     height, width = frames.shape[1:3]
     labels = []
     try:
@@ -201,9 +188,7 @@ def onnx(frames: np.ndarray, model: str) -> np.ndarray:
             network.setInput(cv2.dnn.blobFromImage(frame, 1 / 255))
             scores = network.forward()
             if scores.ndim != 4 or scores.shape[0] != 1:
-                raise InputError(
-                    f"ONNX model {model!r} gives shape {scores.shape}; (1, k, h, w) is needed"
-                )
+                raise InputError(f"ONNX model {model!r} gives shape {scores.shape}; (1, k, h, w) is needed")
             label = scores[0].argmax(0) if scores.shape[1] > 1 else scores[0, 0] > 0
             label = label.astype(np.uint8)
             labels.append(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST))

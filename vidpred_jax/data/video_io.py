@@ -59,9 +59,7 @@ def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
 def list_videos(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Clips in a folder: video files, and sub-folders that hold images."""
     entries = sorted(pathlib.Path(folder).iterdir(), key=natural_key)
-    return [
-        e for e in entries if e.suffix.lower() in VIDEO_SUFFIXES or (e.is_dir() and list_images(e))
-    ]
+    return [e for e in entries if e.suffix.lower() in VIDEO_SUFFIXES or (e.is_dir() and list_images(e))]
 
 
 def probe(path: str | os.PathLike, limits: Limits = Limits()) -> VideoInfo:
@@ -70,9 +68,7 @@ def probe(path: str | os.PathLike, limits: Limits = Limits()) -> VideoInfo:
     if path.is_dir():
         files = list_images(path)
         if not files:
-            raise InputError(
-                f"{path} holds 0 frames; a frame folder needs {', '.join(IMAGE_SUFFIXES)}"
-            )
+            raise InputError(f"{path} holds 0 frames; a frame folder needs {', '.join(IMAGE_SUFFIXES)}")
         height, width = image_size(files[0], limits)
         info = VideoInfo(len(files), height, width, 24.0)
     else:
@@ -85,9 +81,7 @@ def probe(path: str | os.PathLike, limits: Limits = Limits()) -> VideoInfo:
             )
     _check_pixels(path, (info.height, info.width), limits)
     if info.num_frames > limits.max_frames:
-        raise InputError(
-            f"{path} has {info.num_frames} frames; at most {limits.max_frames} are read"
-        )
+        raise InputError(f"{path} has {info.num_frames} frames; at most {limits.max_frames} are read")
     return info
 
 
@@ -118,9 +112,7 @@ def read(
     else:
         frames = _read_file(path, start, wanted, info, limits)
     if num_frames is not None and not at_most and len(frames) < num_frames:
-        raise InputError(
-            f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for"
-        )
+        raise InputError(f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for")
     if len(frames) > limits.max_frames:  # The container's count was missing or wrong.
         raise InputError(f"{path} has more than {limits.max_frames} frames, which are not read")
     if not len(frames):
@@ -209,9 +201,7 @@ def _capture(path):
     capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
-            raise InputError(
-                f"{path} cannot be opened as a video; it is truncated, damaged or not a video"
-            )
+            raise InputError(f"{path} cannot be opened as a video; it is truncated, damaged or not a video")
         yield capture
     finally:
         capture.release()
@@ -281,9 +271,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) 
     suffix = pathlib.Path(path).suffix
     height, width = frames.shape[1:3]
     if suffix == ".mp4" and (height % 2 or width % 2):
-        raise InputError(
-            f"{path} would be {width} x {height}; .mp4 needs even sizes, .webm does not"
-        )
+        raise InputError(f"{path} would be {width} x {height}; .mp4 needs even sizes, .webm does not")
     with atomic(path) as temporary:
         if suffix == ".gif":
             duration = round(1000 / fps)
@@ -294,6 +282,4 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) 
                 warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
                 imageio.imwrite(temporary, frames, plugin="FFMPEG", **options, **_ENCODERS[suffix])
         else:
-            raise InputError(
-                f"{path} ends in {suffix!r}; videos are written as .webm, .gif, .mp4 or .avi"
-            )
+            raise InputError(f"{path} ends in {suffix!r}; videos are written as .webm, .gif, .mp4 or .avi")

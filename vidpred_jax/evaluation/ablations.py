@@ -77,9 +77,7 @@ def proposals(run: Predictor, horizon: int) -> dict[str, Callable]:
     """Each of a run's proposals alone, by its name."""
     bare = {"predict": None, "translate": None, "sharpen": None}
     return {
-        name: functools.partial(
-            _predict, _without(run, **bare, proposals={name: proposal}), horizon
-        )
+        name: functools.partial(_predict, _without(run, **bare, proposals={name: proposal}), horizon)
         for name, proposal in run.system.proposals.items()
     }
 

@@ -20,12 +20,7 @@ class Folder:
     """A predictor over files. Raises InputError at once if a window's file is missing."""
 
     def __init__(
-        self,
-        folder: str | os.PathLike,
-        windows: list[tuple[str, int]],
-        horizon: int,
-        height: int,
-        width: int,
+        self, folder: str | os.PathLike, windows: list[tuple[str, int]], horizon: int, height: int, width: int
     ):
         """windows: (clip, start) of all that will be asked for."""
         self._shape = horizon, height, width, 3
@@ -83,10 +78,7 @@ def _header(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of the array."""
     with archive.open("frames.npy") as stream:
         version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in read:
             raise ValueError(f"version {version} of the .npy format is not read")
         shape, _, dtype = read[version](stream)
@@ -126,7 +118,6 @@ def _read_npz(path, shape):
     low, high = (frames.min(), frames.max()) if frames.size else (0, 0)
     if not -0.5 <= low <= high <= 2:  # A little outside is left as it is; another range is refused.
         raise InputError(
-            f"{path} holds floats from {low:g} to {high:g}; floats must be in [0, 1], not [-1, 1] or "
-            "0 to 255"
+            f"{path} holds floats from {low:g} to {high:g}; floats must be in [0, 1], not [-1, 1] or 0 to 255"
         )
     return np.float32(frames) * 255

@@ -97,9 +97,7 @@ def _cell(entry, best, sign="") -> str:
 def _steps(found) -> str:
     parts = []
     for metric, digits in (("psnr", 2), ("ssim", 3)):
-        entries = {
-            name: entry[metric]["per_step"] for name, entry in found.items() if metric in entry
-        }
+        entries = {name: entry[metric]["per_step"] for name, entry in found.items() if metric in entry}
         if not entries:
             continue
         shown = [s for s in SHOWN_STEPS if s <= len(next(iter(entries.values())))]
@@ -112,9 +110,7 @@ def _steps(found) -> str:
             )
             lines.append(f"<tr><th>{_text(name)}</th>{cells}</tr>")
         head = "".join(f"<th>t+{s}</th>" for s in shown)
-        parts.append(
-            f"<h2>{metric} by step</h2><table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
-        )
+        parts.append(f"<h2>{metric} by step</h2><table><tr><th></th>{head}</tr>{''.join(lines)}</table>")
     return "".join(parts)
 
 

@@ -91,9 +91,7 @@ def predict(run: Predictor, elements: list[dict], horizon: int) -> dict[str, np.
     return _in_parts(run, elements, predicted)
 
 
-def translate(
-    run: Predictor, elements: list[dict], maps: Callable[[dict], dict]
-) -> dict[str, np.ndarray]:
+def translate(run: Predictor, elements: list[dict], maps: Callable[[dict], dict]) -> dict[str, np.ndarray]:
     """`frames` by stage 2 alone, as of `predict`. maps: `(element at the run's size) -> the same with maps
     that go on`."""
     known = lambda part: {"frames": run.translate_batch([maps(element) for element in part])}

@@ -157,10 +157,7 @@ def _draw_all(found, naive, ablated, reference) -> dict[str, bytes]:
         drawn = [curve for curve in reference if curve["metric"] == metric]
         figures[metric] = _draw([(metric, lines)], naive, drawn)
     parts = [("psnr", {n: found[n]["psnr"] for n in ablated if "psnr" in found.get(n, {})})]
-    parts += [
-        (m, {n: e[m] for n, e in found.items() if m in e})
-        for m in ("fusion_psnr", "edge_f1", "miou")
-    ]
+    parts += [(m, {n: e[m] for n, e in found.items() if m in e}) for m in ("fusion_psnr", "edge_f1", "miou")]
     parts = [part for part in parts if part[1]]
     if ablated and parts:
         figures["ablation"] = _draw(parts, naive, [])
@@ -171,12 +168,8 @@ def _draw(panels, naive, reference) -> bytes:
     """A PNG of panels side by side: (metric, {predictor: entry})."""
     from matplotlib.figure import Figure  # Slow to import, and not needed by most commands.
 
-    figure = Figure(
-        figsize=(7 if len(panels) == 1 else 4.6 * len(panels), 4.2), layout="constrained"
-    )
-    for axes, (metric, lines) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
+    figure = Figure(figsize=(7 if len(panels) == 1 else 4.6 * len(panels), 4.2), layout="constrained")
+    for axes, (metric, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         grey = 0
         for name, entry in lines.items():
             steps = np.arange(1, len(entry["per_step"]) + 1)
@@ -195,11 +188,7 @@ def _draw(panels, naive, reference) -> bytes:
         for curve in reference:
             axes.plot(curve["steps"], curve["values"], "x-", linewidth=1, label=curve["label"])
         unit = named.METRICS[metric].unit
-        better = {
-            True: "higher is better",
-            False: "lower is better",
-            None: "like the truth's is best",
-        }
+        better = {True: "higher is better", False: "lower is better", None: "like the truth's is best"}
         better = better[named.METRICS[metric].higher_is_better]
         axes.set(xlabel="step", title=f"{metric}{f' ({unit})' if unit else ''}: {better}")
         axes.grid(alpha=0.25)

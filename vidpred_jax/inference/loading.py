@@ -98,9 +98,7 @@ def find(
     return cards.runs_of(otherwise), f"weights {cards.describe(otherwise)}: {why}"
 
 
-def newest(
-    stage: str, folder: str | os.PathLike = "runs", beside: str | os.PathLike | None = None
-) -> str:
+def newest(stage: str, folder: str | os.PathLike = "runs", beside: str | os.PathLike | None = None) -> str:
     """The newest run of a stage; beside: trained on the same data as this one. Raises InputError."""
     data = networks.read_config(beside)["data"]["name"] if beside else None
     run = processes.from_main(lambda: runs.newest(stage, folder, data))

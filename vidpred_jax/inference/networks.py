@@ -77,9 +77,7 @@ class Network:
         base, given = proposing.map_base(self.form, own), proposing.inputs(self.form, own)
         return proposing.add(apply, base, given, kept)[0]
 
-    def raw_frames(
-        self, variables, maps, references, steps_ahead, forecasts=None, kept=None, **training
-    ):
+    def raw_frames(self, variables, maps, references, steps_ahead, forecasts=None, kept=None, **training):
         """(raw values of the frames of maps, what is proposed included; updated batch statistics).
 
         forecasts, kept: as of `raw_maps`. training: `train`, `mutable` and `rngs` of `apply`.
@@ -140,9 +138,7 @@ def make(
         name=config["network"],
     )
     if proposals and form.field == "frames":
-        raise InputError(
-            f"proposals ({', '.join(proposals)}) are of maps: stage {stage.name} has none"
-        )
+        raise InputError(f"proposals ({', '.join(proposals)}) are of maps: stage {stage.name} has none")
     if proposals and stage.role == "predict" and module.outputs != module.shift:
         raise InputError(
             f"proposals ({', '.join(proposals)}) need model.outputs ({module.outputs}) equal to "
@@ -218,27 +214,20 @@ def load(
         carried[name] = Proposal(name, proposal.module, described=described)
     names = config.get("proposals", ())
     if not set(names) <= set(carried):
-        raise InputError(
-            f"run {run!r} carries proposals {', '.join(carried)}, not {', '.join(names)}"
-        )
+        raise InputError(f"run {run!r} carries proposals {', '.join(carried)}, not {', '.join(names)}")
     proposals = {name: carried[name] for name in names}
     network = make(config, facts, proposals=proposals, size=size, run=run)
     own = _shapes(network)
     if network.stage.role == "sharpen":
         own = {"params": dict.fromkeys(STACKS, own["params"])}
-    shapes = {
-        "ema": own["params"],
-        "batch_stats": own.get("batch_stats", {}),
-        "proposals": proposal_shapes,
-    }
+    shapes = {"ema": own["params"], "batch_stats": own.get("batch_stats", {}), "proposals": proposal_shapes}
     found = restore.restore_inference(run, shapes, step)
     if network.stage.role == "sharpen":
         schedule = schedules.check_schedule(meta.get("schedule"), network.module, run)
         return dataclasses.replace(network, variables=found["ema"], schedule=schedule)
     variables = {"params": found["ema"], "batch_stats": found["batch_stats"]}
     proposals = {
-        name: dataclasses.replace(p, params=found["proposals"][name])
-        for name, p in network.proposals.items()
+        name: dataclasses.replace(p, params=found["proposals"][name]) for name, p in network.proposals.items()
     }
     if network.stage.role == "propose":
         name = network.config["network"]
@@ -265,8 +254,7 @@ def _described(meta, run) -> dict:
     """{name: (config, facts)} of the proposals that a checkpoint carries."""
     found = meta.get("proposals", {})
     if not isinstance(found, dict) or not all(
-        isinstance(x, list) and len(x) == 2 and all(isinstance(y, dict) for y in x)
-        for x in found.values()
+        isinstance(x, list) and len(x) == 2 and all(isinstance(y, dict) for y in x) for x in found.values()
     ):
         raise InputError(f"run {run!r}: its proposals ({str(found)[:80]}) are not of this format")
     described = {}

@@ -73,13 +73,9 @@ class Predictor:
         """
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise InputError(
-                f"frames are {frames.dtype} {frames.shape}; they must be uint8 (t, h, w, 3)"
-            )
+            raise InputError(f"frames are {frames.dtype} {frames.shape}; they must be uint8 (t, h, w, 3)")
         if len(frames) < self.context:
-            raise InputError(
-                f"the clip has {len(frames)} frames; at least {self.context} are needed"
-            )
+            raise InputError(f"the clip has {len(frames)} frames; at least {self.context} are needed")
         if labels is not None:
             labels = np.asarray(labels)
             if labels.shape != frames.shape[:3]:
@@ -88,11 +84,7 @@ class Predictor:
                 raise InputError("labels must be whole numbers from 0 to 255")
             frames, labels = frames[-self.context :], labels[-self.context :].astype(np.uint8)
         clip = preparation.prepare_clip(
-            "clip",
-            frames,
-            labels=labels,
-            method=segmentation_method,
-            edge_rule=self.edge_rule,
+            "clip", frames, labels=labels, method=segmentation_method, edge_rule=self.edge_rule
         )
         element = pipeline.to_batch_element(clip.last(self.context), self.size)
         pictures, predicted = self.predict_batch([element], horizon)
@@ -119,9 +111,7 @@ class Predictor:
         field = self.system.form.field
         horizon = len(elements[0][field]) - self.context if elements else 0
         if horizon < 1:
-            raise InputError(
-                f"{field} of {self.context + horizon} steps; {self.context + 1} are needed"
-            )
+            raise InputError(f"{field} of {self.context + horizon} steps; {self.context + 1} are needed")
         found = self._run(horizon, True, self._stack(elements, {field: self.context + horizon}))
         return np.asarray(found["frames"])[: len(elements)]
 
@@ -133,11 +123,7 @@ class Predictor:
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
         for field in self.system.inputs:
-            needed = (
-                (lengths or {}).get(field, self.context),
-                *self.size,
-                2 if field == "planes" else 3,
-            )
+            needed = ((lengths or {}).get(field, self.context), *self.size, 2 if field == "planes" else 3)
             for number, element in enumerate(elements):
                 found = np.asarray(element[field])
                 if found.shape != needed or found.dtype != np.uint8:

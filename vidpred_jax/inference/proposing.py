@@ -36,9 +36,7 @@ def window_of(clip: dict[str, jax.Array], context: int) -> Window:
     """The observed window of uint8 arrays `frames` and `planes` (b, t, h, w, 3 or 2)."""
     frames = clip["frames"][:, :context].astype(jnp.float32) / 127.5 - 1
     planes = clip["planes"][:, :context]
-    return Window(
-        frames, planes[..., 0].astype(jnp.float32) / 255, planes[..., 1].astype(jnp.int32)
-    )
+    return Window(frames, planes[..., 0].astype(jnp.float32) / 255, planes[..., 1].astype(jnp.int32))
 
 
 def observe(proposals: dict[str, Proposal], params: dict, window: Window | None) -> dict:
@@ -81,9 +79,7 @@ def frame_base(forecasts: dict[str, Forecast]) -> Float[Array, "b t h w 3"]:
     return merge(list(forecasts.values())).frames
 
 
-def add(
-    apply, base: Float[Array, "b t h w c"], given: jax.Array, kept: Bool[Array, " b"] | None = None
-):
+def add(apply, base: Float[Array, "b t h w c"], given: jax.Array, kept: Bool[Array, " b"] | None = None):
     """base + apply(given), and what else `apply` gives; both 0 for clips that are not `kept`.
 
     apply: `(given) -> (raw values, others)`.

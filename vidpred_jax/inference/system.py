@@ -52,9 +52,7 @@ class System:
                 roles[role] = network
             if network.context != first.context:
                 found = ", ".join(f"{n.run!r} {n.context}" for n in networks)
-                raise InputError(
-                    f"the runs observe several numbers of frames: {found}; they must be equal"
-                )
+                raise InputError(f"the runs observe several numbers of frames: {found}; they must be equal")
             if network.size != first.size:
                 raise InputError(
                     f"{first.stage.name} run {first.run!r} works at {sizes.by(first.size)}, "
@@ -116,8 +114,7 @@ def _union(networks) -> dict[str, Proposal]:
 def _equal(one, other) -> bool:
     one, other = jax.tree.leaves(one), jax.tree.leaves(other)
     return len(one) == len(other) and all(
-        x is y or (x.shape == y.shape and bool((x == y).all()))
-        for x, y in zip(one, other, strict=True)
+        x is y or (x.shape == y.shape and bool((x == y).all())) for x, y in zip(one, other, strict=True)
     )
 
 
@@ -191,9 +188,7 @@ def _translate(system, variables, clip, observed, forecast):
         if network is not None:
             seen = rollout.references(frames, observed, network.reference_frames)
             kept = jnp.zeros(len(some), bool) if system.alone else None
-            found = network.translate(
-                variables["translate"], some, seen, steps_ahead, forecasts, kept
-            )
+            found = network.translate(variables["translate"], some, seen, steps_ahead, forecasts, kept)
         elif system.proposals:
             found = proposing.frame_base(forecasts)
         else:

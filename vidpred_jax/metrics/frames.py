@@ -84,9 +84,7 @@ def _sum_of(penalty, pred, target):
 
 
 @jax.jit
-def ms_ssim_running(
-    pred: Num[Array, "*b t h w c"], target: Num[Array, "*b t h w c"]
-) -> Num[Array, "*b t"]:
+def ms_ssim_running(pred: Num[Array, "*b t h w c"], target: Num[Array, "*b t h w c"]) -> Num[Array, "*b t"]:
     """MS-SSIM (Wang et al. 2003) as DMVFN and OPT print it: the running mean over frames 1 to k.
 
     Five scales, data range 1, negative factors cut to 0. Raises ValueError under 176 x 176 pixels,
@@ -95,9 +93,7 @@ def ms_ssim_running(
     smallest = 16 * len(similarity.GAUSSIAN)
     height, width = pred.shape[-3:-1]
     if min(height, width) < smallest:
-        raise ValueError(
-            f"MS-SSIM needs pictures of {smallest} x {smallest} or more, not {height} x {width}"
-        )
+        raise ValueError(f"MS-SSIM needs pictures of {smallest} x {smallest} or more, not {height} x {width}")
     pred, target = _unit(pred), _unit(target)
     product = 1.0
     for scale, weight in enumerate(_MS_WEIGHTS):

@@ -83,8 +83,7 @@ def lpips(pred: Num[Any, "*b h w 3"], target: Num[Any, "*b h w 3"]) -> Num[Array
     pred_flat, target_flat = flat(pred), flat(target)
     chunk = 64  # Frames at once: memory does not grow with the clips.
     values = [
-        network(pred_flat[i : i + chunk], target_flat[i : i + chunk])
-        for i in range(0, len(pred_flat), chunk)
+        network(pred_flat[i : i + chunk], target_flat[i : i + chunk]) for i in range(0, len(pred_flat), chunk)
     ]
     return jnp.concatenate(values).reshape(pred.shape[:-3])
 
@@ -97,9 +96,7 @@ def _i3d_network():
     variables = traverse_util.unflatten_dict(
         {
             path: jnp.asarray(
-                x.reshape(-1)
-                if x.shape[:4] == (1, 1, 1, 1) and x.ndim == 5 and path[-1] != "kernel"
-                else x
+                x.reshape(-1) if x.shape[:4] == (1, 1, 1, 1) and x.ndim == 5 and path[-1] != "kernel" else x
             )
             for path, x in flat.items()
         }
@@ -124,9 +121,7 @@ def _to_i3d(clip):
     t, h, w, _ = clip.shape
     scale = _I3D_SIDE / min(h, w)
     size = max(round(h * scale), _I3D_SIDE), max(round(w * scale), _I3D_SIDE)
-    clip = jax.image.resize(
-        jnp.asarray(clip, jnp.float32), (t, *size, 3), "linear", antialias=False
-    )
+    clip = jax.image.resize(jnp.asarray(clip, jnp.float32), (t, *size, 3), "linear", antialias=False)
     top, left = ((side - _I3D_SIDE) // 2 for side in size)
     return clip[:, top : top + _I3D_SIDE, left : left + _I3D_SIDE] / 127.5 - 1
 
@@ -183,6 +178,5 @@ class FvdMeter:
         logits = {name: np.concatenate(parts) for name, parts in self._logits.items()}
         real = logits.pop("truth", None)
         return {
-            name: dataclasses.asdict(fvd(real, found, self._num_frames))
-            for name, found in logits.items()
+            name: dataclasses.asdict(fvd(real, found, self._num_frames)) for name, found in logits.items()
         }

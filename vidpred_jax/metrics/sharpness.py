@@ -8,9 +8,7 @@ _FLOOR = 1e-7  # Of energies of frames in [0, 1]: two flat frames are equally sh
 
 
 @jax.jit
-def gradient_ratio(
-    pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]
-) -> Num[Array, "*b"]:
+def gradient_ratio(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Array, "*b"]:
     """Ratio of gradient energies: mean squared differences of neighbouring pixels."""
     return (_gradient_energy(pred) + _FLOOR) / (_gradient_energy(target) + _FLOOR)
 
@@ -21,9 +19,7 @@ def _gradient_energy(x):
 
 
 @jax.jit
-def spectrum_ratio(
-    pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]
-) -> Num[Array, "*b"]:
+def spectrum_ratio(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Array, "*b"]:
     """Ratio of spectral energies beyond half the Nyquist frequency (.25 cycles a pixel).
 
     Of each channel without its mean, under a Hann window.

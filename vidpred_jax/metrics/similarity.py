@@ -44,15 +44,11 @@ def ssim_terms(
     side = len(window)
     if min(height, width) < side:
         raise ValueError(f"SSIM needs pictures of {side} x {side} or more, not {height} x {width}")
-    rows, columns = (
-        jnp.asarray(_blur_matrix(length, window), pred.dtype) for length in (height, width)
-    )
+    rows, columns = (jnp.asarray(_blur_matrix(length, window), pred.dtype) for length in (height, width))
 
     def blur(x):
         # Two matmuls: on CPU far faster than a depthwise convolution and its gradient.
-        return jnp.einsum(
-            "yh,...hwc,xw->...yxc", rows, x, columns, precision=jax.lax.Precision.HIGHEST
-        )
+        return jnp.einsum("yh,...hwc,xw->...yxc", rows, x, columns, precision=jax.lax.Precision.HIGHEST)
 
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     scale = side**2 / (side**2 - 1) if sample_covariance else 1.0

@@ -31,11 +31,7 @@ def summarize(
 
 
 def differences(
-    clips: list[str],
-    values: dict[str, dict[str, np.ndarray]],
-    name: str,
-    against: str,
-    seed: int = 0,
+    clips: list[str], values: dict[str, dict[str, np.ndarray]], name: str, against: str, seed: int = 0
 ) -> dict[str, dict]:
     """{metric: {"mean", "low", "high"}} of one predictor minus another, paired over clips.
 

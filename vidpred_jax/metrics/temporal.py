@@ -48,8 +48,6 @@ def _error_of_clip(pred, flow, last):
     frames = np.concatenate([last[None], pred]).astype(np.float32)
     errors = []
     for step, (dx, dy) in enumerate(np.moveaxis(flow, -1, 1)):
-        before = cv2.remap(
-            frames[step], x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        before = cv2.remap(frames[step], x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         errors.append(np.abs(frames[step + 1] - before).mean() / 255)
     return np.float32(errors)

@@ -55,10 +55,7 @@ class Level(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        frame: Float[Array, "n h w 3"],
-        fusion: Float[Array, "n h w 3"],
-        steps_ahead: Float[Array, " n"],
+        self, frame: Float[Array, "n h w 3"], fusion: Float[Array, "n h w 3"], steps_ahead: Float[Array, " n"]
     ) -> Float[Array, "n h w 3"]:
         """frame, fusion: in [-1, 1]. steps_ahead: frames after the last observed one."""
         _, h, w, _ = frame.shape
@@ -68,9 +65,7 @@ class Level(nn.Module):
         x = jnp.concatenate([x, time], -1).astype(self.dtype)
         size = (self.kernel, self.kernel)
         for layer in range(self.layers - 1):
-            x = nn.leaky_relu(
-                Conv(self.width, size, dtype=self.dtype, name=f"conv_{layer}")(x), 0.2
-            )
+            x = nn.leaky_relu(Conv(self.width, size, dtype=self.dtype, name=f"conv_{layer}")(x), 0.2)
         x = Conv(3 * self.patch**2, size, scale=0.1, dtype=self.dtype, name="correction")(x)
         x = convolution.depth_to_space(x[:, None].astype(jnp.float32), self.patch)[:, 0]
         if self.scale > 1:

@@ -39,10 +39,7 @@ PRECISIONS = {
 def numerics(config: dict):
     """What is traced within the block computes as `precision` and `convolutions` of a config say."""
     products = PRECISIONS[config.get("precision", "float32")][1]
-    with (
-        convolution.form(config.get("convolutions", "fast")),
-        jax.default_matmul_precision(products),
-    ):
+    with convolution.form(config.get("convolutions", "fast")), jax.default_matmul_precision(products):
         yield
 
 
@@ -88,9 +85,7 @@ def make_network(
     return module
 
 
-def make_stack(
-    fields: dict, selection: dict, height: int, width: int
-) -> tuple[AccompanyingStack, Selection]:
+def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[AccompanyingStack, Selection]:
     """The accompanying convolution and its switches. Raises InputError naming the field."""
     check_types(Selection, selection, "selection")
     try:
@@ -101,9 +96,7 @@ def make_stack(
         raise InputError(str(error)) from error
 
 
-def make_discriminator(
-    fields: dict, axis_name=None
-) -> PatchDiscriminator | MultiScaleDiscriminator:
+def make_discriminator(fields: dict, axis_name=None) -> PatchDiscriminator | MultiScaleDiscriminator:
     """At several scales where the fields name them. Raises InputError naming the field."""
     kind = MultiScaleDiscriminator if "scales" in fields else PatchDiscriminator
     module = kind(**_clean(kind, fields, "discriminator"), axis_name=axis_name)

@@ -118,8 +118,7 @@ def _fast_conv_backward(padding, residuals, g):
     x, w = residuals
     taps, kh, kw, c, o = w.shape
     opposite = tuple(
-        (k - 1 - before, k - 1 - after)
-        for k, (before, after) in zip(w.shape, padding, strict=False)
+        (k - 1 - before, k - 1 - after) for k, (before, after) in zip(w.shape, padding, strict=False)
     )
     dx = _fast_conv(g, jnp.flip(w, (0, 1, 2)).swapaxes(3, 4), opposite)
     g = jnp.concatenate([_earlier(g, padding[0][0] - k) for k in range(taps)], -1)
@@ -196,9 +195,7 @@ def _share_taps(w, axis):
     Taps of an output that fall on the same input row are added.
     """
     first, middle, last = jnp.split(w, 3, axis)
-    pairs = [
-        jnp.concatenate(pair, axis) for pair in ((first, middle + last), (first + middle, last))
-    ]
+    pairs = [jnp.concatenate(pair, axis) for pair in ((first, middle + last), (first + middle, last))]
     return jnp.stack(pairs, axis)
 
 
@@ -210,7 +207,6 @@ def upsample_conv(x, w):
     w = w.transpose(1, 3, 4, 0, 2, 5).reshape(2, 2, c, 4 * o)
     y = _fast_conv2d(x, w, ((1, 1), (1, 1))).reshape(b, height + 1, width + 1, 2, 2, o)
     rows = [
-        jnp.stack([y[:, a : a + height, d : d + width, a, d] for d in range(2)], 3)
-        for a in range(2)
+        jnp.stack([y[:, a : a + height, d : d + width, a, d] for d in range(2)], 3) for a in range(2)
     ]  # Each (b, h, w, 2, o).
     return jnp.stack(rows, 2).reshape(b, 2 * height, 2 * width, o)

@@ -69,10 +69,7 @@ class FusionPredictor(nn.Module):
         require(
             self,
             shift=(1 <= self.shift <= self.slots, f"must be 1 to {self.slots}"),
-            outputs=(
-                self.shift <= self.outputs <= most,
-                f"must be 0, or shift ({self.shift}) to {most}",
-            ),
+            outputs=(self.shift <= self.outputs <= most, f"must be 0, or shift ({self.shift}) to {most}"),
             block=(self.block in BLOCKS, f"must be one of {BLOCKS}"),
             frame_features=(self.frame_features >= 0, "must be 0 or more"),
         )

@@ -129,10 +129,7 @@ class GatedShiftBlock(nn.Module):
 
 
 # Neighbours in t, h and w: those of a frame, and the frames before and after.
-_NEIGHBOURS = (
-    *((0, i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j),
-    *((-1, 0, 0), (1, 0, 0)),
-)
+_NEIGHBOURS = (*((0, i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j), *((-1, 0, 0), (1, 0, 0)))
 
 
 def shift(x: Float[Array, "b t h w c"], reach: int = 1) -> Float[Array, "b t h w c"]:

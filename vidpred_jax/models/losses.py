@@ -24,9 +24,7 @@ def perceptual_loss(
     return found.reshape(len(pred), -1).mean(1)
 
 
-def psnr(
-    pred: Float[Array, " b *t h w c"], target: Float[Array, " b *t h w c"]
-) -> Float[Array, " b"]:
+def psnr(pred: Float[Array, " b *t h w c"], target: Float[Array, " b *t h w c"]) -> Float[Array, " b"]:
     """Mean PSNR in dB of an example's frames in [-1, 1], at most 50 dB each; larger is better.
 
     As a loss it is the logarithm of the error: near frames, whose error is small, count as far ones do.
@@ -35,9 +33,7 @@ def psnr(
     return -10 * jnp.log10(error + 1e-5).mean(axis=range(1, error.ndim))
 
 
-def ssim_loss(
-    pred: Float[Array, " b *t h w c"], target: Float[Array, " b *t h w c"]
-) -> Float[Array, " b"]:
+def ssim_loss(pred: Float[Array, " b *t h w c"], target: Float[Array, " b *t h w c"]) -> Float[Array, " b"]:
     """1 - SSIM for pictures in [-1, 1], whose range is 2."""
     found = similarity.ssim(pred, target, data_range=2.0)
     return 1 - found.mean(axis=range(1, found.ndim))
@@ -57,9 +53,7 @@ def of_pictures(
     return {name: term(pred, target) for name, term in terms.items() if name in names}
 
 
-def sharpness(
-    pred: Float[Array, " b h w c"], target: Float[Array, " b h w c"]
-) -> Float[Array, " b"]:
+def sharpness(pred: Float[Array, " b h w c"], target: Float[Array, " b h w c"]) -> Float[Array, " b"]:
     """|log| of the ratio of gradient energies, mean over a grid of 4 x 4 blocks; [-1, 1] pictures.
 
     It asks for as much detail as there is, not for detail in its exact place (ours).

@@ -36,9 +36,7 @@ class Planes:
         """The map of edges (0 to 255) and labels; a label beyond `num_labels` counts as background."""
         return self.join(planes[..., 0].astype(jnp.float32) / 255, planes[..., 1].astype(jnp.int32))
 
-    def join(
-        self, edges: Float[Array, "*b h w"], labels: Int[Array, "*b h w"]
-    ) -> Float[Array, "*b h w c"]:
+    def join(self, edges: Float[Array, "*b h w"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b h w c"]:
         """The map of edges (0 to 1) and labels."""
         labels = jnp.where(labels < self.num_labels, labels, 0)
         return jnp.concatenate([edges[..., None], jax.nn.one_hot(labels, self.num_labels)], -1)
@@ -89,9 +87,7 @@ class Picture:
     def encode(self, pictures: UInt8[Array, "*b 3"]) -> Float[Array, "*b 3"]:
         return fusion.to_float(pictures)
 
-    def join(
-        self, edges: Float[Array, "*b h w"], labels: Int[Array, "*b h w"]
-    ) -> Float[Array, "*b h w 3"]:
+    def join(self, edges: Float[Array, "*b h w"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b h w 3"]:
         """The picture of edges (0 to 1) and labels."""
         colors = fusion.to_float(jnp.asarray(fusion.PALETTE))[labels]
         return jnp.maximum(colors, 2 * edges[..., None] - 1)

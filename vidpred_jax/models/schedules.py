@@ -52,9 +52,7 @@ def alone(name: str, stack: AccompanyingStack) -> list[list[float]]:
     return [[float(name == other) for other in (*accompanying.STACKS, "keep")]] * len(stack.scales)
 
 
-def keep_best(
-    stack: AccompanyingStack, params: dict, candidates: list, batches
-) -> list[list[float]]:
+def keep_best(stack: AccompanyingStack, params: dict, candidates: list, batches) -> list[list[float]]:
     """The candidate schedule with the highest PSNR on `batches`, the first in a tie (ours).
 
     Each is cut after the last level at which its PSNR is not below that of the frames themselves.

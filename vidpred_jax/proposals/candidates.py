@@ -39,9 +39,7 @@ def extrapolate_all(
 
 
 def move(
-    newest: Float[Array, "b h w 3"],
-    displacements: Float[Array, "b 4 h w 2"],
-    steps_ahead: Float[Array, " b"],
+    newest: Float[Array, "b h w 3"], displacements: Float[Array, "b 4 h w 2"], steps_ahead: Float[Array, " b"]
 ) -> list[Float[Array, "b 3 h w"]]:
     """The moved candidates `steps_ahead` of the newest frame, as planes."""
     motions = list(dict.fromkeys(motion[:2] for motion in _MOVED))
@@ -51,9 +49,7 @@ def move(
 
 
 def mean_displacement(
-    displacements: Float[Array, "b 4 h w 2"],
-    steps_ahead: Float[Array, " b"],
-    shares: Float[Array, "b k h w"],
+    displacements: Float[Array, "b 4 h w 2"], steps_ahead: Float[Array, " b"], shares: Float[Array, "b k h w"]
 ) -> Float[Array, "b h w 2"]:
     """The mean displacement of the candidates by their shares; those that stand still have none."""
     total = 0.0

@@ -13,11 +13,7 @@ stages.get("proposal").networks.update(PROPOSALS)
 
 
 def make(
-    name: str,
-    fields: dict,
-    num_labels: int,
-    size: tuple[int, int],
-    trained: tuple[int, int] | None = None,
+    name: str, fields: dict, num_labels: int, size: tuple[int, int], trained: tuple[int, int] | None = None
 ):
     """A proposal for frames of a size (height, width). Raises InputError naming the field.
 

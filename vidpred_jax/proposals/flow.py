@@ -28,10 +28,7 @@ def _halve(x):
 
 
 def track(
-    previous: Float[Array, "b h w c"],
-    newest: Float[Array, "b h w c"],
-    levels: int,
-    iterations: int = 3,
+    previous: Float[Array, "b h w c"], newest: Float[Array, "b h w c"], levels: int, iterations: int = 3
 ) -> Float[Array, "b h w 2"]:
     """Optical flow in pixels: `warp(previous, flow)` is close to `newest`. For textured pictures in
     [-1, 1], whose size passes `check_levels`; no gradient.
@@ -76,10 +73,7 @@ def _slopes(x):
 
 
 def extrapolate(
-    flow: Float[Array, "b h w 2"],
-    steps_ahead: Float[Array, "b t"],
-    coarse: int = 2,
-    most: int = MOST_AHEAD,
+    flow: Float[Array, "b h w 2"], steps_ahead: Float[Array, "b t"], coarse: int = 2, most: int = MOST_AHEAD
 ) -> Float[Array, "b t h w 2"]:
     """The displacement over `steps_ahead` frames, each pixel traced back through a constant flow field.
 

@@ -55,17 +55,13 @@ def flow_blur(context: np.ndarray, horizon: int) -> np.ndarray:
 
 
 def _blur_by_step(frames, start, growth):
-    return np.stack(
-        [cv2.GaussianBlur(f, (0, 0), start + growth * k) for k, f in enumerate(frames, start=1)]
-    )
+    return np.stack([cv2.GaussianBlur(f, (0, 0), start + growth * k) for k, f in enumerate(frames, start=1)])
 
 
 BASELINES = {f.__name__: f for f in (copy_last, mean_context, blur, flow, flow_blur)}
 
 
-def predictors(
-    horizon: int, names: Iterable[str] = tuple(BASELINES), field: str = "frames"
-) -> dict:
+def predictors(horizon: int, names: Iterable[str] = tuple(BASELINES), field: str = "frames") -> dict:
     """Naive baselines with the interface of `compare.compare`, as predictors of one field.
 
     names: NAME, or NAME@SIZE for one that sees frames of another size (`sizes.at`). Raises
@@ -78,9 +74,7 @@ def predictors(
         def predict(seen):
             shown = [sizes.at(size, e) if size else e for e in seen]
             with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV works without the GIL.
-                found = np.stack(
-                    list(pool.map(lambda e: BASELINES[name](e[field], horizon), shown))
-                )
+                found = np.stack(list(pool.map(lambda e: BASELINES[name](e[field], horizon), shown)))
             return {field: sizes.reduce(found, seen) if size else found}
 
         return predict

@@ -16,9 +16,7 @@ HALF = 0.51
 
 
 @jax.custom_vjp
-def warp(
-    picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]
-) -> Float[Array, "b h w c"]:
+def warp(picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float[Array, "b h w c"]:
     """Backward warp: out(y, x) = picture((y, x) + flow(y, x)), bilinear, border replicated.
 
     Differentiable in reverse mode only. The gradient of a flow that leads outside is zero.
@@ -52,9 +50,7 @@ def _warp_backward(residuals, g):
     return *spread(given), (jnp.concatenate([down, right], -1) * inside).astype(flow.dtype)
 
 
-def nearest_warp(
-    picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]
-) -> Float[Array, "b h w c"]:
+def nearest_warp(picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float[Array, "b h w c"]:
     """As `warp`, with the pixel nearest to each origin. No gradient."""
     return plain_warp(picture, jnp.floor(jax.lax.stop_gradient(flow) + HALF))
 

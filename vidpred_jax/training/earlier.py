@@ -87,9 +87,7 @@ def load_proposals(config: dict) -> dict[str, Proposal]:
     for name, run in zip(names, runs, strict=True):
         network = networks.load(run, "proposal", size=size)
         if network.config["network"] != name:
-            raise InputError(
-                f"proposal_runs: {run!r} holds {network.config['network']}, not {name}"
-            )
+            raise InputError(f"proposal_runs: {run!r} holds {network.config['network']}, not {name}")
         if network.context != config["context"]:
             raise InputError(
                 f"proposal_runs: {run!r} observes {network.context} frames, not {config['context']}"

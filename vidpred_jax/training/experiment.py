@@ -146,7 +146,7 @@ def _translating(config, network, before) -> Parts:
             proposal_dropout=config["proposal_dropout"],
         ),
         variables=lambda current: {
-            "translate": {"params": current.ema, "batch_stats": current.batch_stats["g"]},
+            "translate": {"params": current.ema, "batch_stats": current.batch_stats["g"]}
         },
     )
 
@@ -270,9 +270,7 @@ _PARTS = {
 def open_builder(data: dict, log):
     """The data set of a config; one process makes what is missing, then all find it."""
     return processes.main_process_first(
-        lambda: registry.open_builder(
-            data["name"], data_dir=data["data_dir"], config=data["config"], log=log
-        )
+        lambda: registry.open_builder(data["name"], data_dir=data["data_dir"], config=data["config"], log=log)
     )
 
 

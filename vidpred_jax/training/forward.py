@@ -70,9 +70,7 @@ def draw_steps(keys, length, horizon: int, targets_per_clip: int, power: float =
     return jax.vmap(draw)(keys, chance)
 
 
-def proposal_forward(
-    network, names, *, context, targets_per_clip=4, step_sampling_power=1.0, min_future
-):
+def proposal_forward(network, names, *, context, targets_per_clip=4, step_sampling_power=1.0, min_future):
     """A proposal's own forecast of `targets_per_clip` random steps after the context.
 
     names: of the terms of the loss. min_future: frames after the context that every clip has. batch: `frames`
@@ -121,12 +119,7 @@ def predict_forward(network, system, names, *, max_unroll: int = 0, proposal_dro
     shift * (1 + max_unroll) or more, h, w, c), and what proposals observe. proposal_dropout: see
     `proposals_of`.
     """
-    context, shift, form, outputs = (
-        network.context,
-        network.shift,
-        network.form,
-        network.module.outputs,
-    )
+    context, shift, form, outputs = (network.context, network.shift, network.form, network.module.outputs)
 
     def forward(g_params, state, batch, key, axis_name):
         video = form.encode(batch[form.field])
@@ -137,12 +130,7 @@ def predict_forward(network, system, names, *, max_unroll: int = 0, proposal_dro
         if max_unroll:
             done = jax.vmap(lambda k: jax.random.randint(k, (), 0, max_unroll + 1))(keys)
             fed = rollout.roll_maps(
-                network,
-                jax.lax.stop_gradient(g_params),
-                window,
-                shift * max_unroll,
-                forecast,
-                kept,
+                network, jax.lax.stop_gradient(g_params), window, shift * max_unroll, forecast, kept
             )
             history = jnp.concatenate([window, fed], 1)
             newest = jax.vmap(lambda h, i: jax.lax.dynamic_slice_in_dim(h, i, context))

@@ -22,9 +22,7 @@ def choose_devices(batch_size: int, asked: int | None = None) -> list:
                 f"--devices ({asked}) is for one process; several use all their {len(found)} devices"
             )
         if batch_size % len(found):
-            raise InputError(
-                f"batch_size ({batch_size}) must be a multiple of {len(found)} devices"
-            )
+            raise InputError(f"batch_size ({batch_size}) must be a multiple of {len(found)} devices")
         return found
     found = jax.local_devices()
     if asked is None:
@@ -65,9 +63,7 @@ def split(batch: dict, devices=None) -> dict:
 
     def split_leaf(x):
         if x.shape[0] % num_devices:
-            raise ValueError(
-                f"batch_size ({x.shape[0]}) must be a multiple of {num_devices} devices"
-            )
+            raise ValueError(f"batch_size ({x.shape[0]}) must be a multiple of {num_devices} devices")
         return x.reshape(num_devices, -1, *x.shape[1:])
 
     return jax.tree.map(split_leaf, batch)

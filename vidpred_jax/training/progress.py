@@ -146,9 +146,7 @@ class MetricsWriter:
             folder = workdir / "tensorboard"
             folder.mkdir(exist_ok=True)
             # The writer beneath SummaryWriter, whose thread would wait for ever on a full disk.
-            self._board = event_file_writer.EventsWriter(
-                os.fspath(folder / "events"), f".from_step_{step}"
-            )
+            self._board = event_file_writer.EventsWriter(os.fspath(folder / "events"), f".from_step_{step}")
 
     def write(self, step, values):
         self._write(step, values, {f"train/{name}": value for name, value in values.items()})

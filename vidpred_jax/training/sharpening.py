@@ -21,9 +21,7 @@ _AT_ONCE = 4  # Clips translated at once.
 
 def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
     """config: parsed. earlier: of stages 1 and 2. Raises InputError."""
-    stack, selection = build.make_stack(
-        build.network_fields(config), config["selection"], *network.size
-    )
+    stack, selection = build.make_stack(build.network_fields(config), config["selection"], *network.size)
     if not 1 <= config["reference_steps"] <= config["num_steps"]:
         raise InputError(
             f"reference_steps ({config['reference_steps']}) must be 1 or more and at most num_steps "
@@ -117,9 +115,7 @@ class _Schedule:
             self._validation = self._frozen.windows(windows, current.frozen)
         if int(current.step) <= self._config["reference_steps"]:
             reference = [schedules.alone("p", self._stack)]
-            self._schedule = schedules.keep_best(
-                self._stack, current.ema, reference, self._validation
-            )
+            self._schedule = schedules.keep_best(self._stack, current.ema, reference, self._validation)
         else:
             self._schedule = schedules.freeze_schedule(self._stack, current.ema, self._validation)
         return {"schedule": self._schedule}
@@ -138,6 +134,4 @@ class _Schedule:
         return self._frozen.predict(seen, self._config["evaluation"]["horizon"], current.frozen)
 
     def _compile(self, schedule):
-        return jax.jit(
-            lambda params, *videos: schedules.sharpen(self._stack, params, schedule, *videos)
-        )
+        return jax.jit(lambda params, *videos: schedules.sharpen(self._stack, params, schedule, *videos))

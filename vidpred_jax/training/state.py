@@ -90,9 +90,7 @@ def make_optimizer(
     return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
 
 
-def create(
-    key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None, d_tx=None
-) -> TrainState:
+def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None, d_tx=None) -> TrainState:
     """A fresh state; discriminator None leaves `d` empty. Inputs are example arrays for init.
 
     tx, d_tx: optimizers, as of `steps.make_train_step`.

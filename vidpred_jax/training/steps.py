@@ -53,9 +53,7 @@ class LossWeights:
         return {"l1": self.l1, **{name: w for name in names if (w := getattr(self, name))}}
 
 
-def make_train_step(
-    forward, discriminator, tx, weights: LossWeights, *, d_tx=None, seed=0, ema_decay=0.999
-):
+def make_train_step(forward, discriminator, tx, weights: LossWeights, *, d_tx=None, seed=0, ema_decay=0.999):
     """A step `(state, batch, *, axis_name=None) -> (state, metrics)`.
 
     forward: a `ForwardPass`. tx, d_tx: optimizers of generator and discriminator; d_tx None: tx. Both are
@@ -119,9 +117,7 @@ def make_train_step(
         own = {name: jnp.asarray(weights.terms[name], x.dtype) for name, x in beside.items()}
         (grads["g"],) = pull((sum(at_output.values()), own))
         all_weights = {**weights.terms, **gan_weights}
-        metrics["loss"] = sum(
-            w * metrics[name] for name, w in all_weights.items() if name in metrics
-        )
+        metrics["loss"] = sum(w * metrics[name] for name, w in all_weights.items() if name in metrics)
         squares = {n: jnp.square(x).sum() for n, x in at_output.items()}
         batch_stats = {"g": out.batch_stats, "d": d_stats}
         if axis_name:

@@ -62,9 +62,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
 
     def reference_loss(params, x: Translated):
         found = stack.apply({"params": params["p"]}, x.frame, x.fusion, x.steps_ahead)
-        parts = [
-            level_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)
-        ]
+        parts = [level_losses(f, x.target, s).mean() for f, s in zip(found, stack.scales, strict=True)]
         return sum(parts) / len(parts), {"behind": jnp.ones(()), "psnr": _psnr(found[-1], x)}
 
     def pair_loss(params, x: Translated):
@@ -93,9 +91,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         metrics["grad_norm"] = optax.global_norm(grads)
         new, opt_state, updated = {}, {}, {}
         for name in params:
-            updates, moved = optimizers[name].update(
-                grads[name], state.opt_state["g"][name], params[name]
-            )
+            updates, moved = optimizers[name].update(grads[name], state.opt_state["g"][name], params[name])
             trained = first if name == "p" else ~first
             keep = functools.partial(jax.tree.map, functools.partial(jnp.where, trained))
             new[name] = keep(optax.apply_updates(params[name], updates), params[name])
@@ -150,17 +146,7 @@ def make_loss(l1=10.0, ssim=1.0, sharpness=0.0):
 
 
 def make_training(
-    key,
-    stack,
-    selection,
-    size,
-    *,
-    loss,
-    optimizer,
-    num_steps,
-    reference_steps,
-    ema_decay,
-    frozen=None,
+    key, stack, selection, size, *, loss, optimizer, num_steps, reference_steps, ema_decay, frozen=None
 ):
     """(a fresh TrainState, its update as of `make_update`).
 
@@ -182,11 +168,6 @@ def make_training(
         updates=jnp.zeros((), jnp.int32),
     )
     update = make_update(
-        stack,
-        selection,
-        optimizers,
-        make_loss(**loss),
-        reference_steps=reference_steps,
-        ema_decay=ema_decay,
+        stack, selection, optimizers, make_loss(**loss), reference_steps=reference_steps, ema_decay=ema_decay
     )
     return first, update

@@ -20,9 +20,7 @@ def windows(config: dict, log) -> list:
     A clip's windows begin every `evaluation.stride` frames; it has one where that is not set.
     """
     data, options = config["data"], config["evaluation"]
-    builder = registry.open_builder(
-        data["name"], data_dir=data["data_dir"], config=data["config"], log=log
-    )
+    builder = registry.open_builder(data["name"], data_dir=data["data_dir"], config=data["config"], log=log)
     if "validation" not in builder.info.splits:
         return []
     if "validation" in data["split"].split("+"):

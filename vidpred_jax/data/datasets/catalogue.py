@@ -30,17 +30,11 @@ def _ucf101(example):
 
 def _bair(example):
     """A sequence of steps, each with image_main (64, 64, 3)."""
-    steps = (
-        example if isinstance(example, dict) else {"image_main": [s["image_main"] for s in example]}
-    )
+    steps = example if isinstance(example, dict) else {"image_main": [s["image_main"] for s in example]}
     return "", np.stack(steps["image_main"]), None
 
 
-ADAPTERS = {
-    "davis": _davis,
-    "ucf101": _ucf101,
-    "bair_robot_pushing_small": _bair,
-}
+ADAPTERS = {"davis": _davis, "ucf101": _ucf101, "bair_robot_pushing_small": _bair}
 
 
 def to_clip(
@@ -54,9 +48,7 @@ def to_clip(
     name, frames, labels = ADAPTERS[set_name](example)
     frames = np.asarray(frames, np.uint8)
     labels = labels if labels is None else np.asarray(labels, np.uint8)
-    return prepare_clip(
-        name or fallback_name, frames, labels=labels, method=method, edge_rule=edge_rule
-    )
+    return prepare_clip(name or fallback_name, frames, labels=labels, method=method, edge_rule=edge_rule)
 
 
 @dataclasses.dataclass
@@ -77,8 +69,7 @@ class Catalogue(clips.ClipBuilder, skip_registration=True):
         for split, data in _open(self.builder_config).items():
             names = [f"{split}_{i:06d}" for i in range(len(data))]
             clips_of[split] = {
-                name: functools.partial(self._convert, data, i, name)
-                for i, name in enumerate(names)
+                name: functools.partial(self._convert, data, i, name) for i, name in enumerate(names)
             }
         return _three_splits(clips_of)
 
@@ -120,9 +111,7 @@ def _open(config: CatalogueConfig) -> dict:
         ) from error
     except Exception as error:  # TFDS raises its own and bare kinds; the remedy is one.
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"data set {config.set_name!r} cannot be opened ({reason}); {hint}"
-        ) from error
+        raise InputError(f"data set {config.set_name!r} cannot be opened ({reason}); {hint}") from error
 
 
 def builder(name: str, data_dir, **fields):

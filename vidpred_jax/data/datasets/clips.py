@@ -32,9 +32,7 @@ def features() -> tfds.features.FeaturesDict:
     """name, num_frames, height, width, fps; frames (PNG or JPEG), labels and edges (PNG) per frame."""
     encoded = {stream: tfds.features.Sequence(tfds.features.Text()) for stream in _STREAMS}
     numbers = {name: np.int32 for name in ("num_frames", "height", "width")}
-    return tfds.features.FeaturesDict(
-        {"name": tfds.features.Text(), "fps": np.float64, **numbers, **encoded}
-    )
+    return tfds.features.FeaturesDict({"name": tfds.features.Text(), "fps": np.float64, **numbers, **encoded})
 
 
 def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
@@ -47,8 +45,7 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
         "height": height,
         "width": width,
         "fps": float(clip.fps),
-        "frames": clip.encoded
-        or [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
+        "frames": clip.encoded or [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
         "labels": [_png(f) for f in clip.labels],
         "edges": [_png(f) for f in clip.edges],
     }
@@ -125,9 +122,7 @@ def decode_streams(
 ) -> dict[str, np.ndarray]:
     """The `streams` (`frames`, `labels` or `edges`) that `decode` gives, of the frames at `indices`."""
     indices = range(int(example["num_frames"])) if indices is None else indices
-    return {
-        stream: np.stack([_image(example, stream, int(i)) for i in indices]) for stream in streams
-    }
+    return {stream: np.stack([_image(example, stream, int(i)) for i in indices]) for stream in streams}
 
 
 def _image(example: dict, stream: str, index: int) -> np.ndarray:

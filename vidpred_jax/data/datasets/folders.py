@@ -50,9 +50,7 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
             )
         splits = davis_splits(folder) if is_davis(folder) else folder_splits(config)
         return {
-            split: {
-                name: functools.partial(self._read, name, *paths) for name, paths in found.items()
-            }
+            split: {name: functools.partial(self._read, name, *paths) for name, paths in found.items()}
             for split, found in splits.items()
         }
 
@@ -90,17 +88,11 @@ def davis_splits(folder: pathlib.Path) -> dict:
         found = [folder / "ImageSets" / year / f"{split}.txt" for year in ("", "2017", "2016")]
         lists = [file for file in found if file.is_file()]
         if not lists:
-            raise InputError(
-                f"{folder}/ImageSets/{split}.txt does not exist; DAVIS's layout needs it"
-            )
+            raise InputError(f"{folder}/ImageSets/{split}.txt does not exist; DAVIS's layout needs it")
         names[split] = [line.split()[0] for line in _lines(lists[0])]
     held_out = max(len(names["train"]) // 5, 1) if len(names["train"]) > 1 else 0
     cut = len(names["train"]) - held_out
-    splits = {
-        "train": names["train"][:cut],
-        "validation": names["train"][cut:],
-        "test": names["val"],
-    }
+    splits = {"train": names["train"][:cut], "validation": names["train"][cut:], "test": names["val"]}
     return {
         split: {name: _davis_clip(folder, name) for name in members}
         for split, members in splits.items()
@@ -142,11 +134,7 @@ def folder_splits(config: FolderConfig) -> dict:
             raise InputError(f"{config.input} holds two clips named {name!r}; names must differ")
         found[name] = (video, masks)
     names, splits = list(found), {}
-    cuts = {
-        "test": config.num_test,
-        "validation": config.num_validation,
-        "train": len(names) - held_out,
-    }
+    cuts = {"test": config.num_test, "validation": config.num_validation, "train": len(names) - held_out}
     for split, count in cuts.items():
         names, members = names[: len(names) - count], names[len(names) - count :]
         splits[split] = {name: found[name] for name in members}

@@ -77,9 +77,7 @@ class MovingDigits(clips.DrawnClipBuilder, skip_registration=True):
                 for i in range(many.shape[1])
             }
         return {
-            split: {
-                name: functools.partial(self._clip, name, make) for name, make in makers.items()
-            }
+            split: {name: functools.partial(self._clip, name, make) for name, make in makers.items()}
             for split, makers in found.items()
         }
 
@@ -141,9 +139,7 @@ def load_sklearn_digits(side: int = 28) -> np.ndarray:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise InputError(
-            "data set 'moving_digits' needs scikit-learn: pip install scikit-learn"
-        ) from error
+        raise InputError("data set 'moving_digits' needs scikit-learn: pip install scikit-learn") from error
     images = (load_digits().images * 15.9375).astype(np.uint8)
     return np.stack([cv2.resize(i, (side, side), interpolation=cv2.INTER_CUBIC) for i in images])
 
@@ -178,14 +174,6 @@ def read_sequences(path: str) -> np.ndarray:
     except Exception as error:  # Of many kinds.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"test sequences {path!r} cannot be read: {reason}") from error
-    if (
-        len(shape) != 4
-        or shape[0] != 20
-        or shape[2:] != (64, 64)
-        or not shape[1]
-        or kind != np.uint8
-    ):
-        raise InputError(
-            f"test sequences {path!r} hold {kind} {shape}; uint8 (20, n, 64, 64) is needed"
-        )
+    if len(shape) != 4 or shape[0] != 20 or shape[2:] != (64, 64) or not shape[1] or kind != np.uint8:
+        raise InputError(f"test sequences {path!r} hold {kind} {shape}; uint8 (20, n, 64, 64) is needed")
     return found

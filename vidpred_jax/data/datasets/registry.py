@@ -19,9 +19,7 @@ EMBEDDED = {"sprites": sprites.Sprites, "moving_digits": moving_digits.MovingDig
 os.environ.setdefault("NO_GCE_CHECK", "true")
 
 
-def open_split(
-    name: str, split: str, *, data_dir="data", config: str = "", drawn: bool = False, log=print
-):
+def open_split(name: str, split: str, *, data_dir="data", config: str = "", drawn: bool = False, log=print):
     """The random-access source of a prepared split; embedded sets are made if missing.
 
     split: one, or several joined by `+`. config: one of the data set's configurations; empty: its first.
@@ -51,9 +49,7 @@ def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        raise InputError(
-            f"data set {name[:80]!r} in {str(data_dir)[:80]!r}: {error.strerror}"
-        ) from error
+        raise InputError(f"data set {name[:80]!r} in {str(data_dir)[:80]!r}: {error.strerror}") from error
 
 
 def _open_builder(name, data_dir, config, log):
@@ -61,9 +57,7 @@ def _open_builder(name, data_dir, config, log):
         known = EMBEDDED[name].builder_configs
         config = config or next(iter(known))
         if config not in known:
-            raise InputError(
-                f"data.config ({config!r}) of {name!r} must be one of {', '.join(known)}"
-            )
+            raise InputError(f"data.config ({config!r}) of {name!r} must be one of {', '.join(known)}")
         return _open_embedded(name, data_dir, config, log)
     plain = metadata.is_name(name) and (not config or metadata.is_name(config))
     found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/*/dataset_info.json")
@@ -79,9 +73,7 @@ def _open_builder(name, data_dir, config, log):
     if name == "digits" and not found:
         raise InputError("data set 'digits' was removed: use moving_digits")
     if not found:
-        prepared = sorted(
-            {f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")}
-        )
+        prepared = sorted({f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")})
         raise InputError(
             f"data set {name!r} is not in {str(data_dir)[:80]!r}: embedded are {', '.join(EMBEDDED)}, "
             f"prepared are {', '.join(prepared) or 'none'}; scripts/prepare.py makes one"
@@ -132,10 +124,7 @@ def make_builder(base: type[clips.ClipBuilder], name: str, config, data_dir):
             f"--name ({name!r}) must be letters, digits and _, and not one of {', '.join(EMBEDDED)}"
         )
     builder = type(
-        name,
-        (base,),
-        {"name": name, "__doc__": base.__doc__, "__module__": __name__},
-        skip_registration=True,
+        name, (base,), {"name": name, "__doc__": base.__doc__, "__module__": __name__}, skip_registration=True
     )
     return builder(data_dir=data_dir, config=config)
 

@@ -35,10 +35,7 @@ class Sprites(clips.DrawnClipBuilder, skip_registration=True):
             "test": (3, config.num_test),
         }
         return {
-            split: {
-                f"{split}_{i:05d}": functools.partial(self._draw, split, stream, i)
-                for i in range(size)
-            }
+            split: {f"{split}_{i:05d}": functools.partial(self._draw, split, stream, i) for i in range(size)}
             for split, (stream, size) in splits.items()
         }
 

@@ -33,9 +33,7 @@ def _texture(rng, height: int, width: int) -> np.ndarray:
     picture = np.broadcast_to(_color(rng) * 0.45 + 60, (height, width, 3)).astype(np.float32)
     for cells, amplitude in ((3, 60.0), (8, 25.0), (24, 8.0)):
         coarse = rng.normal(size=(cells, cells, 3)).astype(np.float32)
-        picture = picture + amplitude * cv2.resize(
-            coarse, (width, height), interpolation=cv2.INTER_CUBIC
-        )
+        picture = picture + amplitude * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     for _ in range(height * width // 900):
         center = rng.uniform((0, 0), (width, height))
         size = rng.uniform(5, 14, 2)
@@ -43,9 +41,7 @@ def _texture(rng, height: int, width: int) -> np.ndarray:
             (tuple(map(float, center)), tuple(map(float, size)), float(rng.uniform(0, 90)))
         )
         color = _color(rng) * 0.6 + 30
-        cv2.fillConvexPoly(
-            picture, np.int32(corners * 16), tuple(map(float, color)), cv2.LINE_AA, 4
-        )
+        cv2.fillConvexPoly(picture, np.int32(corners * 16), tuple(map(float, color)), cv2.LINE_AA, 4)
     return np.clip(picture, 0, 255)
 
 
@@ -70,11 +66,7 @@ def _draw_polygon(canvas, corners, color) -> None:
 
 
 def sprite_clip(
-    rng: np.random.Generator,
-    name: str,
-    num_frames: int,
-    size: int,
-    edge_rule: EdgeRule = EdgeRule(),
+    rng: np.random.Generator, name: str, num_frames: int, size: int, edge_rule: EdgeRule = EdgeRule()
 ) -> Clip:
     """Two or three textured objects that move, rotate, bounce and occlude over a panning background.
 
@@ -94,8 +86,7 @@ def sprite_clip(
                 "radius": radius,
                 "color": _color(rng),
                 "spot": _color(rng),
-                "angle": rng.uniform(0, 2 * np.pi)
-                + rng.uniform(-0.05, 0.05) * np.arange(num_frames),
+                "angle": rng.uniform(0, 2 * np.pi) + rng.uniform(-0.05, 0.05) * np.arange(num_frames),
                 "center": bounce(
                     rng.uniform(radius, size - radius, 2),
                     speed * np.array([np.cos(direction), np.sin(direction)]),
@@ -131,9 +122,7 @@ def sprite_clip(
     return prepare_clip(name, frames, labels=labels, edge_rule=edge_rule, fps=FPS)
 
 
-def moving_digits(
-    rng: np.random.Generator, digits: np.ndarray, num_frames: int, size: int
-) -> np.ndarray:
+def moving_digits(rng: np.random.Generator, digits: np.ndarray, num_frames: int, size: int) -> np.ndarray:
     """Two digits that bounce over black, uint8 (num_frames, size, size), as OpenSTL draws Moving MNIST.
 
     digits: uint8 (n, s, s), s < size. Each moves a tenth of its free range a frame; beyond a wall it is

@@ -48,19 +48,14 @@ class SimVP(nn.Module):
         require(
             self,
             norm=(self.norm in FUSION_NORMS, f"must be one of {FUSION_NORMS}"),
-            strides=(
-                bool(self.strides) and set(self.strides) <= {1, 2},
-                "must be one or more of 1 and 2",
-            ),
+            strides=(bool(self.strides) and set(self.strides) <= {1, 2}, "must be one or more of 1 and 2"),
             context=(self.context in CONTEXTS, CONTEXT_RULE),
             shift=(self.shift >= 1, "must be 1 or more, or 0 for the context"),
         )
         check_multiple((height, width), 2 ** self.strides.count(2))
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "b {self.context} h w c"]
-    ) -> Float[Array, "b {self.shift} h w c"]:
+    def __call__(self, x: Float[Array, "b {self.context} h w c"]) -> Float[Array, "b {self.shift} h w c"]:
         b, t, h, w, c = x.shape
         self.check(h, w)
         # Skips lead from the newest frames; beyond the context, from the newest one.

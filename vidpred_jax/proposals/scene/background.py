@@ -157,9 +157,7 @@ def _step(planes, visible, pan, spans, limits):
     (noise, damping), newest, older = limits, planes[:, -1:], -1 - spans
     layers = jnp.stack([planes[:, older], visible[:, older].astype(jnp.float32)], 2)
     time = jnp.asarray(spans, jnp.float32)
-    moved, valid = jnp.split(
-        shift(layers, (pan[:, None] * time[:, None])[:, :, None], False)[:, :, 0], 2, 2
-    )
+    moved, valid = jnp.split(shift(layers, (pan[:, None] * time[:, None])[:, :, None], False)[:, :, 0], 2, 2)
     moved, valid = moved[:, :, 0], (valid[:, :, 0] > 0.99) & visible[:, -1:]
     error = newest - moved
     middle = jnp.pad((newest + moved) / 2, [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge")

@@ -19,19 +19,14 @@ _MIN_CONTRAST = 0.1  # Squared distance of colours below which alpha falls back 
 
 @jax.jit
 def cut_out(
-    frames: Float[Array, "b n h w 3"],
-    labels: Int[Array, "b n h w"],
-    objects: Objects,
-    background: Background,
+    frames: Float[Array, "b n h w 3"], labels: Int[Array, "b n h w"], objects: Objects, background: Background
 ) -> Float[Array, "b k 4 h w"]:
     """Each object's alpha, 0 to 1, and its colour times alpha, from the frame where it is most visible; no
     gradient.
 
     labels: of the frames, in which `objects` and `background` were observed.
     """
-    frames, objects, background = jax.lax.stop_gradient(
-        (frames.astype(jnp.float32), objects, background)
-    )
+    frames, objects, background = jax.lax.stop_gradient((frames.astype(jnp.float32), objects, background))
     b, k, _, h, w = objects.shape.shape
     place = (frames.shape[1] - 1 - objects.age).astype(jnp.int32).reshape(b, k, 1, 1, 1)
     frame = jnp.take_along_axis(frames, place, axis=1)

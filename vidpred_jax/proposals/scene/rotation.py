@@ -18,9 +18,7 @@ _MIN_GAIN = 1.001  # Less above the similarity without rotation is rounding erro
 
 
 def estimate_rotation(
-    masks: Bool[Array, "b t k h w"],
-    centers: Float[Array, "b t k 2"],
-    sizes: Float[Array, "b t k"],
+    masks: Bool[Array, "b t k h w"], centers: Float[Array, "b t k 2"], sizes: Float[Array, "b t k"]
 ) -> Float[Array, "b k"]:
     """Radians per frame, from the x axis to the y axis, that align the moments of the masks best.
 
@@ -30,9 +28,7 @@ def estimate_rotation(
     masks, centers, sizes = subset(masks), subset(centers), subset(sizes)
     size = jnp.maximum(sizes.max(1), 1.0)
     weight = (sizes / size[:, None]) ** VISIBILITY_POWER
-    y, x = (
-        jnp.arange(float(side)) - centers[..., i, None] for i, side in enumerate(masks.shape[3:])
-    )
+    y, x = (jnp.arange(float(side)) - centers[..., i, None] for i, side in enumerate(masks.shape[3:]))
     places = jax.lax.complex(*jnp.broadcast_arrays(x[..., None, :], y[..., None]))
     places /= jnp.sqrt(size / np.pi)[:, None, :, None, None]
     power, moments = jnp.where(masks, places, 0.0), []

@@ -53,9 +53,7 @@ class Objects:
 
 
 @functools.partial(jax.jit, static_argnames="num_labels")
-def observe(
-    edges: Float[Array, "b t h w"], labels: Int[Array, "b t h w"], num_labels: int
-) -> Objects:
+def observe(edges: Float[Array, "b t h w"], labels: Int[Array, "b t h w"], num_labels: int) -> Objects:
     """The objects of 4 or more frames; num_labels counts the background. No gradient.
 
     Each object is stored from the frame where it is most visible; of about equal ones, the newest. An
@@ -66,9 +64,7 @@ def observe(
     age = jnp.arange(labels.shape[1] - 1.0, -1, -1).reshape(-1, 1)
     visibility = sizes / jnp.maximum(sizes.max(1, keepdims=True), 1.0)
     best = jnp.argmax(visibility - _AGE_PENALTY * age, 1)
-    of_best = lambda x: jnp.take_along_axis(
-        x, best.reshape(len(x), 1, -1, *[1] * (x.ndim - 3)), axis=1
-    )[:, 0]
+    of_best = lambda x: jnp.take_along_axis(x, best.reshape(len(x), 1, -1, *[1] * (x.ndim - 3)), axis=1)[:, 0]
     shape, origin = of_best(masks), of_best(centers)
     free = _not_occluded(labels, num_labels)
     offsets = _track(shape, origin, free, centers)
@@ -150,9 +146,7 @@ def _centers(masks):
     """Centers (b, t, k, 2) in pixels and sizes (b, t, k) of masks (b, t, k, h, w)."""
     rows, columns = (masks.astype(jnp.float32).sum(axis) for axis in (4, 3))
     size = rows.sum(3)
-    y, x = (
-        exact_einsum("btkn,n->btk", part, np.arange(part.shape[-1])) for part in (rows, columns)
-    )
+    y, x = (exact_einsum("btkn,n->btk", part, np.arange(part.shape[-1])) for part in (rows, columns))
     return jnp.stack([y, x], -1) / jnp.maximum(size, 1.0)[..., None], size
 
 

@@ -45,10 +45,7 @@ class Rotation(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        rotation: Float[Array, "b k"],
-        age: Float[Array, "b k"],
-        steps_ahead: Float[Array, "b t"],
+        self, rotation: Float[Array, "b k"], age: Float[Array, "b k"], steps_ahead: Float[Array, "b t"]
     ) -> Float[Array, "b k t"]:
         """Radians from the frame `age` frames ago to the one `steps_ahead` frames later.
 
