@@ -212,7 +212,7 @@ def test_a_second_training_in_the_same_folder_is_refused(trained, tmp_path):
         (dict(data__height=8), r"data.height \(8\) must be 11 or more"),
         (dict(ema_decay=2.0), r"ema_decay \(2.0\) must be 0 to 1"),
         (dict(loss__gan="x"), r"loss.gan \('x'\) must be one of"),
-        (dict(loss__l2=1), "loss.l2 is not a field: l1, psnr, ssim, edges"),
+        (dict(loss__l2=1), "loss.l2 is not a field: l1, mse, psnr, ssim"),
         (dict(data__name="moon"), "data set 'moon' is not in"),
         (dict(model__shift=99), r"model.shift \(99\) must be 1 to 16"),
     ],
