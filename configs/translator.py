@@ -32,9 +32,10 @@ def get_config(preset: str = "") -> ConfigDict:
     config.model = dict(
         widths=(32, 64, 96, 128), dropout=0.0, norm="group", reference_frames=2, head_features=16
     )
-    config.loss = dict(l1=10.0, psnr=0.0, ssim=1.0, adversarial=0.05, gan="bce")
-    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group")
-    config.optimizer.clip = 0.0
+    config.loss = dict(l1=10.0, mse=0.0, psnr=0.0, ssim=1.0, perceptual=0.0)
+    config.loss.update(adversarial=0.3, matching=10.0, gan="hinge")
+    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="spectral")
+    config.optimizer.update(clip=0.0, discriminator_rate=0.0)  # 0: the generator's.
     config.evaluation.every = 300
     if preset == "smoke":
         presets.smoke(config)
@@ -56,9 +57,11 @@ def get_config(preset: str = "") -> ConfigDict:
         config.update(batch_size=4, num_steps=1500, targets_per_clip=10, predicted_fraction=1.0)
         config.model.update(widths=(16, 32, 64), head_features=8)
         # The mean of what may come is grey: no discriminator.
-        config.loss.update(l1=0.0, ssim=0.0, mse=1.0, adversarial=0.0)
+        config.loss.update(l1=0.0, ssim=0.0, mse=1.0, adversarial=0.0, matching=0.0)
         config.evaluation.every = 500
     if preset in ("full", "paper"):
-        config.loss.adversarial = 1.0
-        config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")
+        config.discriminator.update(widths=(32, 64, 128), last_width=256)
+    if preset == "paper":
+        config.loss.update(adversarial=1.0, matching=0.0, gan="bce")
+        config.discriminator.norm = "batch"
     return config
