@@ -23,7 +23,7 @@ PREDICTORS = {
     "block": FusionPredictor(**SMALL, shift=16),
     "patch": FusionPredictor(**SMALL, patch=2, time_patch=4, shift=4, outputs=4),
     "deep": FusionPredictor((4, 4, 4), time_strides=(2, 1), blocks=2),
-    "gated": FusionPredictor((16, 16), time_strides=(2,), blocks=2, block="gated"),
+    "gated": FusionPredictor((16, 16), time_strides=(2,), block="gated"),
     "frames": FusionPredictor(**SMALL, time_patch=8, shift=8, outputs=8, frame_features=4),
     "bfloat16": FusionPredictor(**SMALL, dtype=jnp.bfloat16),
     "simvp": SimVP(width=4, strides=(2, 1), hidden=8, blocks=1),
