@@ -47,6 +47,6 @@ def get_config(preset: str = "") -> ConfigDict:
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
-        config.num_steps = 10_000
+        config.num_steps = 36_000
         config.model.update(presets.TEN_AT_ONCE)
     return config

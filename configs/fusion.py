@@ -48,7 +48,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.model.update(widths=(8, 8), time_strides=(2,))
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
-        config.num_steps = 10_000
+        config.num_steps = 36_000
         config.model.update(presets.TEN_AT_ONCE)
         config.loss.edges = 0.5
     elif preset == "full":

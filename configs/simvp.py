@@ -36,7 +36,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.optimizer.warmup_steps = 1000
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
-        config.update(max_unroll=0, num_steps=10_000)
+        config.update(max_unroll=0, num_steps=36_000)
         config.model.update(hidden=128)
         config.loss.update(psnr=0.0, mse=1.0)
         config.optimizer.learning_rate = 1e-3

@@ -84,11 +84,12 @@ TEN_AT_ONCE = dict(
 
 def moving_mnist(config: ConfigDict) -> None:
     """A base made for Moving MNIST as the field has it: 10 -> 10 of endless training clips."""
-    config.update(batch_size=8, context=10, save_every=500)
+    config.update(batch_size=2, context=10, log_every=200, save_every=2000)
     config.data.update(name="moving_mnist", future_frames=10)
     config.data.augmentation.update(flip=False, flip_vertical=False, transpose=False, reverse=False)
-    config.optimizer.update(learning_rate=2.5e-3, warmup_steps=100)
-    config.evaluation.update(every=1000, clips=100, horizon=10)
+    # In the first minutes the number of steps counts, not that of clips.
+    config.optimizer.update(learning_rate=1.5e-3, warmup_steps=200)
+    config.evaluation.update(every=4000, clips=100, horizon=10)
 
 
 def full(config: ConfigDict) -> None:
