@@ -33,24 +33,29 @@ def get_config(preset: str = "") -> ConfigDict:
         widths=(32, 64, 96, 128), dropout=0.0, norm="group", reference_frames=2, head_features=16
     )
     config.loss = dict(l1=10.0, mse=0.0, psnr=0.0, ssim=1.0, perceptual=0.0)
-    config.loss.update(adversarial=0.3, matching=10.0, gan="hinge")
-    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="spectral")
+    config.loss.update(adversarial=0.05, matching=0.0, gan="bce")
+    config.discriminator = dict(widths=(16, 32, 64), last_width=64, norm="group")
     config.optimizer.update(clip=0.0, discriminator_rate=0.0)  # 0: the generator's.
     config.evaluation.every = 300
     if preset == "smoke":
         presets.smoke(config)
         config.update(targets_per_clip=2, predicted_fraction=0.0)
         config.model.update(widths=(8, 8))
-        config.discriminator.update(widths=(8, 8), last_width=8)
+        config.loss.update(matching=1.0, gan="hinge")
+        config.discriminator.update(widths=(8, 8), last_width=8, norm="spectral")
     elif preset == "full":
         presets.full(config)
         config.model.update(widths=(64, 128, 256, 512, 512), norm="batch")
+        config.loss.update(adversarial=0.3, matching=10.0, gan="hinge")
+        config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="spectral")
         config.optimizer.learning_rate = 2e-4
     elif preset == "paper":
         presets.paper(config)
         config.update(maps="picture", predicted_fraction=0.0, targets_per_clip=2)
         config.model.update(widths=(64, 128, 256, 512, 512), dropout=0.5, norm="batch")
         config.model.update(reference_frames=0, head_features=0)
+        config.loss.adversarial = 1.0
+        config.discriminator.update(widths=(32, 64, 128), last_width=256, norm="batch")
         config.optimizer.schedule = "constant"
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
@@ -59,9 +64,4 @@ def get_config(preset: str = "") -> ConfigDict:
         # The mean of what may come is grey: no discriminator.
         config.loss.update(l1=0.0, ssim=0.0, mse=1.0, adversarial=0.0, matching=0.0)
         config.evaluation.every = 500
-    if preset in ("full", "paper"):
-        config.discriminator.update(widths=(32, 64, 128), last_width=256)
-    if preset == "paper":
-        config.loss.update(adversarial=1.0, matching=0.0, gan="bce")
-        config.discriminator.norm = "batch"
     return config
