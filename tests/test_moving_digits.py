@@ -1,7 +1,9 @@
 """Moving MNIST and `moving_digits`: the field's rule, splits apart, drawn training clips, files refused."""
 
 import gzip
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -143,6 +145,34 @@ def test_official_test_sequences(tmp_path):
     source = registry.open_split("mine", "test", data_dir=tmp_path)
     assert len(source) == 3
     np.testing.assert_array_equal(clips.decode(source[1]).frames[..., 2], many[:, 1])
+
+
+@pytest.mark.parametrize("shape", [(19, 28, 28), (40, 28, 20), (40, 64, 64)])
+def test_digits_that_cannot_be_drawn_from(tmp_path, shape):
+    """Too few for three splits, not square, or as large as the field: refused, nothing is left behind."""
+    idx = write_idx(tmp_path / "idx.gz", np.zeros(shape, np.uint8))
+    config = moving_digits.MovingDigitsConfig(name="default", idx=idx)
+    made = registry.make_builder(moving_digits.MovingDigits, "mine", config, tmp_path)
+    number, height, width = shape
+    message = f"holds {number} pictures of {height} x {width}; 20 or more squares, smaller than 64"
+    with pytest.raises(InputError, match=message):
+        registry.prepare(made)
+    assert not list((tmp_path / "mine").rglob("dataset_info.json"))
+
+
+@pytest.mark.parametrize("side", [28, 29, "64", True])
+def test_damaged_metadata_of_drawn_splits(prepared, tmp_path, side):
+    """The digits are 28 x 28: a field of 29 takes them, one of 28 does not."""
+    shutil.copytree(prepared / "moving_mnist", tmp_path / "moving_mnist")
+    (file,) = (tmp_path / "moving_mnist").glob("*/*/metadata.json")
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps({**found, "drawn": {"train": side}}))
+    read = lambda: registry.open_split("moving_mnist", "train", data_dir=tmp_path, drawn=True)
+    if side == 29:
+        assert read().draw([0], 3, ["frames"])["frames"].shape == (3, 29, 29, 3)
+        return
+    with pytest.raises(InputError, match="metadata.json is damaged: drawn split train of side"):
+        read()
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,8 @@ def _proposing(config, network, before) -> Parts:
         forward=functools.partial(
             forward.proposal_forward,
             network,
-            context=config["context"],
-            targets_per_clip=config["targets_per_clip"],
-            step_sampling_power=config["step_sampling_power"],
             min_future=config["data"]["min_future_frames"],
+            **_fields(config, "context", "targets_per_clip", "step_sampling_power"),
         ),
         variables=lambda current: {"propose": {config["network"]: current.ema}},
     )
@@ -44,11 +42,7 @@ def _predicting(config, network, before) -> Parts:
         system,
         future_frames=network.shift * (1 + config["max_unroll"]),
         forward=functools.partial(
-            forward.predict_forward,
-            network,
-            system,
-            max_unroll=config["max_unroll"],
-            proposal_dropout=config["proposal_dropout"],
+            forward.predict_forward, network, system, **_fields(config, "max_unroll", "proposal_dropout")
         ),
         variables=lambda current: {"predict": {"params": current.ema}},
     )
@@ -56,24 +50,21 @@ def _predicting(config, network, before) -> Parts:
 
 def _translating(config, network, before) -> Parts:
     system = System.of(*before, network)
+    names = ("targets_per_clip", "step_sampling_power", "predicted_fraction", "proposal_dropout")
     return _adversarial(
         config,
         network,
         system,
         future_frames=config["targets_per_clip"],
-        forward=functools.partial(
-            forward.translate_forward,
-            network,
-            system,
-            targets_per_clip=config["targets_per_clip"],
-            step_sampling_power=config["step_sampling_power"],
-            predicted_fraction=config["predicted_fraction"],
-            proposal_dropout=config["proposal_dropout"],
-        ),
+        forward=functools.partial(forward.translate_forward, network, system, **_fields(config, *names)),
         variables=lambda current: {
             "translate": {"params": current.ema, "batch_stats": current.batch_stats["g"]}
         },
     )
+
+
+def _fields(config, *names) -> dict:
+    return {name: config[name] for name in names}
 
 
 def _adversarial(config, network, system, *, future_frames, forward, variables) -> Parts:

@@ -83,8 +83,8 @@ def _check(found: dict, counts: dict[str, int]) -> Metadata:
         pictures = [splits[split][column] for column in ("height", "width")]
         if type(side) is not int or not MIN_SIDE <= side <= MAX_SIDE or len(pictures[0]) != 1:
             raise ValueError(f"drawn split {split} of side {side} is not one clip of pictures")
-        if max(pictures)[0] >= side:
-            raise ValueError(f"drawn split {split} of side {side} holds larger pictures")
+        if pictures[0] != pictures[1] or pictures[0][0] >= side:
+            raise ValueError(f"drawn split {split} of side {side} holds no smaller squares")
     return Metadata(num_labels, EdgeRule.from_json(found["edge_rule"]), splits, drawn)
 
 

@@ -63,7 +63,13 @@ class MovingDigits(clips.DrawnClipBuilder, skip_registration=True):
     def _clips(self):
         config = self.builder_config
         digits = read_idx(config.idx) if config.idx else load_sklearn_digits()
-        tenth = len(digits) // 10
+        number, height, width = digits.shape
+        if number < 20 or height != width or width >= config.size:
+            raise InputError(
+                f"idx file {config.idx!r} holds {number} pictures of {height} x {width}; 20 or more squares, "
+                f"smaller than {config.size}, are needed"
+            )
+        tenth = number // 10
         train, validation, test = np.split(digits, [-tenth - tenth // 2, -tenth])
         found = {
             "train": {"digits": lambda: train},
