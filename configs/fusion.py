@@ -5,7 +5,7 @@ python -m vidpred_jax.train --config=configs/fusion.py[:preset]
 With --config.proposals="('scene',)" it adds to what the newest run of that proposal forecasts.
 
 cpu    64 x 64; the default without an accelerator: 900 steps, a minute and a half on 2 cores
-moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist
+moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist; not yet trained to its end
 full   128 x 128; the default with one
 paper  256 x 256: fusion pictures, one new one a call, all 16 outputs painted
 smoke  seconds, for tests
@@ -26,18 +26,7 @@ def get_config(preset: str = "") -> ConfigDict:
     # Up to so many steps on its own output before each trained step; untried at the size of `full`.
     config.max_unroll = 0
     config.data.future_frames = 16
-    config.model = dict(
-        widths=(32, 64, 96),
-        blocks=1,
-        patch=4,
-        time_patch=4,
-        time_strides=(2, 2),
-        shift=8,
-        outputs=8,
-        block="conv",
-        frame_features=0,
-        remat=False,  # True: less memory, a fifth more time.
-    )
+    config.model = dict(presets.UNET3D)
     # Of planes edges and labels count, of pictures l1 and ssim.
     config.loss = dict(l1=1.0, ssim=0.0, edges=1.0, labels=1.0, adversarial=0.0, gan="bce")
     config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group")
@@ -55,7 +44,7 @@ def get_config(preset: str = "") -> ConfigDict:
         presets.full(config)
         config.update(batch_size=64, max_unroll=2)
         config.data.future_frames = 24
-        config.model.update(widths=(64, 128, 256, 256), time_strides=(2, 2, 1), blocks=2)
+        config.model.update(presets.UNET3D_FULL)
         config.optimizer.update(learning_rate=1e-3, warmup_steps=1000)
     elif preset == "paper":
         presets.paper(config)

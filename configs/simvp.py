@@ -6,7 +6,7 @@ python scripts/evaluate.py --runs=simvp=runs/simvp
 cpu    64 x 64; the default without an accelerator: 1,800 steps, a quarter of an hour on 2 cores
 full   128 x 128; the default with one
 smoke  seconds, for tests
-moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist
+moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist; not yet trained to its end
 """
 
 from ml_collections import ConfigDict

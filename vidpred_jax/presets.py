@@ -68,18 +68,12 @@ def smoke(config: ConfigDict) -> None:
     config.evaluation.update(every=4, clips=2)
 
 
-# A FusionPredictor of 10 frames from 10, all times folded into one.
-TEN_AT_ONCE = dict(
-    widths=(128, 256),
-    blocks=3,
-    patch=4,
-    time_patch=10,
-    time_strides=(1,),
-    shift=10,
-    outputs=10,
-    block="gated",
-    frame_features=32,
-)
+# Of FusionPredictor: for two cores, for a GPU, and 10 frames from 10 with all times folded into one.
+UNET3D = dict(widths=(32, 64, 96), blocks=1, patch=4, time_patch=4, time_strides=(2, 2), shift=8, outputs=8)
+UNET3D.update(block="conv", frame_features=0, remat=False)  # remat: less memory, a fifth more time.
+UNET3D_FULL = dict(widths=(64, 128, 256, 256), time_strides=(2, 2, 1), blocks=2)
+TEN_AT_ONCE = dict(widths=(128, 256), blocks=3, time_patch=10, time_strides=(1,), shift=10, outputs=10)
+TEN_AT_ONCE.update(block="gated", frame_features=32)
 
 
 def moving_mnist(config: ConfigDict) -> None:
