@@ -39,6 +39,19 @@ def batch():
     return small_steps.make_batch()
 
 
+def state_of(params, tx, frozen=None):
+    """A first state of parameters without batch statistics."""
+    return state.TrainState(
+        step=jnp.asarray(0),
+        params=params,
+        batch_stats={"g": {}, "d": {}},
+        opt_state={name: tx.init(x) for name, x in params.items()},
+        ema=params["g"],
+        frozen=frozen or {},
+        updates=jnp.asarray(0),
+    )
+
+
 def test_accumulated_steps_are_one_of_the_whole_batch(batch):
     """Of two halves: parameters and averages move with the second, as by the whole at once."""
     weights, options = steps.LossWeights(), dict(num_steps=8, schedule="constant", clip=1.0)
@@ -59,15 +72,7 @@ def test_the_average_moves_with_the_parameters_though_a_step_was_skipped():
     """Worked by hand: gradients of -1, rate 0.5, two steps to an update, the second step skipped."""
     tx = optax.MultiSteps(optax.sgd(0.5), 2).gradient_transformation()
     params = {"g": {"w": jnp.zeros(())}, "d": {}}
-    current = state.TrainState(
-        step=jnp.asarray(0),
-        params=params,
-        batch_stats={"g": {}, "d": {}},
-        opt_state={name: tx.init(x) for name, x in params.items()},
-        ema=params["g"],
-        frozen={"propose": {"last": {"bright": jnp.ones(2)}}},
-        updates=jnp.asarray(0),
-    )
+    current = state_of(params, tx, {"propose": {"last": {"bright": jnp.ones(2)}}})
 
     def predict(g_params, state, batch, key, axis_name):
         pred = jnp.broadcast_to(g_params["w"], (1, 1, 1, 1))
@@ -259,15 +264,7 @@ def test_shares_are_those_of_the_gradients_at_the_output():
     terms = functools.partial(losses.of_pictures, names=weights.terms)
     tx, params = optax.sgd(1.0), {"g": {"w": jnp.float32(0.5)}, "d": {"weight": jnp.float32(1)}}
     step = steps.make_train_step(forward.ForwardPass(run, terms), Sum(), tx, weights, d_tx=optax.sgd(0.01))
-    first = state.TrainState(
-        step=jnp.asarray(0),
-        params=params,
-        batch_stats={"g": {}, "d": {}},
-        opt_state={name: tx.init(x) for name, x in params.items()},
-        ema=params["g"],
-        frozen={},
-        updates=jnp.asarray(0),
-    )
+    first = state_of(params, tx)
     after, metrics = jax.jit(step)(first, {})
     # At a pixel of the 8: l1 2 / 8, mse 3 * 2 * .5 / 8; of the 2 frames the GAN's is -.1 / 2.
     norms = {"l1": 2.0, "mse": 3.0, "g_gan": 0.4}
