@@ -2,13 +2,17 @@
 
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from smoke import get_config
 
-from vidpred_jax.data import pipeline
+from vidpred_jax.config import parse
+from vidpred_jax.data import fusion, pipeline
 from vidpred_jax.data.datasets import clips, registry
-from vidpred_jax.training import validation
+from vidpred_jax.models import build
+from vidpred_jax.models.maps import Planes
+from vidpred_jax.training import experiment, validation
 
 
 @pytest.mark.parametrize(("stride", "starts"), [(0, [0]), (8, [0, 8, 16])])
@@ -78,3 +82,25 @@ def test_the_discriminator_is_asked_about_all_windows():
     assert validation.discriminate(made, {}, windows) == pytest.approx(16 / 17)
     assert validation.discriminate(made, {}, []) is None
     assert validation.discriminate(types.SimpleNamespace(judge=None), {}, windows) is None
+
+
+def test_what_the_discriminator_is_shown(data_dir):
+    """True frames, and those predicted of the true maps, beside these maps; its own means over patches."""
+    config = get_config("translator", data_dir, evaluation__horizon=4)
+    made = experiment.make(config)
+    elements = [element for _, _, element in made.validation()]
+    found = made.judge(made.state, elements)
+    coming = slice(16, 20)
+    seen = [{f: x if f in made.needs_future else x[:16] for f, x in e.items()} for e in elements]
+    predicted = made.predict(made.state, seen)
+    true = np.stack([e["frames"][coming] for e in elements])
+    planes = jnp.asarray([e["planes"][coming] for e in elements])
+    maps = Planes(made.facts["num_labels"]).encode(planes)
+    discriminator = build.make_discriminator(build.network_fields(parse(config), "discriminator"))
+    variables = {"params": made.state.params["d"], "batch_stats": made.state.batch_stats["d"]}
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    for scores, frames in zip(found, (true, predicted), strict=True):
+        logits = discriminator.apply(variables, flat(maps), flat(jnp.asarray(fusion.to_float(frames))), False)
+        expected = logits.mean((1, 2)).reshape(scores.shape)
+        np.testing.assert_allclose(scores, expected, atol=2e-3)  # Predicted ones are rounded to 8 bits.
+    assert np.abs(found[0] - found[1]).max() > 0.01 and found[0].shape == (len(elements), 4)
