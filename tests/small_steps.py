@@ -62,9 +62,9 @@ def init(network, seed=0):
     return jax.jit(network.module.init)(jax.random.key(seed), *networks.example_inputs(network))
 
 
-def make_batch():
+def make_batch(seed=0):
     """Eight clips of 28 frames of 16 x 16; a clip's maps are made of another clip's frames."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     repeat = lambda x: np.repeat(np.repeat(x, 4, 2), 4, 3)
     fine = repeat(rng.integers(0, 256, (8, 28, 4, 4, 3)).astype(np.uint8))
     edges, labels = 255 * rng.integers(0, 2, (8, 28, 4, 4)), rng.integers(0, 3, (8, 28, 4, 4))

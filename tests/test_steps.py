@@ -163,9 +163,11 @@ def _leaves(first, second):
 
 
 @pytest.mark.parametrize("form", [PICTURE, PLANES])
-def test_one_vjp_equals_two_separate_gradients(form, batch):
+def test_one_vjp_equals_two_separate_gradients(form):
     """The generator is blind to d_loss and the discriminator to g_loss."""
     lr = 0.1
+    # Of seed 0 two sums lie within 2e-7 of the leaky ReLU's kink: there rounding chooses the slope.
+    batch = small_steps.make_batch(seed=2)
     first, step = make_fusion(optax.sgd(lr), max_unroll=0, form=form)
     after, _ = jax.jit(step)(first, batch)
     video = form.encode(jnp.asarray(batch[form.field]))
@@ -199,7 +201,7 @@ def test_one_vjp_equals_two_separate_gradients(form, batch):
     for name, loss in (("g", g_loss), ("d", d_loss)):
         grads = jax.jit(jax.grad(loss))(first.params[name])
         expected = jax.tree.map(lambda p, g: p - lr * g, first.params[name], grads)
-        chex.assert_trees_all_close(after.params[name], expected, rtol=1e-4, atol=4e-6)
+        chex.assert_trees_all_close(after.params[name], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_scene_is_fitted_to_where_its_objects_went():

@@ -120,7 +120,8 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
         if last or step % config["log_every"] == 0:
             values = pace.means(step)
             watch.add(step, values)
-            writer.write(step, values)
+            # Of this process since it started: a resumed run counts anew.
+            writer.write(step, {**values, "cpu_seconds": sum(os.times()[:4])})
             log(f"{stage} {pace.describe(step, values)}")
         if is_main and evaluate_now:
             summary, shown = validation.validate(made, state, windows)
