@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax import stages
-from vidpred_jax.evaluation import ablations
+from vidpred_jax.evaluation import ablations, predictors
 from vidpred_jax.inference.networks import Network
 from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.inference.proposing import Proposal
@@ -181,3 +181,22 @@ def test_runs_of_another_size_than_measured_have_every_row_at_the_measured_one()
         shown = [{**e, **{f: longer(e)[f] for f in variant.sees}} for e in seen]
         frames = variant.predict([both(e) for e in shown])["frames"]
         assert frames.shape == (3, HORIZON, 8, 8, 3), name
+
+
+def test_frames_are_measured_before_they_are_rounded():
+    """Where a metric asks for it: a translator's frames are the hyperbolic tangent of its output."""
+    run, seen = make(Planes(3), Predict(1.0), Translate(scale=2.0)), elements()
+    newest = np.stack([e["frames"][-1:] for e in seen]).repeat(HORIZON, 1)
+    expected = np.tanh(2 * (newest / 127.5 - 1))
+    coming = [{**e, "planes": e["planes"][-1:].repeat(CONTEXT + HORIZON, 0)} for e in seen]
+    for found in (
+        predictors.predict(run, seen, HORIZON),
+        predictors.translate(run, coming, lambda element: element),
+    ):
+        np.testing.assert_allclose(found["unclipped"], (expected + 1) * 127.5, atol=1e-3)
+        assert (found["unclipped"] % 1 != 0).mean() > 0.9
+        assert found["frames"].dtype == np.uint8
+        np.testing.assert_array_equal(found["frames"], found["unclipped"].round().clip(0, 255))
+    np.testing.assert_array_equal(
+        predictors.predict(run, seen, HORIZON)["frames"], run.predict_batch(seen, HORIZON)[1]
+    )

@@ -109,10 +109,20 @@ def to_float(pictures):
     return pictures.astype(jnp.float32) / 127.5 - 1.0
 
 
-def to_uint8(pictures):
-    """float [-1, 1] -> uint8 [0, 255], clipped and rounded: never wraps around."""
+def to_255(pictures):
+    """float [-1, 1] -> float [0, 255], neither clipped nor rounded."""
+    return (pictures + 1.0) * 127.5
+
+
+def quantize(pictures):
+    """float [0, 255] -> uint8, clipped and rounded: never wraps around."""
     module = jnp if isinstance(pictures, jax.Array) else np
-    return module.clip(module.round((pictures + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    return module.clip(module.round(pictures), 0, 255).astype(np.uint8)
+
+
+def to_uint8(pictures):
+    """float [-1, 1] -> uint8 [0, 255]."""
+    return quantize(to_255(pictures))
 
 
 def _label_distances(planes, num_labels: int) -> Float[Array, "k *b h w"]:

@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 
-from vidpred_jax.data import video_io
+from vidpred_jax.data import fusion, video_io
 from vidpred_jax.types import InputError, Limits
 
 
@@ -50,7 +50,7 @@ class Folder:
         frames = np.stack([self._read(self._paths[e["clip"], e["start"]]) for e in seen])
         if frames.dtype == np.uint8:
             return {"frames": frames}
-        return {"frames": frames.round().clip(0, 255).astype(np.uint8), "unclipped": frames}
+        return {"frames": fusion.quantize(frames), "unclipped": frames}
 
     def _read(self, path):
         frames = (

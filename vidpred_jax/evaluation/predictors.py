@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vidpred_jax.data import sizes
+from vidpred_jax.data import fusion, sizes
 from vidpred_jax.inference import loading
 from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.types import CONTEXT, InputError
@@ -82,11 +82,13 @@ def sizes_seen(loaded: dict) -> dict[str, tuple[int, int]]:
 
 
 def predict(run: Predictor, elements: list[dict], horizon: int) -> dict[str, np.ndarray]:
-    """`frames`, at the size of the elements' own, and `fusion` pictures where they are of that size."""
+    """uint8 `frames`, at the size of the elements' own; where they are of that size, `fusion` pictures too,
+    and `unclipped`, the frames as float32 in [0, 255] before rounding."""
 
     def predicted(part):
-        pictures, frames = run.predict_batch(part, horizon)
-        return {"frames": frames} if pictures is None else {"frames": frames, "fusion": pictures}
+        pictures, frames = run.predict_batch(part, horizon, exact=True)
+        found = {"frames": fusion.quantize(frames), "unclipped": frames}
+        return found if pictures is None else {**found, "fusion": fusion.quantize(pictures)}
 
     return _in_parts(run, elements, predicted)
 
@@ -94,7 +96,11 @@ def predict(run: Predictor, elements: list[dict], horizon: int) -> dict[str, np.
 def translate(run: Predictor, elements: list[dict], maps: Callable[[dict], dict]) -> dict[str, np.ndarray]:
     """`frames` by stage 2 alone, as of `predict`. maps: `(element at the run's size) -> the same with maps
     that go on`."""
-    known = lambda part: {"frames": run.translate_batch([maps(element) for element in part])}
+
+    def known(part):
+        frames = run.translate_batch([maps(element) for element in part], exact=True)
+        return {"frames": fusion.quantize(frames), "unclipped": frames}
+
     return _in_parts(run, elements, known)
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from vidpred_jax import startup
-from vidpred_jax.data import pipeline, preparation
+from vidpred_jax.data import fusion, pipeline, preparation
 from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.inference.networks import Network
 from vidpred_jax.inference.system import System, make_predict
@@ -90,29 +90,30 @@ class Predictor:
         pictures, predicted = self.predict_batch([element], horizon)
         return Prediction(predicted[0], None if pictures is None else pictures[0])
 
-    def predict_batch(self, elements: list[dict], horizon: int = HORIZON):
+    def predict_batch(self, elements: list[dict], horizon: int = HORIZON, exact: bool = False):
         """(fusion pictures or None, frames), both uint8 (n, horizon, h, w, 3), of prepared clips.
 
-        elements: of `pipeline.to_batch_element` at `size`, each array of `context` frames.
+        elements: of `pipeline.to_batch_element` at `size`, each array of `context` frames. exact: both are
+        float32 in [0, 255] before clipping and rounding.
         """
         if horizon < 1:
             raise InputError(f"horizon ({horizon}) must be 1 or more")
-        found = self._run(horizon, False, self._stack(elements))
+        found = self._run(horizon, False, exact, self._stack(elements))
         return tuple(
             np.asarray(found[field])[: len(elements)] if field in found else None
             for field in ("fusion", "frames")
         )
 
-    def translate_batch(self, elements: list[dict]) -> np.ndarray:
+    def translate_batch(self, elements: list[dict], exact: bool = False) -> np.ndarray:
         """Frames, uint8 (n, horizon, h, w, 3), by stage 2 alone, from known maps.
 
-        elements: as for `predict_batch`, but the maps go on for `horizon` more frames.
+        elements, exact: as for `predict_batch`, but the maps go on for `horizon` more frames.
         """
         field = self.system.form.field
         horizon = len(elements[0][field]) - self.context if elements else 0
         if horizon < 1:
             raise InputError(f"{field} of {self.context + horizon} steps; {self.context + 1} are needed")
-        found = self._run(horizon, True, self._stack(elements, {field: self.context + horizon}))
+        found = self._run(horizon, True, exact, self._stack(elements, {field: self.context + horizon}))
         return np.asarray(found["frames"])[: len(elements)]
 
     def _stack(self, elements, lengths: dict[str, int] | None = None) -> dict[str, np.ndarray]:
@@ -135,13 +136,14 @@ class Predictor:
         elements = [*elements, *[elements[-1]] * missing]
         return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
 
-    def _run(self, horizon: int, known_maps: bool, clip: dict) -> dict:
+    def _run(self, horizon: int, known_maps: bool, exact: bool, clip: dict) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
         args = self._variables, clip
-        key = horizon, known_maps, *(x.shape for x in clip.values())
+        key = horizon, known_maps, exact, *(x.shape for x in clip.values())
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
-                predict = make_predict(self.system, horizon, known_maps=known_maps)
+                finish = fusion.to_255 if exact else fusion.to_uint8
+                predict = make_predict(self.system, horizon, known_maps=known_maps, finish=finish)
                 program = jax.jit(predict).lower(*args)
                 self._compiled[key] = program.compile(startup.compiler_options())
             self._compiled.move_to_end(key)
