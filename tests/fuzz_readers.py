@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["vidpred_jax"]):
     from vidpred_jax.checkpoints import runs
     from vidpred_jax.config import parse
-    from vidpred_jax.data import segmentation, video_io
+    from vidpred_jax.data import masks, video_io
     from vidpred_jax.data.datasets import folders, moving_digits, registry
     from vidpred_jax.evaluation import external
     from vidpred_jax.inference import networks
@@ -50,7 +50,7 @@ def npz(data):
 
 def mask(data):
     _file("masks/0.png", data)
-    segmentation.read_masks(FOLDER / "masks", 1, (4, 4))
+    masks.read_masks(FOLDER / "masks", 1, (4, 4))
 
 
 def image(data):

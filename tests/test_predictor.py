@@ -154,6 +154,21 @@ def test_frames_of_any_size_by_proposals_alone(trained):
         vidpred_jax.load(weights="real", size=(0, 64))
 
 
+def test_labels_beyond_those_of_the_data_are_refused_by_networks_and_kept_by_proposals(trained):
+    """Six still objects: every one stays where it is."""
+    frames = np.full((16, 64, 64, 3), 90, np.uint8)
+    labels = np.zeros((16, 64, 64), np.uint8)
+    for i in range(6):
+        top, left = 4 + 20 * (i // 2), 6 + 28 * (i % 2)
+        labels[:, top : top + 14, left : left + 20] = i + 1
+    with pytest.raises(InputError, match=r"labels go up to 6; fusion .* tell 4 apart, background included"):
+        vidpred_jax.load(folder=trained).predict(frames, labels, 1)
+    for weights in ("real", "sprites"):
+        found = vidpred_jax.load(weights=weights, size=(64, 64)).predict(frames, labels, 2)
+        truth = fusion.render(np.zeros_like(labels[:2]), labels[:2])
+        assert (np.abs(found.fusion.astype(int) - truth).max(-1) < 40).mean() > 0.9, weights
+
+
 def test_any_number_of_clips_is_predicted_by_few_programs(trained):
     predictor, rng = vidpred_jax.load(folder=trained), np.random.default_rng(0)
     elements = [

@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from vidpred_jax.data import pipeline, video_io
+from vidpred_jax.data import images, pipeline
 from vidpred_jax.evaluation import compare, report
 from vidpred_jax.metrics import named
 from vidpred_jax.proposals import naive
@@ -99,7 +99,7 @@ def test_the_best_baseline_is_by_each_metric(tmp_path):
 
 def test_strips_show_the_newest_frame_then_truth_ours_and_the_best_naive(written, clip):
     assert {p.name for p in (written / "strips").iterdir()} == {"a <b>_00000.png", "c_00000.png"}
-    picture = video_io.read_image(written / "strips" / "c_00000.png")
+    picture = images.read_image(written / "strips" / "c_00000.png")
     frames = pipeline.to_batch_element(clip, (64, 64))["frames"]
     summary = json.loads((written / "summary.json").read_text())["predictors"]
     best = max(NAIVE, key=lambda name: summary[name]["psnr"]["mean"])
@@ -126,7 +126,7 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
     (tmp_path / "b" / "strips" / "stale.png").write_bytes(b"")
     report.write(tmp_path / "b", table, {"data": "x"}, naive=("mean",))
     (path,) = (tmp_path / "b" / "strips").iterdir()
-    assert path.name == "a_00000.png" and (video_io.read_image(path)[-1, -1] == 100).all()
+    assert path.name == "a_00000.png" and (images.read_image(path)[-1, -1] == 100).all()
 
 
 def test_metrics_that_no_stage_shares_make_no_figure_of_ablation(tmp_path):

@@ -1,62 +1,15 @@
 """Masks as given; motion, k-means and a network on clips whose labels are known."""
 
-import os
-
 import cv2
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from PIL import Image
 
-from vidpred_jax.data import fusion, segmentation, video_io
+from vidpred_jax.data import masks, segmentation, video_io
 from vidpred_jax.data.datasets import folders
 from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import InputError
-
-
-def write_masks(folder, masks, mode="P"):
-    folder.mkdir()
-    for i, mask in enumerate(masks):
-        image = Image.fromarray(mask, "L")
-        if mode == "P":
-            image = Image.fromarray(mask, "P")
-            image.putpalette(fusion.PALETTE.tobytes())
-        image.save(folder / f"{i:05d}.png")
-    return folder
-
-
-@pytest.mark.parametrize("mode", ["P", "L"])
-def test_ids_are_kept(tmp_path, clip, mode):
-    folder = write_masks(tmp_path / "m", clip.labels[:3], mode)
-    np.testing.assert_array_equal(segmentation.read_masks(folder, 3, (64, 64)), clip.labels[:3])
-
-
-def test_binary_and_void(tmp_path):
-    binary, ids = np.uint8([[0, 255]]), np.uint8([[2, 255]])
-    folder = write_masks(tmp_path / "binary", [binary, binary], "L")
-    assert segmentation.read_masks(folder, 2, (1, 2)).tolist() == [[[0, 1]], [[0, 1]]]
-    # Beside ids anywhere in the clip 255 is void.
-    folder = write_masks(tmp_path / "ids", [binary, ids], "L")
-    assert segmentation.read_masks(folder, 2, (1, 2)).tolist() == [[[0, 0]], [[2, 0]]]
-    assert segmentation.read_masks(folder, 2, (1, 2), start=1).tolist() == [[[2, 0]]]
-
-
-def test_count_and_size_are_checked(tmp_path, clip):
-    folder = write_masks(tmp_path / "m", clip.labels[:3])
-    with pytest.raises(InputError, match="holds 3 masks; the video has 4 frames"):
-        segmentation.read_masks(folder, 4, (64, 64))
-    with pytest.raises(InputError, match=r"00000\.png is 64 x 64; masks must be 32 x 48"):
-        segmentation.read_masks(folder, 3, (48, 32))
-    with pytest.raises(InputError, match="is not a folder of masks"):
-        segmentation.read_masks(tmp_path / "none", 3, (64, 64))
-
-
-def test_rgb_masks_are_refused(tmp_path):
-    (tmp_path / "m").mkdir()
-    video_io.write_image(tmp_path / "m" / "0.png", np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(InputError, match="has mode RGB; a mask is a palette or grey PNG"):
-        segmentation.read_masks(tmp_path / "m", 1, (4, 4))
 
 
 def panned_scene(num_frames=12, size=160):
@@ -90,7 +43,7 @@ def test_motion_of_a_still_clip_is_background(clip):
 def test_motion_on_real_video(davis):
     name = "breakdance"
     frames = video_io.read(davis / folders.DAVIS_FRAMES / name, 0, 16)
-    truth = segmentation.read_masks(davis / folders.DAVIS_MASKS / name, 84, (480, 854))[:16] > 0
+    truth = masks.read_masks(davis / folders.DAVIS_MASKS / name, 84, (480, 854))[:16] > 0
     found = segmentation.motion(frames) > 0
     assert (found & truth).sum() / (found | truth).sum() > 0.3
 
@@ -163,25 +116,3 @@ def test_maps_do_not_depend_on_later_frames(method, tmp_path):
 def test_unknown_method(clip):
     with pytest.raises(InputError, match="segmentation 'magic' is not one of motion, kmeans, onnx"):
         segmentation.segment(clip.frames, "magic")
-
-
-EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
-%%BoundingBox: 0 0 4 4
-%%EndComments
-%ImageData: 4 4 8 1 0 1 1 "image"
-showpage
-"""
-
-
-def test_only_pictures_are_opened_whatever_their_suffix(tmp_path, clip):
-    """Pillow would give this one to Ghostscript, and a stranger's program would run."""
-    folder = write_masks(tmp_path / "m", clip.labels[:3])
-    (folder / "00001.png").write_bytes(EPS)
-    with pytest.raises(InputError, match="cannot be"):
-        segmentation.read_masks(folder, 3, clip.labels.shape[1:])
-    with pytest.raises(InputError, match="cannot be opened as an image"):
-        video_io.image_size(folder / "00001.png")
-    os.remove(folder / "00001.png")
-    os.mkfifo(folder / "00001.png")  # Would be waited for.
-    with pytest.raises(InputError, match="holds 2 masks"):
-        segmentation.read_masks(folder, 3, clip.labels.shape[1:])

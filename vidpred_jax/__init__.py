@@ -8,7 +8,7 @@ _PUBLIC = {
     "Predictor": ("inference.predictor", "Predictor"),
     "Prediction": ("inference.predictor", "Prediction"),
     "read_video": ("data.video_io", "read"),
-    "read_masks": ("data.segmentation", "read_masks"),
+    "read_masks": ("data.masks", "read_masks"),
 }
 __all__ = list(_PUBLIC)
 

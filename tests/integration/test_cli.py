@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from commands import named, succeed
 
-from vidpred_jax.data import video_io
+from vidpred_jax.data import images, video_io
 
 
 def assert_files(folder, size, horizon):
@@ -14,7 +14,7 @@ def assert_files(folder, size, horizon):
         for suffix in (".webm", ".gif"):
             frames = video_io.read(folder / f"{name}{suffix}")
             assert len(frames) == horizon and frames.shape[1] == size[0]
-    assert video_io.read_image(folder / "strip.png").std() > 0
+    assert images.read_image(folder / "strip.png").std() > 0
 
 
 def test_rollout_of_a_data_set(trained, data_dir, tmp_path):

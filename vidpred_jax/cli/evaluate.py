@@ -63,7 +63,9 @@ _ABLATE = flags.DEFINE_bool(
     "Also each run without its networks, each stage, its proposals; given true, another clip's or frozen "
     "maps.",
 )
-_LABELS = flags.DEFINE_integer("labels", 4, "Labels, background included, that miou tells apart.", 2)
+_LABELS = flags.DEFINE_integer(
+    "labels", None, "Labels, background included, that miou tells apart; those of the data set.", 2
+)
 _PROTOCOL = flags.DEFINE_enum(
     "protocol",
     "block",
@@ -99,10 +101,10 @@ def main(_):
     height, width = predictors.common_size(loaded, _RESOLUTION.value)
     seen = predictors.sizes_seen(loaded) | naive.sizes_seen(_BASELINES.value)
     wanted = sizes.seen_by((height, width), seen)
-    chosen = _metrics(height, width)
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
     )
+    chosen = _metrics(height, width, _LABELS.value or max(source.num_labels, 2))
     length = context + _HORIZON.value
     stride = _STRIDE.value or (1 if _PROTOCOL.value == "paper" else length)
     places = pipeline.window_places(source, length, stride, _START.value)
@@ -178,13 +180,13 @@ def _log(line):
     print(line, flush=True)
 
 
-def _metrics(height, width) -> dict:
+def _metrics(height, width, num_labels) -> dict:
     names = _METRICS.value
     if not names or names == ["all"]:
         extra = ["ssim_paper"] * bool(_REFERENCE.value)
         names = named.METRICS if names else [*named.REPORTED, *extra]
         names = named.possible(names, height, width)
-    return named.choose(names, height, width, _LABELS.value)
+    return named.choose(names, height, width, num_labels)
 
 
 def _check(flag, names, known):

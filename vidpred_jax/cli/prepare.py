@@ -32,6 +32,7 @@ _CANNY = flags.DEFINE_list("canny", ["300", "350"], "Thresholds of the edges: LO
 _LOSSLESS = flags.DEFINE_bool(
     "lossless", False, "Store the frames of video files as PNG; default JPEG of quality 95."
 )
+_SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "Leave out clips that cannot be read, and go on.")
 _CATALOGUE = flags.DEFINE_enum(
     "catalogue", None, list(catalogue.ADAPTERS), "A set that TFDS has prepared, instead of --input."
 )
@@ -65,6 +66,7 @@ def main(_):
             num_validation=_VALIDATION.value,
             num_test=_TEST.value,
             max_frames=_MAX_FRAMES.value,
+            skip_bad=_SKIP_BAD.value,
             log=lambda line: print(line, flush=True),
             **shared,
         )

@@ -9,7 +9,6 @@ Writes prediction.webm, .gif, fusion.webm, strip.png and, where the truth is kno
 
 import itertools
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -17,7 +16,7 @@ from absl import flags
 
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
-from vidpred_jax.data import pipeline, preparation, segmentation, sizes, video_io
+from vidpred_jax.data import masks, pipeline, preparation, segmentation, sizes, video_io
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import ablations, compare, predictors, strip
 from vidpred_jax.inference import loading
@@ -161,13 +160,8 @@ def _told(ours, why):
 
 
 def _video_windows(ours):
-    info = video_io.probe(_VIDEO.value)
     wanted, start, context = ours.context + _HORIZON.value, _START.value, ours.context
-    if 0 < info.num_frames < start + context:
-        raise InputError(
-            f"{_VIDEO.value} has {max(info.num_frames - start, 0)} frames from frame {start} "
-            f"on; at least {context} are needed"
-        )
+    info = video_io.probe(_VIDEO.value)
     frames = video_io.read(_VIDEO.value, start, wanted, at_most=True)
     if len(frames) < context:
         raise InputError(
@@ -175,12 +169,9 @@ def _video_windows(ours):
         )
     labels = None
     if _MASKS.value:
-        count = info.num_frames
-        if not pathlib.Path(_VIDEO.value).is_dir():
-            # A container may not know how many frames it holds, or be wrong by one.
-            masks = len(video_io.list_images(_MASKS.value)) if os.path.isdir(_MASKS.value) else 0
-            count = masks if not count or abs(masks - count) <= 1 else count
-        labels = segmentation.read_masks(_MASKS.value, count, frames.shape[1:3], start, start + len(frames))
+        window = start, start + len(frames)
+        count = video_io.count(_VIDEO.value)
+        labels = masks.read_masks(_MASKS.value, count, frames.shape[1:3], *window, frames=_VIDEO.value)
     clip = preparation.prepare_clip(
         pathlib.Path(_VIDEO.value).stem,
         frames,

@@ -1,4 +1,4 @@
-"""Labels for clips: from mask files, or computed from motion, colour or a user's network.
+"""Labels for clips, computed from motion, colour or a user's network.
 
 Every function returns uint8 (t, h, w); 0 is background and an object keeps its id over the clip. The
 labels that `segment` gives frame t depend on frames 0 to t alone.
@@ -9,9 +9,7 @@ import pathlib
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from vidpred_jax.data import sizes, video_io
 from vidpred_jax.types import InputError
 
 METHODS = ("motion", "kmeans", "onnx:MODEL")
@@ -27,48 +25,6 @@ def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
     if method.startswith("onnx:"):
         return onnx(frames, method.removeprefix("onnx:"))
     raise InputError(f"segmentation {method!r} is not one of {', '.join(METHODS)}")
-
-
-def read_masks(
-    folder: str | os.PathLike, num_frames: int, size: tuple[int, int], start: int = 0, stop: int | None = None
-) -> np.ndarray:
-    """Masks `start` to `stop` of a folder that holds one image a frame, in DAVIS's convention.
-
-    Pixels of a palette or grey PNG are ids. If all are 0 or 255, 255 is the one object; otherwise 255
-    is void and becomes background. Raises InputError unless count and size are the video's.
-    """
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder of masks")
-    files = video_io.list_images(folder)
-    if len(files) != num_frames:
-        raise InputError(f"{folder} holds {len(files)} masks; the video has {num_frames} frames")
-    if stop is not None and len(files) < stop:
-        raise InputError(f"{folder} holds {len(files)} masks; frame {stop - 1} needs one too")
-    masks = []
-    for file in files[start:stop]:
-        found = video_io.image_size(file)
-        if found != size:
-            raise InputError(f"{file} is {sizes.by(found)}; masks must be {sizes.by(size)}, as the frames")
-        masks.append(_read_mask(file))
-    masks = np.stack(masks)
-    binary = set(np.unique(masks)) <= {0, 255}
-    return np.where(masks == 255, np.uint8(binary), masks).astype(np.uint8)
-
-
-def _read_mask(file) -> np.ndarray:
-    try:
-        with Image.open(file, formats=video_io.IMAGE_FORMATS) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise InputError(f"{file} has mode {image.mode}; a mask is a palette or grey PNG")
-            mask = np.asarray(image.convert("L") if image.mode == "1" else image)
-    except InputError:
-        raise
-    except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{file} cannot be decoded as a mask; it is damaged") from error
-    if mask.dtype != np.uint8:
-        raise InputError(f"{file} has {mask.dtype} pixels; a mask has 8 bits")
-    return mask
 
 
 def motion(
@@ -190,6 +146,8 @@ def onnx(frames: np.ndarray, model: str) -> np.ndarray:
             if scores.ndim != 4 or scores.shape[0] != 1:
                 raise InputError(f"ONNX model {model!r} gives shape {scores.shape}; (1, k, h, w) is needed")
             label = scores[0].argmax(0) if scores.shape[1] > 1 else scores[0, 0] > 0
+            if label.max() > 255:
+                raise InputError(f"ONNX model {model!r} finds class {label.max()}; classes are 0 to 255")
             label = label.astype(np.uint8)
             labels.append(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST))
     except cv2.error as error:

@@ -1,4 +1,4 @@
-"""Video files and frame folders <-> uint8 RGB arrays.
+"""Videos, as files or as folders of frames, <-> uint8 RGB arrays.
 
 Readers are bounded by `Limits` and decode only the window asked for; writers leave nothing
 half-written under the final name.
@@ -6,9 +6,9 @@ half-written under the final name.
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
-import re
 import tempfile
 import time
 import warnings
@@ -16,18 +16,28 @@ import warnings
 import cv2
 import imageio.v3 as imageio
 import numpy as np
-from PIL import Image
 
-from vidpred_jax.data import sizes
-from vidpred_jax.types import MAX_FPS, InputError, Limits, UserError
+from vidpred_jax.data import images, video_file
+from vidpred_jax.types import InputError, Limits, UserError
 
-# Our error about a file that cannot be read is one line; its decoder's messages would stand beside it.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP")  # Pillow runs external programs to open some other formats.
+VIDEO_SUFFIXES = (
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".3gp",
+        ".f4v",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".gif",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".vob",
+    ),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv", ".dv", ".mxf", ".y4m", ".ivf", ".apng", ".npy"),
+)
 _VP9 = ["-crf", "28", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6"]
 _ENCODERS = {
     ".mp4": {"codec": "libx264"},
@@ -36,53 +46,43 @@ _ENCODERS = {
 }
 
 
+def is_video_file(path: pathlib.Path) -> bool:
+    """By its suffix, in letters of either case; of .webp and .png those that are animated."""
+    suffix = path.suffix.lower()
+    return path.is_file() and (suffix in VIDEO_SUFFIXES or images.is_animated(path))
+
+
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """num_frames: exact for a folder, else the container's count (0: unknown). fps: 24 if unknown."""
+    """Of frames as they are shown. fps: 24 if unknown."""
 
-    num_frames: int
     height: int
     width: int
     fps: float
 
 
-def natural_key(path: pathlib.Path):
-    """Sorts frame2 before frame10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name.lower())]
-
-
-def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
-    found = (f for f in pathlib.Path(folder).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((f for f in found if f.is_file()), key=natural_key)
-
-
-def list_videos(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Clips in a folder: video files, and sub-folders that hold images."""
-    entries = sorted(pathlib.Path(folder).iterdir(), key=natural_key)
-    return [e for e in entries if e.suffix.lower() in VIDEO_SUFFIXES or (e.is_dir() and list_images(e))]
-
-
 def probe(path: str | os.PathLike, limits: Limits = Limits()) -> VideoInfo:
-    """Size and length without decoding the video. Raises InputError."""
+    """Size and rate, by the first frame of a file or its header. Raises InputError."""
     path = _existing(path)
     if path.is_dir():
-        files = list_images(path)
-        if not files:
-            raise InputError(f"{path} holds 0 frames; a frame folder needs {', '.join(IMAGE_SUFFIXES)}")
-        height, width = image_size(files[0], limits)
-        info = VideoInfo(len(files), height, width, 24.0)
-    else:
-        with _capture(path) as capture:
-            info = VideoInfo(
-                max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0),
-                int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-                int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-                fps if 0 < (fps := capture.get(cv2.CAP_PROP_FPS)) <= MAX_FPS else 24.0,
-            )
-    _check_pixels(path, (info.height, info.width), limits)
-    if info.num_frames > limits.max_frames:
-        raise InputError(f"{path} has {info.num_frames} frames; at most {limits.max_frames} are read")
-    return info
+        return VideoInfo(*images.image_size(_frames_of(path)[0], limits), 24.0)
+    if path.suffix == ".npy":
+        return VideoInfo(*_array(path, limits).shape[1:3], 24.0)
+    if path.suffix.lower() == ".webp":
+        return VideoInfo(*images.image_size(path, limits), 24.0)
+    return VideoInfo(*video_file.probe(path, limits))
+
+
+def count(path: str | os.PathLike, limits: Limits = Limits()) -> int:
+    """Frames, without decoding them; of a damaged file an estimate. Raises InputError."""
+    path = _existing(path)
+    if path.is_dir():
+        return len(_frames_of(path))
+    if path.suffix == ".npy":
+        return len(_array(path, limits))
+    if path.suffix.lower() == ".webp":
+        return len(images.read_animation(path, 0, limits.max_frames, limits, _timer(limits)))
+    return video_file.count(path, limits)
 
 
 def read(
@@ -94,95 +94,57 @@ def read(
 ) -> np.ndarray:
     """Frames `start` to `start + num_frames` (None: to the end) as uint8 (t, h, w, 3), RGB.
 
-    at_most: the video may end before num_frames. Raises InputError for a missing, unreadable, truncated,
-    empty or oversized video, and for a folder whose frames differ in size.
+    path: a video file, a folder of images, or uint8 (t, h, w, 3) in a .npy file. at_most: the video may end
+    before num_frames. Raises InputError for a missing, unreadable, truncated, empty or oversized video, and
+    for one whose frames differ in size; `limits` are of what is read.
     """
-    path = _existing(path)
-    info = probe(path, limits)
+    path, check = _existing(path), _timer(limits)
     wanted = limits.max_frames + 1 if num_frames is None else num_frames
-    expected = max(min(info.num_frames - start, wanted), 0)
-    if expected * info.height * info.width * 3 > limits.max_bytes:
-        raise InputError(
-            f"{path} would decode to {expected * info.height * info.width * 3} bytes; "
-            f"at most {limits.max_bytes} are read at once"
-        )
     if path.is_dir():
-        files = list_images(path)[start : start + wanted]
-        frames = _read_folder(files, (info.height, info.width), limits)
+        files = _frames_of(path)[start : start + wanted]
+        pixels = math.prod(images.image_size(files[0], limits)) if files else 0
+        _check_length(path, len(files), limits)
+        if (size := len(files) * pixels * 3) > limits.max_bytes:
+            raise InputError(
+                f"{path} would decode to {size} bytes; at most {limits.max_bytes} are read at once"
+            )
+        frames = images.read_folder(files, limits, check)
+    elif path.suffix.lower() == ".webp":
+        frames = images.read_animation(path, start, wanted, limits, check)
+    elif path.suffix == ".npy":
+        frames = np.array(_array(path, limits)[start : start + wanted])
     else:
-        frames = _read_file(path, start, wanted, info, limits)
+        frames = video_file.read(path, start, wanted, limits, check)
     if num_frames is not None and not at_most and len(frames) < num_frames:
         raise InputError(f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for")
-    if len(frames) > limits.max_frames:  # The container's count was missing or wrong.
-        raise InputError(f"{path} has more than {limits.max_frames} frames, which are not read")
+    _check_length(path, len(frames), limits)
     if not len(frames):
         raise InputError(f"{path} holds 0 frames from frame {start} on")
     return np.stack(frames)
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """One image as uint8 (h, w, 3), RGB."""
-    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise InputError(f"{path} cannot be decoded as an image; it is damaged or not an image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+def _frames_of(folder) -> list[pathlib.Path]:
+    files = images.list_images(folder)
+    if not files:
+        raise InputError(f"{folder} holds 0 frames; a frame folder needs {', '.join(images.SUFFIXES)}")
+    return files
 
 
-def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int, int]:
-    """(height, width) from the header. Raises InputError beyond `limits` and for a wrong PNG checksum."""
+def _array(path, limits) -> np.ndarray:
+    """The array of a .npy file, not yet in memory."""
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-            image.verify()
-    except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{path} cannot be opened as an image: {_one_line(error)}") from error
-    _check_pixels(path, (height, width), limits)
-    return height, width
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array: {images.one_line(error)}") from error
+    if found.dtype != np.uint8 or found.ndim != 4 or found.shape[-1] != 3 or not found.size:
+        raise InputError(f"{path} holds {found.dtype} {found.shape}; a video is uint8 (t, h, w, 3)")
+    images.check_pixels(path, found.shape[1:3], limits)
+    return found
 
 
-def _check_pixels(path, size, limits):
-    if size[0] * size[1] > limits.max_pixels:
-        raise InputError(f"{path} is {sizes.by(size)}; at most {limits.max_pixels} pixels are read")
-
-
-def _read_folder(files, size, limits) -> list[np.ndarray]:
-    frames, check = [], _timer(limits)
-    for file in files:
-        check(file.parent)
-        found = image_size(file)
-        if found != size:
-            raise InputError(
-                f"{file} is {sizes.by(found)}; every frame of the folder must be {sizes.by(size)}, "
-                "as the first"
-            )
-        frames.append(read_image(file))
-    return frames
-
-
-def _read_file(path, start, wanted, info, limits) -> list[np.ndarray]:
-    frames, check = [], _timer(limits)
-    with _capture(path) as capture:
-        # Seeking by index is unreliable across codecs; skipping without converting is exact.
-        position = 0
-        while position < start and capture.grab():
-            check(path)
-            position += 1
-        while len(frames) < wanted:
-            check(path)
-            ok, frame = capture.read()
-            if not ok:
-                break
-            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-            if len(frames) * frame.size > limits.max_bytes:
-                raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
-        decoded = position + len(frames)
-    # Containers may be wrong by a frame or two in a hundred; a damaged file lacks more.
-    expected = min(info.num_frames, start + wanted)
-    if decoded < expected - max(1, info.num_frames // 50):
-        raise InputError(
-            f"{path} is truncated or damaged: {decoded} of {info.num_frames} frames can be decoded"
-        )
-    return frames
+def _check_length(path, length, limits):
+    if length > limits.max_frames:
+        raise InputError(f"{path} has more than {limits.max_frames} frames; at most so many are read at once")
 
 
 def _timer(limits):
@@ -196,26 +158,11 @@ def _timer(limits):
     return check
 
 
-@contextlib.contextmanager
-def _capture(path):
-    capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise InputError(f"{path} cannot be opened as a video; it is truncated, damaged or not a video")
-        yield capture
-    finally:
-        capture.release()
-
-
 def _existing(path) -> pathlib.Path:
     path = pathlib.Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; a video file or a folder of frames is needed")
     return path
-
-
-def _one_line(error) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 @contextlib.contextmanager
@@ -237,7 +184,7 @@ def atomic(path: str | os.PathLike):
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or _one_line(error)}") from error
+        raise UserError(f"cannot write {path}: {error.strerror or images.one_line(error)}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -136,14 +136,30 @@ class Predictor:
         elements = [*elements, *[elements[-1]] * missing]
         return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
 
+    def _labels_of(self, clip) -> int:
+        """How many labels are told apart: as many as in the runs' data; by proposals alone as many as the
+        clip has, up to the next power of two. Raises InputError where networks know fewer."""
+        known = self.system.facts["num_labels"]
+        most = int(clip["planes"][..., 1].max()) if "planes" in clip else 0
+        if most < known:
+            return known
+        if self.system.networks:
+            raise InputError(
+                f"labels go up to {most}; {', '.join(self.described)} tell {known} apart, background included"
+                ": the others would vanish"
+            )
+        return 1 << most.bit_length()
+
     def _run(self, horizon: int, known_maps: bool, exact: bool, clip: dict) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
         args = self._variables, clip
-        key = horizon, known_maps, exact, *(x.shape for x in clip.values())
+        labels = self._labels_of(clip)
+        key = horizon, known_maps, exact, labels, *(x.shape for x in clip.values())
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8
-                predict = make_predict(self.system, horizon, known_maps=known_maps, finish=finish)
+                system = self.system.telling_apart(labels)
+                predict = make_predict(system, horizon, known_maps=known_maps, finish=finish)
                 program = jax.jit(predict).lower(*args)
                 self._compiled[key] = program.compile(startup.compiler_options())
             self._compiled.move_to_end(key)

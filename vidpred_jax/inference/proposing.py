@@ -31,6 +31,12 @@ class Proposal:
         with build.numerics(self.described[0]):
             return self.module.apply({"params": params}, *args, method=method)
 
+    def telling_apart(self, num_labels: int) -> "Proposal":
+        """The same for data of more labels: its numbers are of none of them."""
+        if not hasattr(self.module, "num_labels"):
+            return self
+        return dataclasses.replace(self, module=self.module.clone(num_labels=num_labels))
+
 
 def window_of(clip: dict[str, jax.Array], context: int) -> Window:
     """The observed window of uint8 arrays `frames` and `planes` (b, t, h, w, 3 or 2)."""

@@ -73,6 +73,14 @@ class System:
         shared = first.context, first.size, form, first.facts
         return cls(*shared, proposals=_union(networks), **roles)
 
+    def telling_apart(self, num_labels: int) -> "System":
+        """The same with as many labels, for proposals alone."""
+        if num_labels == self.facts["num_labels"]:
+            return self
+        form = maps.Planes(num_labels) if self.form.field == "planes" else self.form
+        proposals = {name: proposal.telling_apart(num_labels) for name, proposal in self.proposals.items()}
+        return dataclasses.replace(self, form=form, proposals=proposals)
+
     @property
     def networks(self) -> list[Network]:
         return [n for n in (self.predict, self.translate, self.sharpen) if n is not None]

@@ -5,8 +5,9 @@ import functools
 import pathlib
 from collections.abc import Callable
 
-from vidpred_jax.data import segmentation, video_io
+from vidpred_jax.data import images, video_io
 from vidpred_jax.data.datasets import clips, metadata
+from vidpred_jax.data.masks import read_masks
 from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import InputError, Limits
 
@@ -20,6 +21,7 @@ class FolderConfig(clips.ClipConfig):
     input: a folder of video files or frame folders, or DAVIS's. masks: a folder with a sub-folder of
     mask images for each clip; empty: labels by `segmentation`. num_validation, num_test: clips held out
     of a folder without split lists, the last ones by name. max_frames: of the longest clip accepted.
+    skip_bad: clips that cannot be read are left out, else they are refused together before any is written.
     """
 
     input: str = ""
@@ -29,6 +31,7 @@ class FolderConfig(clips.ClipConfig):
     num_test: int = 1
     max_frames: int = 2000
     lossless: bool = False
+    skip_bad: bool = False
     log: Callable[[str], None] = lambda line: None
 
 
@@ -48,17 +51,56 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
             raise InputError(
                 f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {DAVIS_MASKS}"
             )
-        splits = davis_splits(folder) if is_davis(folder) else folder_splits(config)
+        found = (
+            davis_splits(folder)
+            if is_davis(folder)
+            else {"": self._with_masks(find_clips(folder, config.log))}
+        )
+        found = {split: self._readable(members) for split, members in found.items()}
+        splits = found if is_davis(folder) else folder_splits(config, found[""])
         return {
-            split: {name: functools.partial(self._read, name, *paths) for name, paths in found.items()}
-            for split, found in splits.items()
+            split: {name: functools.partial(self._read, name, *paths) for name, paths in members.items()}
+            for split, members in splits.items()
+            if members
         }
+
+    def _with_masks(self, members):
+        masks = self.builder_config.masks
+        return {n: (v, pathlib.Path(masks, n) if masks else None) for n, (v, _) in members.items()}
+
+    def _readable(self, members):
+        """Those of {clip: (video, masks)} whose size can be read. Raises InputError that names all others."""
+        bad = {}
+        for name, (video, masks) in members.items():
+            try:
+                video_io.probe(video)
+                if masks is not None and not masks.is_dir():
+                    raise InputError(f"masks of clip {name!r} are missing: {masks} is not a folder")
+            except InputError as error:
+                bad[name] = error
+        if bad and not self.builder_config.skip_bad:
+            told = "; ".join(map(str, bad.values()))
+            raise InputError(
+                f"{len(bad)} of {len(members)} clips cannot be read: {told} (--skip_bad goes on)"
+            )
+        for error in bad.values():
+            self.builder_config.log(f"left out: {error}")
+        return {name: paths for name, paths in members.items() if name not in bad}
+
+    def _encode(self, clips):
+        for make in clips:
+            try:
+                yield self._encode_one(make)
+            except InputError as error:
+                if not self.builder_config.skip_bad:
+                    raise
+                self.builder_config.log(f"left out: {error}")
 
     def _read(self, name, video, masks):
         config = self.builder_config
         config.log(f"reading clip {name}")
         frames = video_io.read(video, limits=Limits(max_frames=config.max_frames))
-        labels = masks and segmentation.read_masks(masks, len(frames), frames.shape[1:3])
+        labels = masks and read_masks(masks, len(frames), frames.shape[1:3], frames=video, log=config.log)
         return prepare_clip(
             name,
             frames,
@@ -72,10 +114,9 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
 
 def _original_bytes(video: pathlib.Path) -> list[bytes] | None:
     """The files of a folder of JPEG and PNG frames: encoding a JPEG again would change its pixels."""
-    files = video_io.list_images(video) if video.is_dir() else []
-    if files and all(f.suffix.lower() in (".jpg", ".jpeg", ".png") for f in files):
-        return [f.read_bytes() for f in files]
-    return None
+    files = images.list_images(video) if video.is_dir() else []
+    found = [images.original_bytes(file) for file in files]
+    return found if found and None not in found else None
 
 
 def davis_splits(folder: pathlib.Path) -> dict:
@@ -85,11 +126,11 @@ def davis_splits(folder: pathlib.Path) -> dict:
     """
     names = {}
     for split in ("train", "val"):
-        found = [folder / "ImageSets" / year / f"{split}.txt" for year in ("", "2017", "2016")]
+        found = [folder / "ImageSets" / year / f"{split}.txt" for year in ("", "2017", "2016", "480p")]
         lists = [file for file in found if file.is_file()]
         if not lists:
             raise InputError(f"{folder}/ImageSets/{split}.txt does not exist; DAVIS's layout needs it")
-        names[split] = [line.split()[0] for line in _lines(lists[0])]
+        names[split] = list(dict.fromkeys(map(_davis_name, _lines(lists[0]))))
     held_out = max(len(names["train"]) // 5, 1) if len(names["train"]) > 1 else 0
     cut = len(names["train"]) - held_out
     splits = {"train": names["train"][:cut], "validation": names["train"][cut:], "test": names["val"]}
@@ -101,8 +142,17 @@ def davis_splits(folder: pathlib.Path) -> dict:
 
 
 def _lines(file: pathlib.Path) -> list[str]:
-    text = file.read_bytes().decode(errors="replace")
+    data = file.read_bytes()
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _davis_name(line: str) -> str:
+    """The clip of a line of ImageSets: its name, or, in DAVIS 2016, the paths of a frame and its mask."""
+    name = line.split()[0]
+    inside = name.removeprefix("/").removeprefix(f"{DAVIS_FRAMES}/")
+    return inside.split("/")[0] if inside != name.removeprefix("/") else name
 
 
 def _davis_clip(folder, name):
@@ -113,29 +163,58 @@ def _davis_clip(folder, name):
     return frames, masks if masks.is_dir() else None
 
 
-def folder_splits(config: FolderConfig) -> dict:
-    """{split: {clip: (video, masks or None)}} of a folder of videos, by sorted name."""
-    videos = video_io.list_videos(config.input)
-    if not videos:
+def find_clips(root: str | pathlib.Path, log: Callable[[str], None] = lambda line: None) -> dict:
+    """{clip: (video, None)} of a folder, by sorted name: video files and folders of images at any depth.
+
+    A clip is called by its path, `class/a.mp4` class_a. Hidden files are passed over; what else is no clip is
+    told. Raises InputError for two clips of one name.
+    """
+    found, left_out = {}, []
+    waiting = [pathlib.Path(root)]
+    while waiting:
+        folder = waiting.pop()
+        own = [] if folder == pathlib.Path(root) else _images_in(folder)
+        if own:
+            _add(found, root, folder)
+        for entry in sorted(folder.iterdir(), key=images.natural_key, reverse=True):
+            if entry.name[0] == "." or entry.name == "__MACOSX" or entry in own:
+                continue
+            if entry.is_dir() and not own:
+                waiting.append(entry)
+            elif video_io.is_video_file(entry) and not own:
+                _add(found, root, entry)
+            else:
+                left_out.append(entry)
+    for entry in sorted(left_out):
+        log(f"left out: {entry} is not a clip")
+    return dict(sorted(found.items(), key=lambda pair: images.natural_key(pathlib.Path(pair[0]))))
+
+
+def _images_in(folder):
+    return [f for f in folder.iterdir() if f.suffix.lower() in images.SUFFIXES and f.name[0] != "."]
+
+
+def _add(found, root, video):
+    inside = video.relative_to(root)
+    name = "_".join((inside if video.is_dir() else inside.with_suffix("")).parts)
+    if name in found:
+        raise InputError(f"{root} holds two clips named {name!r}; names must differ")
+    found[name] = video, None
+
+
+def folder_splits(config: FolderConfig, clips: dict) -> dict:
+    """{split: {clip: (video, masks or None)}}: the last clips by name are held out."""
+    if not clips:
         raise InputError(f"{config.input} holds 0 clips; videos or folders of frames are needed")
+    names, splits = list(clips), {}
     held_out = config.num_validation + config.num_test
-    if len(videos) <= held_out:
+    if len(names) <= held_out:
         raise InputError(
-            f"{config.input} holds {len(videos)} clips; with num_validation={config.num_validation} and "
+            f"{config.input} holds {len(names)} clips; with num_validation={config.num_validation} and "
             f"num_test={config.num_test} at least {held_out + 1} are needed"
         )
-    found = {}
-    for video in videos:
-        name = video.name if video.is_dir() else video.stem
-        masks = pathlib.Path(config.masks) / name if config.masks else None
-        if masks is not None and not masks.is_dir():
-            raise InputError(f"masks of clip {name!r} are missing: {masks} is not a folder")
-        if name in found:
-            raise InputError(f"{config.input} holds two clips named {name!r}; names must differ")
-        found[name] = (video, masks)
-    names, splits = list(found), {}
     cuts = {"test": config.num_test, "validation": config.num_validation, "train": len(names) - held_out}
     for split, count in cuts.items():
         names, members = names[: len(names) - count], names[len(names) - count :]
-        splits[split] = {name: found[name] for name in members}
-    return {split: members for split, members in reversed(splits.items()) if members}
+        splits[split] = {name: clips[name] for name in members}
+    return dict(reversed(splits.items()))

@@ -1,0 +1,251 @@
+"""Video files as people have them: every frame whole and in its place, or one line why not.
+
+Each frame carries its number as blocks of black and white, so that order and completeness can be read off it.
+"""
+
+import os
+import subprocess
+import sys
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+import vidpred_jax
+from vidpred_jax.data import video_io
+from vidpred_jax.types import InputError, Limits
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+X264 = ("-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p")
+SIDE = 64
+
+
+def numbered(count=40, side=SIDE):
+    """Frames whose left eighth holds the bits of their number, lowest on top; their quarters differ."""
+    frames = np.full((count, side, side, 3), 60, np.uint8)
+    frames[:, : side // 2, side // 2 :] = (40, 180, 60)
+    block = side // 8
+    for n, frame in enumerate(frames):
+        for bit in range(8):
+            frame[bit * block : (bit + 1) * block, :block] = 255 * (n >> bit & 1)
+    return frames
+
+
+def numbers(frames):
+    block = frames.shape[1] // 8
+    columns = frames[:, block // 2 :: block, 2 : block - 2].mean((2, 3)) > 127
+    return (columns @ (1 << np.arange(8))).tolist()
+
+
+def ffmpeg(*arguments, data=None):
+    command = [FFMPEG, "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
+    subprocess.run(command, input=data, check=True)
+
+
+def encode(path, *options, frames=None):
+    frames = numbered() if frames is None else frames
+    raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", "25")
+    ffmpeg(*raw, "-i", "-", *(options or X264), path, data=frames.tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return encode(tmp_path_factory.mktemp("videos") / "base.mp4")
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    options = ("-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p", "-g", "250")
+    return encode(tmp_path_factory.mktemp("videos") / "long.mp4", *options, frames=numbered(200))
+
+
+CODECS = {
+    "interlaced.mp4": (*X264, "-x264-params", "interlaced=1"),
+    "mpeg2.mpg": ("-c:v", "mpeg2video", "-q:v", "2", "-flags", "+ilme+ildct"),
+    "a.ts": X264,
+    "prores.mov": ("-c:v", "prores_ks"),
+    "hevc.mp4": ("-c:v", "libx265", "-x265-params", "log-level=none"),
+    "ffv1.mkv": ("-c:v", "ffv1", "-pix_fmt", "yuv422p10le"),
+    "av1.mp4": ("-c:v", "libaom-av1", "-cpu-used", "8"),
+    "vp9.webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-b:v", "2M"),
+    "a.wmv": ("-c:v", "wmv2", "-b:v", "2M"),
+    "a.flv": X264,
+    "odd.avi": ("-c:v", "ffv1", "-pix_fmt", "gbrp"),
+    "a.apng": ("-f", "apng", "-plays", "0"),
+    "12:30:45.mp4": X264,
+    "-dash.mp4": X264,
+    "http:%2f.mp4": X264,
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_and_names(tmp_path, name):
+    """Under a colon, too: `file:` keeps FFmpeg from taking it for an address."""
+    encode(f"file:{tmp_path / name}", *CODECS[name])
+    frames = vidpred_jax.read_video(tmp_path / name)
+    assert numbers(frames) == list(range(40))
+    assert numbers(vidpred_jax.read_video(tmp_path / name, 7, 5)) == list(range(7, 12))
+    info = video_io.probe(tmp_path / name)
+    assert (info.height, info.width) == (SIDE, SIDE) and video_io.count(tmp_path / name) == 40
+
+
+CONTAINERS = {
+    "trimmed.mp4": ((), ("-ss", "4"), ("-c", "copy"), range(100, 200)),
+    "sound.mkv": (("-f", "lavfi", "-i", "sine=440:duration=20"), (), ("-c:v", "copy"), range(200)),
+    "late.mkv": ((), (), ("-c", "copy", "-output_ts_offset", "100"), range(200)),
+    "gap.mkv": (
+        (),
+        (),
+        ("-vf", "select='lt(n,20)+gt(n,150)'", "-fps_mode", "vfr", *X264),
+        [*range(20), *range(151, 200)],
+    ),
+    "fast.avi": ((), (), ("-c:v", "mjpeg", "-q:v", "2", "-r", "25"), range(200)),
+    "cover.mp4": (
+        ("-f", "lavfi", "-i", "color=red:s=32x32:d=0.04"),
+        (),
+        ("-map", "1", "-map", "0", "-c:v:0", "mjpeg", "-c:v:1", "copy", "-disposition:v:0", "attached_pic"),
+        range(200),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_what_containers_say_of_length_and_clock_is_not_believed(tmp_path, long, name):
+    more, before, options, expected = CONTAINERS[name]
+    ffmpeg(*before, "-i", long, *more, *options, tmp_path / name)
+    assert numbers(vidpred_jax.read_video(tmp_path / name)) == list(expected)
+    assert video_io.count(tmp_path / name) == len(expected)
+
+
+def test_a_pause_of_minutes_between_frames(tmp_path, long):
+    still = "select='lt(n,100)',setpts='if(lt(N,50),N,N+5000)/25/TB'"
+    ffmpeg("-i", long, "-vf", still, "-fps_mode", "vfr", *X264, tmp_path / "still.mp4")
+    tone = ("-f", "lavfi", "-i", "sine=440:duration=204", "-c:v", "copy", "-c:a", "aac", "-b:a", "48k")
+    ffmpeg("-i", tmp_path / "still.mp4", *tone, tmp_path / "pause.mp4")
+    assert numbers(vidpred_jax.read_video(tmp_path / "pause.mp4")) == list(range(100))
+
+
+def test_rotation_and_changes_of_size(tmp_path, base):
+    frames = numbered()[:, :48]
+    encode(tmp_path / "wide.mp4", frames=frames)
+    for degrees, turns in ((90, 1), (180, 2), (270, 3)):
+        ffmpeg(
+            "-display_rotation", degrees, "-i", tmp_path / "wide.mp4", "-c", "copy", tmp_path / "turned.mp4"
+        )
+        found = vidpred_jax.read_video(tmp_path / "turned.mp4")
+        assert np.abs(found.astype(int) - np.rot90(frames, turns, (1, 2))).mean() < 10
+        info = video_io.probe(tmp_path / "turned.mp4")
+        assert (info.height, info.width) == found.shape[1:3]
+    parts = [encode(tmp_path / f"{side}.ts", frames=numbered(20, side)) for side in (64, 96)]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(InputError, match="both.ts changes from 64 x 64 to 96 x 96 at frame 20; one size is"):
+        vidpred_jax.read_video(tmp_path / "both.ts")
+    assert len(vidpred_jax.read_video(tmp_path / "both.ts", 0, 20)) == 20
+
+
+SOUGHT = {
+    "open.mkv": (
+        "-c:v",
+        "libx264",
+        "-x264-params",
+        "open-gop=1:keyint=24:bframes=5",
+        "-pix_fmt",
+        "yuv420p",
+        "-crf",
+        "10",
+    ),
+    "open.mp4": (
+        "-c:v",
+        "libx264",
+        "-x264-params",
+        "open-gop=1:keyint=24:bframes=5",
+        "-pix_fmt",
+        "yuv420p",
+        "-crf",
+        "10",
+    ),
+    "b.ts": ("-c:v", "libx264", "-g", "24", "-bf", "3", "-pix_fmt", "yuv420p", "-crf", "10"),
+    "b.avi": ("-c:v", "mpeg4", "-g", "12", "-bf", "2", "-q:v", "2"),
+    "b.mpg": ("-c:v", "mpeg2video", "-g", "12", "-bf", "2", "-q:v", "2"),
+    "b.webm": ("-c:v", "libvpx", "-g", "24", "-b:v", "2M"),
+}
+
+
+@pytest.mark.parametrize("name", SOUGHT)
+def test_frames_far_into_a_file_are_exact(tmp_path, name):
+    encode(tmp_path / name, *SOUGHT[name], frames=numbered(200))
+    whole = vidpred_jax.read_video(tmp_path / name)
+    assert numbers(whole) == list(range(200))
+    for start in (100, 119, 120, 121, 143, 150, 198):
+        np.testing.assert_array_equal(
+            vidpred_jax.read_video(tmp_path / name, start, 2), whole[start : start + 2]
+        )
+    limits = Limits(max_frames=5)  # Of what is read, not of the file.
+    assert numbers(video_io.read(tmp_path / name, 150, 5, limits)) == list(range(150, 155))
+
+
+def test_recordings_may_begin_and_end_within_a_frame(tmp_path, long):
+    ffmpeg(
+        "-i", long, "-c:v", "libx264", "-g", "40", "-pix_fmt", "yuv420p", "-crf", "10", tmp_path / "whole.ts"
+    )
+    data = (tmp_path / "whole.ts").read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[188 * 60 : len(data) * 4 // 5])
+    found = numbers(vidpred_jax.read_video(tmp_path / "cut.ts"))[:-1]  # FFmpeg fills the rest of the last.
+    assert len(found) > 60 and found == list(range(found[0], found[0] + len(found)))
+    damaged = bytearray(data)
+    damaged[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
+    (tmp_path / "damaged.ts").write_bytes(damaged)
+    with pytest.raises(
+        InputError, match="damaged.ts is truncated or damaged: frame [0-9]+ cannot be decoded"
+    ):
+        vidpred_jax.read_video(tmp_path / "damaged.ts")
+    assert numbers(vidpred_jax.read_video(tmp_path / "damaged.ts", 0, 16)) == list(range(16))
+
+
+def test_no_pictures_and_no_addresses(tmp_path, base):
+    ffmpeg("-f", "lavfi", "-i", "sine=440:duration=1", "-c:a", "aac", tmp_path / "sound.mp4")
+    with pytest.raises(InputError, match="sound.mp4 holds no moving pictures, but sound"):
+        vidpred_jax.read_video(tmp_path / "sound.mp4")
+    for text in (f"ffconcat version 1.0\nfile '{base}'\n", f"#EXTM3U\n#EXTINF:1,\n{base}\n#EXT-X-ENDLIST\n"):
+        (tmp_path / "list.mp4").write_text(text)  # A list of other files is never followed.
+        with pytest.raises(InputError, match="list.mp4 cannot be opened as a video"):
+            vidpred_jax.read_video(tmp_path / "list.mp4")
+
+
+POISONED = """
+import sys, numpy as np, vidpred_jax
+frames = vidpred_jax.read_video(sys.argv[1])
+np.save(sys.argv[2], frames)
+"""
+
+
+@pytest.mark.parametrize("name", ["interlaced.mp4", "mpeg2.mpg", "ffv1.mkv", "odd.avi"])
+def test_memory_that_a_decoder_left_unwritten_is_never_seen(tmp_path, name):
+    """The C library fills what it hands out: another filling, the same frames."""
+    encode(f"file:{tmp_path / name}", *CODECS[name])
+    found = []
+    for filling in ("165", "90"):
+        out = tmp_path / f"{filling}.npy"
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        subprocess.run([sys.executable, "-c", POISONED, tmp_path / name, out], check=True, env=environment)
+        found.append(np.load(out))
+    np.testing.assert_array_equal(*found)
+    assert numbers(found[0]) == list(range(40))
+
+
+def test_arrays_and_animations(tmp_path):
+    frames = numbered()
+    np.save(tmp_path / "a.npy", frames)
+    np.testing.assert_array_equal(vidpred_jax.read_video(tmp_path / "a.npy", 3, 30), frames[3:33])
+    np.save(tmp_path / "b.npy", frames / 255)
+    with pytest.raises(InputError, match=r"b.npy holds float64 \(40, 64, 64, 3\); a video is uint8"):
+        vidpred_jax.read_video(tmp_path / "b.npy")
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    for name in ("a.webp", "a.png"):
+        first.save(tmp_path / name, save_all=True, append_images=rest, duration=40, lossless=True)
+        np.testing.assert_array_equal(vidpred_jax.read_video(tmp_path / name), frames)
+        assert video_io.is_video_file(tmp_path / name) and video_io.count(tmp_path / name) == 40
+    first.save(tmp_path / "still.png")
+    assert not video_io.is_video_file(tmp_path / "still.png")

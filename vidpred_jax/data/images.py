@@ -1,0 +1,193 @@
+"""Image files and folders of them, one a frame -> uint8 RGB arrays."""
+
+import decimal
+import os
+import pathlib
+import re
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from vidpred_jax.data import sizes
+from vidpred_jax.types import InputError, Limits
+
+# An error about a file that cannot be read is one line; OpenCV's messages would stand beside it.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow runs external programs to open some others.
+_ORIENTATION, _UPRIGHT, _TURNED = 0x0112, 1, (5, 6, 7, 8)  # Of EXIF.
+
+
+def natural_key(path: pathlib.Path) -> list:
+    """Sorts frame2 before frame10."""
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """The frames of a folder in their order: by the numbers that end their names, where all have one, else
+    naturally. Hidden files are none. Raises InputError where one frame stands there twice.
+    """
+    entries = (f for f in pathlib.Path(folder).iterdir() if f.suffix.lower() in SUFFIXES)
+    files = sorted((f for f in entries if f.name[0] != "." and f.is_file()), key=natural_key)
+    stems = {}
+    for file in files:
+        other = stems.setdefault(file.stem, file)
+        if other is not file:
+            raise InputError(
+                f"{folder} holds {file.stem} twice: {other.suffix} and {file.suffix}; a folder holds one "
+                "image a frame"
+            )
+    known = numbers(files)
+    if known is not None:
+        files = [file for _, file in sorted(zip(known, files, strict=True), key=lambda pair: pair[0])]
+    return files
+
+
+def numbers(files: list[pathlib.Path]) -> list[decimal.Decimal] | None:
+    """The numbers of names that are alike but for a number at their end, such as f_7, -0.5 or clip-012; None
+    where they are not.
+
+    A hyphen or a point that stands before the same in every name parts words, it is no sign and no fraction.
+    """
+    parts = [re.fullmatch(r"(.*?)(-?)((?:[0-9]+\.)?)([0-9]+)", file.stem, re.DOTALL) for file in files]
+    if not all(parts) or len({part[1] for part in parts}) > 1:
+        return None
+    signed = len({part[2] for part in parts}) > 1
+    whole = {part[3] for part in parts}
+    kept = [part[2] * signed + part[3] * (len(whole) > 1 or whole == {"0."}) + part[4] for part in parts]
+    found = [decimal.Decimal(number) for number in kept]
+    return found if len(set(found)) == len(found) else None
+
+
+def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int, int]:
+    """(height, width) as the image is shown, by its header. Raises InputError beyond `limits`, for a wrong
+    checksum and for a file that is cut off.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            size, kind = image.size[::-1], image.format
+            if orientation(image) in _TURNED:
+                size = size[::-1]
+            check_pixels(path, size, limits)
+            if kind in ("JPEG", "PNG"):
+                image.verify()
+            else:
+                image.load()
+        whole = kind != "JPEG" or _has_end(pathlib.Path(path).read_bytes())
+    except InputError:
+        raise
+    except Exception as error:  # Of many kinds, for damaged files.
+        raise InputError(f"{path} cannot be opened as an image: {one_line(error)}") from error
+    if not whole:
+        raise InputError(f"{path} is cut off: its end is missing")
+    return size
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 is upright."""
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode it to look behind it.
+        return _UPRIGHT
+    return image.getexif().get(_ORIENTATION, _UPRIGHT)
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether the last scan has an end: no marker stands within one, and thumbnails stand before it."""
+    return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """One image as uint8 (h, w, 3), RGB, upright as EXIF says it is. Raises InputError."""
+    picture, peak = _decode(path)
+    _check_depth(path, peak)
+    return picture
+
+
+def read_folder(files: list[pathlib.Path], limits: Limits, check) -> list[np.ndarray]:
+    """The frames of image files, all of one size. check: called with the folder at each; it may raise."""
+    frames, size, peaks = [], image_size(files[0], limits) if files else None, []
+    for file in files:
+        check(file.parent)
+        found = image_size(file, limits)
+        if found != size:
+            raise InputError(
+                f"{file} is {sizes.by(found)}; every frame of the folder must be {sizes.by(size)}, "
+                "as the first"
+            )
+        picture, peak = _decode(file)
+        if picture.shape[:2] != size:
+            raise InputError(f"{file} is {sizes.by(picture.shape[:2])}, its header says {sizes.by(size)}")
+        frames.append(picture)
+        peaks += [] if peak is None else [peak]
+    _check_depth(files[0].parent if files else None, max(peaks, default=None))
+    return frames
+
+
+def _decode(path) -> tuple[np.ndarray, int | None]:
+    """The picture in 8 bits; the highest value of one in 16 bits."""
+    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None:
+        raise InputError(f"{path} cannot be decoded as an image; it is damaged or not an image")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path} holds {image.dtype} values; 8 or 16 bits are read")
+    peak = int(image.max()) if image.dtype == np.uint16 else None
+    image = image if peak is None else (image >> 8).astype(np.uint8)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), peak
+
+
+def _check_depth(path, peak):
+    """Of all frames together: one of them may be dark."""
+    if peak is not None and peak < 1 << 12:
+        raise InputError(
+            f"{path} holds 16-bit images with no value above {peak}: 12 or fewer bits, which would be black; "
+            "write them with 8"
+        )
+
+
+def is_animated(path: str | os.PathLike) -> bool:
+    """Whether it is a WebP or PNG file of several pictures."""
+    if pathlib.Path(path).suffix.lower() not in (".webp", ".png"):
+        return False
+    try:
+        with Image.open(path, formats=("WEBP", "PNG")) as image:
+            return getattr(image, "is_animated", False)
+    except Exception:  # Of many kinds, for damaged files.
+        return False
+
+
+def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
+    """Frames of an animated WebP file, which FFmpeg does not read. Raises InputError."""
+    frames = []
+    try:
+        with Image.open(path, formats=("WEBP",)) as image:
+            check_pixels(path, image.size[::-1], limits)
+            for number in range(start, min(start + wanted, image.n_frames)):
+                check(path)
+                image.seek(number)
+                frames.append(np.asarray(image.convert("RGB")))
+                if len(frames) * frames[0].size > limits.max_bytes:
+                    raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
+    except InputError:
+        raise
+    except Exception as error:  # Of many kinds, for damaged files.
+        raise InputError(f"{path} cannot be read as a WebP animation: {one_line(error)}") from error
+    return frames
+
+
+def original_bytes(file: pathlib.Path) -> bytes | None:
+    """A JPEG or PNG file, which need not be encoded anew; None for what is shown turned or has 16 bits."""
+    with Image.open(file, formats=FORMATS) as image:
+        plain = orientation(image) == _UPRIGHT and image.mode in ("RGB", "L", "P", "RGBA", "1")
+        return file.read_bytes() if plain and image.format in ("JPEG", "PNG") else None
+
+
+def check_pixels(path, size: tuple[int, int], limits: Limits) -> None:
+    """Raises InputError for a (height, width) beyond `limits`."""
+    if size[0] * size[1] > limits.max_pixels:
+        raise InputError(f"{path} is {sizes.by(size)}; at most {limits.max_pixels} pixels are read")
+
+
+def one_line(error) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,222 @@
+"""Frames of a video file, by FFmpeg's libraries (PyAV).
+
+What a container says of its length and clock is not believed: a frame counts when it has been decoded, and
+one that is not whole is never given out.
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from vidpred_jax.data import sizes
+from vidpred_jax.types import MAX_FPS, InputError, Limits
+
+# Containers of one file. Others name further files or addresses, which are never opened.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,dv,mxf,ivf,nut,rm,"
+    "h264,hevc,av1,obu,yuv4mpegpipe,mjpeg,wtv,apng,webp"
+)
+_ENDS_ANYWHERE = (
+    "mpegts",
+    "mpeg",
+    "mpegvideo",
+    "m4v",
+    "h264",
+    "hevc",
+    "mjpeg",
+)  # Recordings, in the middle of a frame.
+_TAIL = 16  # Frames that may be shown after one that was decoded last.
+_FAR = 100  # From this frame on it is sought rather than decoded up to.
+
+
+def probe(path: pathlib.Path, limits: Limits) -> tuple[int, int, float]:
+    """(height, width, frames a second; 24 if unknown) as frames are shown. Raises InputError."""
+    with _opened(path, limits) as (container, stream):
+        first = next(_decoded(path, container, stream), None)
+        if first is None:
+            raise InputError(f"{path} holds 0 frames that can be decoded; it is truncated or damaged")
+        size = first.height, first.width
+        return *(size[::-1] if first.rotation % 180 else size), fps_of(stream)
+
+
+def fps_of(stream) -> float:
+    """Frames a second; 24 where the container tells none, or one that cannot be."""
+    rates = (float(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate)
+    return next((rate for rate in rates if 0 < rate <= MAX_FPS), 24.0)
+
+
+def count(path: pathlib.Path, limits: Limits) -> int:
+    """Frames that the file holds, by its packets: none is decoded."""
+    with _opened(path, limits) as (container, stream):
+        return len(_packets(container, stream))
+
+
+def read(path: pathlib.Path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
+    """Up to `wanted` frames from frame `start` on, uint8 (h, w, 3), RGB.
+
+    check: called with the path at each frame; it may raise. Raises InputError where a file is cut off or a
+    frame cannot be decoded up to the last that is wanted, for frames of several sizes and beyond `limits`.
+    """
+    frames = []
+    for frame in itertools.islice(_from(path, start, limits, check), wanted):
+        picture = _rgb(frame)
+        if frames and picture.shape != frames[0].shape:
+            old, new = (sizes.by(x.shape[:2]) for x in (frames[0], picture))
+            raise InputError(
+                f"{path} changes from {old} to {new} at frame {start + len(frames)}; one size is needed"
+            )
+        frames.append(picture)
+        if len(frames) * picture.size > limits.max_bytes:
+            raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
+    return frames
+
+
+def _from(path, start, limits, check) -> Iterator[av.VideoFrame]:
+    """Frames from `start` on: from the key frame before it where the packets tell which one that is."""
+    if start >= _FAR:
+        with _opened(path, limits) as (container, stream):
+            pts = _seek(container, stream, start)
+            frames = _decoded(path, container, stream, start)
+            if pts is not None:
+                first = next((frame for frame in frames if frame.pts is None or frame.pts >= pts), None)
+                if first is not None and first.pts == pts:
+                    for frame in itertools.chain([first], frames):
+                        check(path)
+                        yield frame
+                    return
+    with _opened(path, limits) as (container, stream):
+        for number, frame in enumerate(_decoded(path, container, stream)):
+            check(path)
+            if number >= start:
+                yield frame
+
+
+def _packets(container, stream) -> list[tuple[int | None, int | None, bool]]:
+    """(time shown, time decoded, whether a key frame) of every frame."""
+    found = []
+    try:
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard:
+                found.append((packet.pts, packet.dts, packet.is_keyframe))
+    except av.FFmpegError:
+        pass  # Cut off: what stands before it counts.
+    return found
+
+
+def _seek(container, stream, start) -> int | None:
+    """Goes to the key frame that frame `start` needs; the time at which that frame is shown, or None where
+    packets do not tell it."""
+    packets = _packets(container, stream)
+    if any(None in packet for packet in packets):
+        return None
+    packets.sort()
+    if not start < len({pts for pts, *_ in packets}) == len(packets) or not packets[0][2]:
+        return None
+    container.seek(next(dts for _, dts, is_key in reversed(packets[: start + 1]) if is_key), stream=stream)
+    return packets[start][0]
+
+
+def _rgb(frame) -> np.ndarray:
+    """uint8 (h, w, 3), turned as the file says it is shown."""
+    picture = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+@contextlib.contextmanager
+def _opened(path, limits):
+    """(container, its first stream of moving pictures)."""
+    allowed = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    try:
+        # A name with a colon is no address.
+        container = av.open(f"file:{os.fspath(path)}", container_options=allowed, metadata_errors="replace")
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be opened as a video; it is truncated, damaged or not a video"
+        ) from error
+    with container:
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in container.streams.video if not s.disposition & cover]
+        if not streams:
+            raise InputError(f"{path} holds no moving pictures, but sound, a still cover or other data")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise InputError(f"{path} is of a codec that is not read; convert it, to H.264 for example")
+        size = stream.codec_context.height, stream.codec_context.width
+        if size[0] * size[1] > limits.max_pixels:
+            raise InputError(f"{path} is {sizes.by(size)}; at most {limits.max_pixels} pixels are read")
+        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame]:
+    """Whole frames in the order in which they are shown; the first is called `number` in errors.
+
+    What stands before the first key frame of a recording, and a part of a frame at its end, are left out.
+    Raises InputError where any other frame cannot be decoded, and at the end of a file that is cut off.
+    """
+    packets, packet, begun, lost, late = container.demux(stream), True, False, False, 0
+    tail = _TAIL if container.format.name in _ENDS_ANYWHERE else 0
+    while packet is not None:
+        try:
+            packet = None
+            packet = next(packets, None)
+            lost |= begun and packet is not None and packet.is_corrupt
+            found = packet.decode() if packet else []
+        except (av.FFmpegError, ValueError):
+            lost, found = begun, [] if packet else _rest(stream)
+        for frame in found:
+            if frame.is_corrupt or lost:
+                lost, late = begun, late + (lost and begun)
+            else:
+                begun = True
+                yield frame
+                number += 1
+        if late > tail or (lost and not tail):
+            raise InputError(f"{path} is truncated or damaged: frame {number} cannot be decoded")
+    if _is_cut_off(path, container, stream):
+        raise InputError(f"{path} is truncated: what follows frame {number - 1} is missing")
+
+
+def _rest(stream) -> list[av.VideoFrame]:
+    """What the decoder still holds."""
+    try:
+        return stream.codec_context.decode(None)
+    except av.FFmpegError:
+        return []
+
+
+def _is_cut_off(path, container, stream) -> bool:
+    """Whether a container that tells where its pictures lie, or where it ends, tells of more than it has."""
+    size = os.path.getsize(path)
+    if any(entry.pos + entry.size > size for entry in stream.index_entries):
+        return True
+    with open(path, "rb") as file:
+        if "matroska" in container.format.name:
+            end = _matroska_end(file.read(4096))
+            return end is not None and end > size
+        if container.format.name == "gif":
+            file.seek(max(size - 4096, 0))
+            return not file.read().rstrip(b"\0").endswith(b";")
+    return False
+
+
+def _matroska_end(head: bytes) -> int | None:
+    """Where the segment of a Matroska file ends, by its header (RFC 8794); None: it does not say."""
+    at = 0
+    for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        at += len(element)
+        if head[at - len(element) : at] != element or at >= len(head) or not head[at]:
+            return None
+        length = 9 - head[at].bit_length()  # The leading zeros of the first byte count the bytes that follow.
+        value = int.from_bytes(head[at : at + length]) & ((1 << 7 * length) - 1)
+        if value == (1 << 7 * length) - 1:
+            return None
+        at += length + value
+    return at
