@@ -4,6 +4,7 @@ A config may come from a stranger's file: whatever it holds, `parse` returns or 
 Fields of `model`, `selection` and `discriminator` are those of the network (`fields.check_types`).
 """
 
+import os
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -46,7 +47,17 @@ _REMOVED = {
 def _folder(value: str) -> str:
     if not value or "\0" in value:  # Empty, data sets would be made in the working folder.
         raise ValueError("must name a folder")
-    return value
+    return _local(value)
+
+
+def _local(value: str) -> str:
+    if "://" in value:
+        raise ValueError("must be local; addresses are not read")
+    return os.path.expanduser(value)
+
+
+Run = Annotated[str, pydantic.AfterValidator(_local)]
+Runs = Annotated[Names, pydantic.AfterValidator(lambda runs: [_local(run) for run in runs])]
 
 
 _Side, _NumFrames = whole(MIN_SIDE, MAX_SIDE), whole(1, 10_000)
@@ -168,7 +179,7 @@ class Adding(Config):
     optimizer: GanOptimizer
 
     proposals: Names = []
-    proposal_runs: Names = []
+    proposal_runs: Runs = []
     proposal_dropout: real(0, 1) = 0.3
 
 
@@ -184,7 +195,7 @@ class Translating(Adding):
     targets_per_clip: _NumFrames
     step_sampling_power: real(0, 10) = 1.0
     predicted_fraction: real(0, 1)
-    fusion_run: str
+    fusion_run: Run
 
 
 class Sharpening(Config):
@@ -193,8 +204,8 @@ class Sharpening(Config):
     targets_per_clip: _NumFrames
     predicted_fraction: real(0, 1)
     reference_steps: whole(1)
-    fusion_run: str
-    translator_run: str
+    fusion_run: Run
+    translator_run: Run
     selection: dict[str, Any]
     loss: SharpeningLoss
 
@@ -226,6 +237,8 @@ def parse(config: Any) -> dict:
         if isinstance(group, dict) and name in group:
             raise InputError(f"{field} was removed: {instead}")
     found = _plain(validate(_ROLES[stage.role], config))
+    if found["data"]["config"] == "tiny" and found["data"]["name"] not in ("sprites", "moving_digits"):
+        found["data"]["config"] = ""  # Preset smoke's, of embedded sets.
     return {**found, "network": found["network"] or next(iter(stage.networks), "")}
 
 

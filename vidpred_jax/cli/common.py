@@ -31,6 +31,7 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
     75 stands for a training that was asked to stop, and is saved.
     """
     keep_errors_to_a_line()
+    jax.config.update("jax_enable_x64", False)  # Whatever the environment says: networks are of float32.
     startup.collect_rarely()
     startup.compile_quickly()
     if not processes.has_accelerator():
@@ -55,12 +56,34 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
             reason = (str(error).strip().splitlines() or [""])[0]
             _stop(f"{type(error).__name__}: {reason} (--debug shows where)", UserError.exit_code)
 
-    if before:
-        try:
+    try:
+        if before:
             before()
-        except InputError as error:
-            _stop(str(error), error.exit_code)
+        _check_platforms()
+    except InputError as error:
+        _stop(str(error), error.exit_code)
     app.run(guarded, flags_parser=_parse)
+
+
+def _check_platforms() -> None:
+    """Raises InputError where JAX_PLATFORMS names what is not here: later a checkpoint would be blamed."""
+    if asked := os.environ.get("JAX_PLATFORMS"):
+        try:
+            jax.default_backend()
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).strip().splitlines() or ["there is none"])[0]
+            message = f"JAX_PLATFORMS ({asked}) names a device that cannot be used: {reason}"
+            raise InputError(message) from error
+
+
+def peak_memory_mib() -> int | None:
+    """Of this process so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1 << 20 if sys.platform == "darwin" else 1 << 10)  # macOS counts bytes.
 
 
 def machine() -> dict:
@@ -109,7 +132,7 @@ _REMOVED_FLAGS = {
 
 def _parse(argv):
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS([argv[0], *map(_local, argv[1:])])
     except flags.UnrecognizedFlagError as error:
         name = error.flagname.removeprefix("no")
         instead = _REMOVED_FLAGS.get(name)
@@ -123,6 +146,19 @@ def _parse(argv):
             name = re.search(r"\w+", str(error)).group()
             lines = [f"--config has no field {name!r}" + (f": {x}" if (x := removed(name)) else "")]
         _stop(lines[-1].removeprefix("ValueError: "), InputError.exit_code)
+
+
+def _local(argument: str) -> str:
+    """A flag whose paths begin with a home folder written out, which shells do for words of their own alone.
+
+    Raises ValueError for an address.
+    """
+    name, equals, value = argument.partition("=")
+    if not (equals and name.startswith("-")):
+        return argument
+    if found := re.search(r"(?:^|[=,])([a-z][a-z0-9+.-]*://[^,]*)", value):
+        raise ValueError(f"{name}: {found[1]} is an address; folders and files must be local")
+    return name + equals + re.sub(r"(?:^|(?<=[=,]))~[^/,=]*", lambda home: os.path.expanduser(home[0]), value)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -8,7 +8,6 @@ python scripts/evaluate.py --data=mine --predictions=theirs=DIR   # and how it f
 
 import functools
 import pathlib
-import resource
 import time
 
 import numpy as np
@@ -156,7 +155,7 @@ def main(_):
         "seconds": round(time.perf_counter() - start, 1),
         "windows_per_second": round(len(places) / seconds, 2),
         "seconds_spent": {name: round(value, 1) for name, value in table.seconds.items()},
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mib": common.peak_memory_mib(),
     }
     written = report.write(
         output,

@@ -55,7 +55,8 @@ class Predictor:
         self.configs += [proposal.described[0] for proposal in self.system.proposals.values()]
         self.seed = networks[-1].config["seed"] if networks else None
         self.context, self.size = self.system.context, self.system.size
-        self._variables = jax.device_put(self.system.variables)
+        with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
+            self._variables = jax.device_put(self.system.variables)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
 
     def predict(
@@ -160,10 +161,12 @@ class Predictor:
                 finish = fusion.to_255 if exact else fusion.to_uint8
                 system = self.system.telling_apart(labels)
                 predict = make_predict(system, horizon, known_maps=known_maps, finish=finish)
-                program = jax.jit(predict).lower(*args)
-                self._compiled[key] = program.compile(startup.compiler_options())
+                with jax.enable_x64(False):
+                    program = jax.jit(predict).lower(*args)
+                    self._compiled[key] = program.compile(startup.compiler_options())
             self._compiled.move_to_end(key)
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
             run = self._compiled[key]
-        return run(*args)
+        with jax.enable_x64(False):
+            return run(*args)

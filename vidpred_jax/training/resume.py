@@ -2,9 +2,9 @@
 
 import contextlib
 import errno
-import fcntl
 import pathlib
 
+import filelock
 import jax
 
 from vidpred_jax.checkpoints import restore
@@ -38,11 +38,13 @@ def locked(workdir: pathlib.Path):
     with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(filelock.FileLock(path, timeout=0))
+        except filelock.Timeout:
             raise UserError(f"another training is running in {workdir}") from None
+        except NotImplementedError:  # No locks there.
+            pass
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # No locks there.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise UserError(f"cannot write {path}: {error.strerror}") from error
         yield
 
