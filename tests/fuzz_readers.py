@@ -11,6 +11,7 @@ import tempfile
 import warnings
 
 import atheris
+import numpy as np
 
 with atheris.instrument_imports(include=["vidpred_jax"]):
     from vidpred_jax.checkpoints import runs
@@ -45,7 +46,7 @@ def idx_gz(data):
 def npz(data):
     _file("npz/clip.npz", data)
     folder = external.Folder(FOLDER / "npz", [("clip", 0)], 2, 4, 4)
-    folder([{"clip": "clip", "start": 0}])
+    folder([{"clip": "clip", "start": 0, "frames": np.zeros((4, 4, 4, 3), np.uint8)}])
 
 
 def mask(data):

@@ -42,9 +42,25 @@ def test_every_format_is_scored_as_what_it_holds(tmp_path, windows):
     assert 20 < score(tmp_path, windows)["psnr"][0].mean() < 60  # Lossy, but these frames.
 
 
+def test_what_costs_a_prediction_its_score_is_told_once(tmp_path, windows):
+    told, elements = [], [{"clip": clip, "start": start, **e} for clip, start, e in windows]
+    places = [(clip, start) for clip, start, _ in windows]
+    truth = [element["frames"][16:] for _, _, element in windows]
+    for number, ((clip, start), frames) in enumerate(zip(places, truth, strict=True)):
+        if number < 2:
+            video_io.write_video(tmp_path / f"{clip}_{start:05d}.avi", frames)
+        else:  # Meant for [-1, 1], and cut.
+            np.savez(tmp_path / f"{clip}_{start:05d}.npz", frames=(frames / 127.5 - 1).clip(0, 1))
+    folder = external.Folder(tmp_path, places, *SIZE[:3], log=told.append)
+    for element in (*elements, *elements):
+        folder([element])
+    assert len(told) == 2 and "a_00000.avi is a video file: its compression counts as theirs" in told[0]
+    assert "more of the values are exactly 0 than of the frames before: were they cut at 0?" in told[1]
+
+
 def test_floats_are_not_clipped(tmp_path, windows):
     np.savez(tmp_path / "b.npz", frames=np.full(SIZE, 1.5, np.float32))
-    found = make(tmp_path, windows[2:])([{"clip": "b", "start": 3}])
+    found = make(tmp_path, windows[2:])([windows[2][2] | {"clip": "b", "start": 3}])
     assert (found["frames"] == 255).all() and (found["unclipped"] == 1.5 * 255).all()
     wanted = {name: named.METRICS[name] for name in ("psnr", "mse_openstl")}
     theirs = {"theirs": make(tmp_path, windows[2:])}
@@ -110,6 +126,7 @@ def test_refusals(tmp_path, windows):
         (dict(frames=good[:, :16]), r"shape (8, 16, 32, 3); (8, 32, 32, 3) is needed"),
         (dict(video=good), "has no array 'frames', but video"),
         (dict(frames=np.float32(good) + 200), "floats from 200 to 200; floats must be in [0, 1]"),
+        (dict(frames=good + 1), "integers of 0 and 1; integers are 0 to 255, floats 0 to 1"),
         (dict(frames=np.float32(good) - 1), "floats from -1 to -1; floats must be in [0, 1]"),
         (dict(frames=np.full(SIZE, np.nan)), "floats from nan to nan"),
         (dict(frames=np.full(SIZE, 300)), "holds integers outside 0 to 255"),

@@ -47,7 +47,7 @@ def written(tmp_path_factory, clip):
 def test_files(written):
     names = {path.name for path in written.iterdir()}
     curves = {f"{m}.png" for m in ("psnr", "ssim", "ssim_paper", "edge_f1", "ablation")}
-    assert names == {"per_step.csv", "summary.json", "index.html", "strips", *curves}
+    assert names == {".written.json", "per_step.csv", "summary.json", "index.html", "strips", *curves}
     rows = list(csv.DictReader((written / "per_step.csv").open()))
     assert tuple(rows[0]) == report.CSV_COLUMNS
     assert len(rows) == 8 * (4 * 3 + 1)  # Fusion metrics for ours alone.
@@ -122,10 +122,14 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
     predictions = {"ours": frames[16:], "mean": np.full((8, 64, 64, 3), 99.6, np.float32)}
     rows = {"edge_f1": np.full((1, 8), 0.5, np.float32)}
     table = compare.Table(["a"], {"ours": rows}, [{**shown, "predictions": predictions}])
+    entry = {**shown, "clip": "c", "predictions": predictions}
+    other = compare.Table(["c"], {"ours": {"ssim": rows["edge_f1"]}}, [entry])
+    report.write(tmp_path / "b", other, {"data": "x"}, naive=("mean",))
+    (tmp_path / "b" / "strips" / "mine.png").write_bytes(b"a user's own")
     report.write(tmp_path / "b", table, {"data": "x"}, naive=("mean",))
-    (tmp_path / "b" / "strips" / "stale.png").write_bytes(b"")
-    report.write(tmp_path / "b", table, {"data": "x"}, naive=("mean",))
-    (path,) = (tmp_path / "b" / "strips").iterdir()
+    assert not (tmp_path / "b" / "ssim.png").exists()  # Of the call before.
+    path, mine = sorted((tmp_path / "b" / "strips").iterdir())
+    assert mine.read_bytes() == b"a user's own"
     assert path.name == "a_00000.png" and (images.read_image(path)[-1, -1] == 100).all()
 
 
@@ -134,7 +138,8 @@ def test_metrics_that_no_stage_shares_make_no_figure_of_ablation(tmp_path):
     table = compare.Table(["a"], {"ours": rows, "truth": {"warp_error": rows["ssim"]}}, [])
     report.write(tmp_path, table, {"data": "x"}, variants={"ours, no stage 1": "ours"})
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"per_step.csv", "summary.json", "index.html", "ssim.png", "warp_error.png"}
+    curves = {"ssim.png", "warp_error.png"}
+    assert names == {".written.json", "per_step.csv", "summary.json", "index.html", *curves}
     rows = list(csv.DictReader((tmp_path / "per_step.csv").open()))
     assert {row["low"] for row in rows} == {""}  # One clip has no interval.
 

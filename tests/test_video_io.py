@@ -177,6 +177,48 @@ def test_full_disk(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_links_and_modes_are_kept(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "real.txt").chmod(0o600)
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    video_io.write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "real.txt").read_text() == "new"
+    assert (tmp_path / "real.txt").stat().st_mode & 0o777 == 0o600
+    before = os.umask(0o027)
+    try:
+        video_io.write_text(tmp_path / "fresh.txt", "new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "fresh.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_trying_a_folder_touches_no_file_of_it(tmp_path):
+    (tmp_path / ".check").write_text("a user's own")
+    video_io.check_writable(tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == [".check"]
+    assert (tmp_path / ".check").read_text() == "a user's own"
+
+
+def test_what_an_earlier_call_wrote_is_renewed_and_nothing_else(tmp_path):
+    out, kept = tmp_path / "out", tmp_path / "kept.png"
+    kept.write_text("outside")
+    for name in ("metrics.json", "strips/a.png", "mine.json"):
+        video_io.write_text(out / name, name)
+    video_io.renew(out, ["metrics.json", "strips/a.png"])
+    video_io.renew(out, ["strip.png"])
+    assert sorted(f.name for f in out.rglob("*.*")) == [".written.json", "mine.json"]
+    # A list that is damaged or of somebody else deletes nothing elsewhere.
+    for content in (
+        '["../kept.png", "strips/../../kept.png", "/etc/passwd", "mine.txt", 3]',
+        "{",
+        "3",
+        "[[]]",
+    ):
+        (out / ".written.json").write_text(content)
+        video_io.renew(out, [])
+    assert kept.exists() and (out / "mine.json").exists()
+
+
 def test_a_failure_keeps_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
     video_io.write_text(path, "old")

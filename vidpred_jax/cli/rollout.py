@@ -92,7 +92,7 @@ def main(_):
     if known < 1:
         elements.append(first[2])
         predict([first[2]])
-        _write_pictures(ours, elements, shown, output)
+        _write_pictures(ours, elements, shown, output, ())
         print(f"no frame after the {ours.context} observed ones: the truth is unknown, no metrics.json")
         return
     table = compare.compare(
@@ -101,7 +101,7 @@ def main(_):
         context=ours.context,
         log=lambda line: print(line, flush=True),
     )
-    _write_pictures(ours, elements, shown, output)
+    _write_pictures(ours, elements, shown, output, ("metrics.json",))
     found = summary.summarize(table.clips, table.values)
     report = {
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
@@ -190,8 +190,11 @@ def _data_windows(ours):
     )
 
 
-def _write_pictures(ours, elements, shown, output):
-    """Videos and a strip of the first clips: truth, prediction and fusion one above the other."""
+def _write_pictures(ours, elements, shown, output, others):
+    """Videos and a strip of the first clips: truth, prediction and fusion one above the other.
+
+    others: names of files that will be written beside them.
+    """
     rows = []
     for element, found in zip(elements, shown, strict=True):
         truth = element["frames"][ours.context :]
@@ -201,9 +204,10 @@ def _write_pictures(ours, elements, shown, output):
         if "fusion" in found:
             rows.append(("fusion", found["fusion"]))
     names = {"prediction": "frames", "fusion": "fusion"}
+    names = {name: field for name, field in names.items() if field in shown[0]}
+    videos = [f"{name}{suffix}" for name in names for suffix in (".webm", ".gif")]
+    video_io.renew(output, [*videos, "strip.png", *others])
     for name, field in names.items():
-        if field not in shown[0]:
-            continue
         video = np.concatenate([found[field] for found in shown], 2)
         for suffix in (".webm", ".gif"):
             video_io.write_video(output / f"{name}{suffix}", video)

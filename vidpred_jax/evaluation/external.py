@@ -9,21 +9,32 @@ import collections
 import os
 import pathlib
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 
 from vidpred_jax.data import fusion, video_io
 from vidpred_jax.types import InputError, Limits
 
+_MUCH_BLACK = 0.2  # Of values: more than that is no prediction of a darker scene.
+
 
 class Folder:
     """A predictor over files. Raises InputError at once if a window's file is missing."""
 
     def __init__(
-        self, folder: str | os.PathLike, windows: list[tuple[str, int]], horizon: int, height: int, width: int
+        self,
+        folder: str | os.PathLike,
+        windows: list[tuple[str, int]],
+        horizon: int,
+        height: int,
+        width: int,
+        log: Callable[[str], None] = print,
     ):
-        """windows: (clip, start) of all that will be asked for."""
-        self._shape = horizon, height, width, 3
+        """windows: (clip, start) of all that will be asked for. log: is told once what may have cost a
+        prediction its score."""
+        self._shape, self._log, self._told = (horizon, height, width, 3), log, set()
+        self._name = str(folder)
         folder = pathlib.Path(folder)
         if not folder.is_dir():
             raise InputError(f"predictions {str(folder)!r} is not a folder")
@@ -48,11 +59,22 @@ class Folder:
 
     def __call__(self, seen: list[dict]) -> dict:
         frames = np.stack([self._read(self._paths[e["clip"], e["start"]]) for e in seen])
+        black = np.mean(frames == 0) - np.mean([(e["frames"] == 0).mean() for e in seen])
+        if black > _MUCH_BLACK:
+            share = f"{100 * black:.0f} % more of the values are exactly 0"
+            self._tell("black", f"{share} than of the frames before: were they cut at 0?")
         if frames.dtype == np.uint8:
             return {"frames": frames}
         return {"frames": fusion.quantize(frames), "unclipped": frames}
 
+    def _tell(self, kind, what):
+        if kind not in self._told:
+            self._told.add(kind)
+            self._log(f"warning: predictions in {self._name}: {what}")
+
     def _read(self, path):
+        if path.suffix.lower() in video_io.VIDEO_SUFFIXES and path.suffix.lower() not in (".npy", ".gif"):
+            self._tell("lossy", f"{path.name} is a video file: its compression counts as theirs")
         frames = (
             _read_npz(path, self._shape)
             if path.suffix.lower() == ".npz"
@@ -114,6 +136,8 @@ def _read_npz(path, shape):
     if dtype.kind in "iu":
         if frames.size and not 0 <= frames.min() <= frames.max() <= 255:
             raise InputError(f"{path} holds integers outside 0 to 255")
+        if frames.size and frames.max() == 1:
+            raise InputError(f"{path} holds integers of 0 and 1; integers are 0 to 255, floats 0 to 1")
         return frames.astype(np.uint8)
     low, high = (frames.min(), frames.max()) if frames.size else (0, 0)
     if not -0.5 <= low <= high <= 2:  # A little outside is left as it is; another range is refused.

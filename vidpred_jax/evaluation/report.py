@@ -50,17 +50,17 @@ def write(
         summary["fvd"] = fvd
     ablated = tuple(dict.fromkeys((*variants.values(), *variants)))
     figures = _draw_all(found, naive, ablated, reference or [])
+    strips = [f"strips/{external.window_name(entry['clip'], entry['start'])}.png" for entry in table.shown]
+    pictures = [f"{name}.png" for name in figures]
+    video_io.renew(folder, ["per_step.csv", "summary.json", "index.html", *pictures, *strips])
     video_io.write_text(folder / "per_step.csv", _csv(found, counts))
     video_io.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     for name, png in figures.items():
         with video_io.atomic(folder / f"{name}.png") as path:
             pathlib.Path(path).write_bytes(png)
     video_io.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
-    for stale in (folder / "strips").glob("*.png"):
-        stale.unlink()
-    for entry in table.shown:
-        name = external.window_name(entry["clip"], entry["start"])
-        video_io.write_image(folder / "strips" / f"{name}.png", _strip(entry, naive))
+    for name, entry in zip(strips, table.shown, strict=True):
+        video_io.write_image(folder / name, _strip(entry, naive))
     return summary
 
 
