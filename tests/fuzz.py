@@ -39,6 +39,7 @@ _DECODERS = (
     "Unsupported marker",
     "Warning: unknown JFIF",
     "Inconsistent progression",
+    "tempfile.tif: ",
 )
 
 

@@ -17,12 +17,14 @@ import jax
 import numpy as np
 from commands import ROOT, TRAIN
 from PIL import Image
+from test_awkward_videos import X264, encode
 
 import vidpred_jax
 from vidpred_jax.cli import common
-from vidpred_jax.data import pipeline, video_io
-from vidpred_jax.data.datasets import registry, synthesis
+from vidpred_jax.data import masks, pipeline, video_io
+from vidpred_jax.data.datasets import folders, registry, synthesis
 from vidpred_jax.training import experiment
+from vidpred_jax.types import Limits
 
 STAGES = ("fusion", "translator", "accompanying")
 
@@ -31,6 +33,21 @@ def prepare(box):
     args = ["scripts/prepare.py", f"--input={box / 'in'}", f"--data_dir={box / 'out'}"]
     masks = box / "in_masks"
     return [*args, f"--masks={masks}"] if masks.exists() else args
+
+
+def read(box):
+    """What is there of clips, as a command would, and a window from far on in each."""
+    for video, _ in folders.find_clips(box / "in").values():
+        frames = video_io.read(video, limits=Limits(max_frames=200, max_bytes=1 << 30, max_seconds=8))
+        assert frames.dtype == np.uint8 and frames.shape[-1] == 3
+        if video.is_file() and len(frames) > 110:
+            np.testing.assert_array_equal(video_io.read(video, 105, 5), frames[105:110])
+
+
+def read_masks(box):
+    for folder in sorted(f for f in (box / "in_masks").iterdir() if f.is_dir()):
+        labels = masks.read_masks(folder, 20, (48, 48), frames=box / "in" / folder.name)
+        assert labels.shape == (20, 48, 48) and labels.dtype == np.uint8
 
 
 def evaluate(box):
@@ -65,11 +82,24 @@ def open_data(box):
     next(batches)
 
 
+_CONTAINERS = {
+    ".mkv": X264,
+    ".ts": X264,
+    ".m4v": (*X264, "-movflags", "faststart"),
+    ".mpg": ("-c:v", "mpeg2video", "-q:v", "4", "-flags", "+ilme+ildct"),
+    ".mov": ("-c:v", "prores_ks"),
+    ".flv": X264,
+    ".ogv": ("-c:v", "libtheora", "-q:v", "8"),
+    ".apng": ("-f", "apng"),
+    ".wmv": ("-c:v", "wmv2", "-b:v", "2M"),
+}
 # What reads each kind, and the kind's share of the inputs.
 KINDS = {
     "video": (prepare, 5),
     "frames": (prepare, 3),
     "masks": (prepare, 3),
+    "files": (read, 12),
+    "mask files": (read_masks, 6),
     "npz": (evaluate, 3),
     "config": (configure, 3),
     "checkpoint": (load, 4),
@@ -85,7 +115,10 @@ def make_sound(folder: pathlib.Path, kinds: list[str]) -> None:
     for suffix in (".avi", ".mp4", ".webm", ".gif"):
         for name in "abc":
             video_io.write_video(folder / f"video{suffix}" / f"{name}{suffix}", clip.frames)
-    for suffix in (".png", ".jpg", ".bmp"):
+    for suffix, options in _CONTAINERS.items():
+        long = np.concatenate([clip.frames, clip.frames[::-1]] * 3)
+        encode(f"file:{folder}/video{suffix}/long{suffix}", *options, frames=long)
+    for suffix in (".png", ".jpg", ".bmp", ".webp", ".tif"):
         for name in "abc":
             for t, frame in enumerate(clip.frames):
                 path = folder / f"frames{suffix}" / name / f"{t:02d}{suffix}"
@@ -134,7 +167,7 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
     (box / "out").mkdir(parents=True)
     if kind in ("npz", "resumed"):
         shutil.copytree(sound / "data", box / "data")
-    if kind == "masks":
+    if kind in ("masks", "mask files"):
         shutil.copytree(sound / "frames.png", box / "in")
         shutil.copytree(sound / "masks.png", box / "in_masks")
         return harmed(box / "in_masks", rng)
@@ -153,7 +186,8 @@ def fill(box: pathlib.Path, kind: str, sound: pathlib.Path, rng: random.Random, 
         (box / "in" / "config.json").write_text(json.dumps(config))
         return "config.json changed"
     folders = {
-        "video": sorted(sound.glob("video.*")),
+        "video": sorted(folder for folder in sound.glob("video.*") if folder.suffix not in _CONTAINERS),
+        "files": sorted([*sound.glob("video.*"), *sound.glob("frames.*")]),
         "frames": sorted(sound.glob("frames.*")),
         "npz": [sound / "npz.in"],
         "data": [sound / "data.in"],

@@ -4,6 +4,7 @@ Each frame carries its number as blocks of black and white, so that order and co
 """
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -44,6 +45,8 @@ def ffmpeg(*arguments, data=None):
 
 
 def encode(path, *options, frames=None):
+    """A video file of frames, numbered ones if none are given."""
+    pathlib.Path(str(path).removeprefix("file:")).parent.mkdir(parents=True, exist_ok=True)
     frames = numbered() if frames is None else frames
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", "25")
     ffmpeg(*raw, "-i", "-", *(options or X264), path, data=frames.tobytes())
