@@ -40,6 +40,8 @@ _DECODERS = (
     "Warning: unknown JFIF",
     "Inconsistent progression",
     "tempfile.tif: ",
+    "LZWDecode: ",
+    "TIFF",
 )
 
 

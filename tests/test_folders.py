@@ -54,6 +54,8 @@ def test_video_folder_refusals(tmp_path, video_folder):
 
     with pytest.raises(InputError, match="input folder 'nowhere' does not exist"):
         build(input="nowhere")
+    with pytest.raises(InputError, match=r"input folder '.*c.avi' is a file, not a folder of clips"):
+        build(input=str(root / "c.avi"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds 0 clips"):
         build(input=str(tmp_path / "empty"))

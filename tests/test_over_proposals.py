@@ -15,6 +15,7 @@ from vidpred_jax.checkpoints import restore
 from vidpred_jax.data import pipeline
 from vidpred_jax.inference import loading, networks
 from vidpred_jax.inference.predictor import Predictor
+from vidpred_jax.training import earlier
 from vidpred_jax.types import InputError
 
 OVER = {"proposals": ["scene"], "optimizer__schedule": "constant", "evaluation__clips": 0}
@@ -137,6 +138,13 @@ def test_a_run_of_another_proposal_or_stage_is_refused(runs, data_dir):
         fields = {"proposals": [name], "proposal_runs": [str(runs / folder)]}
         with pytest.raises(InputError, match=message):
             run(get_config("fusion", data_dir, **fields), runs / "new")
+
+
+def test_a_proposal_that_knows_fewer_labels_than_the_data_is_refused(runs, data_dir):
+    config = get_config("fusion", data_dir, proposals=["scene"], proposal_runs=[str(runs / "scene")])
+    assert set(earlier.load_proposals(config, 4)) == {"scene"}
+    with pytest.raises(InputError, match="scene' tells 4 labels apart, background included, the data have 9"):
+        earlier.load_proposals(config, 9)
 
 
 def test_a_pair_over_different_proposals_is_refused(runs):

@@ -64,7 +64,7 @@ def red_or_not(path, outputs=2):
     """A network that scores (0.5, red): label 1 where red is above one half."""
     weights = np.zeros((outputs, 3, 1, 1), np.float32)
     weights[-1, 0] = 1
-    bias = np.float32([0.5, 0.0] if outputs == 2 else [-0.5])
+    bias = np.float32([0.5] + [0.0] * (outputs - 1) if outputs > 1 else [-0.5])
     tensor = lambda name, value: helper.make_tensor(
         name, onnx.TensorProto.FLOAT, value.shape, value.ravel().tolist()
     )
@@ -90,6 +90,9 @@ def test_onnx(tmp_path, outputs):
 def test_onnx_refusals(tmp_path, clip):
     with pytest.raises(InputError, match=r"ONNX model 'none\.onnx' does not exist"):
         segmentation.segment(clip.frames, "onnx:none.onnx")
+    many = red_or_not(tmp_path / "many.onnx", 300)
+    with pytest.raises(InputError, match="finds class 299; classes are 0 to 255"):
+        segmentation.segment(np.full((1, 16, 16, 3), 250, np.uint8), f"onnx:{many}")
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(InputError, match="cannot be run"):
         segmentation.segment(clip.frames, f"onnx:{tmp_path}/bad.onnx")

@@ -76,8 +76,8 @@ def _fill_in_proposals(config, workdir):
     return {**config, "proposal_runs": found}
 
 
-def load_proposals(config: dict) -> dict[str, Proposal]:
-    """Those that the network adds to, from the runs that a config names for them."""
+def load_proposals(config: dict, num_labels: int) -> dict[str, Proposal]:
+    """Those that the network adds to, from the runs that a config names for them. num_labels: of the data."""
     names, runs = config.get("proposals", ()), config.get("proposal_runs", ())
     if len(names) != len(runs):
         raise InputError(
@@ -91,6 +91,12 @@ def load_proposals(config: dict) -> dict[str, Proposal]:
         if network.context != config["context"]:
             raise InputError(
                 f"proposal_runs: {run!r} observes {network.context} frames, not {config['context']}"
+            )
+        known = getattr(network.module, "num_labels", num_labels)
+        if known < num_labels:
+            raise InputError(
+                f"proposal_runs: {run!r} tells {known} labels apart, background included, the data have "
+                f"{num_labels}; fit it on them"
             )
         found |= network.proposals
     return found

@@ -51,7 +51,7 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     builder = open_builder(data, log)
     source = train_source(config, log)
     facts = {"num_labels": source.num_labels, "edge_rule": source.edge_rule.to_json()}
-    proposals = earlier.load_proposals(config)
+    proposals = earlier.load_proposals(config, source.num_labels)
     network = networks.make(config, facts, proposals=proposals, axis_name=axis_name)
     parts = roles.PARTS[stage.role](config, network, earlier.load(config, network))
     _check_window(data, parts.future_frames, stage.role)

@@ -46,7 +46,8 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
         config = self.builder_config
         folder = pathlib.Path(config.input)
         if not folder.is_dir():
-            raise InputError(f"input folder {config.input!r} does not exist")
+            why = "is a file, not a folder of clips" if folder.exists() else "does not exist"
+            raise InputError(f"input folder {config.input!r} {why}")
         if is_davis(folder) and config.masks:
             raise InputError(
                 f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {DAVIS_MASKS}"
