@@ -1,9 +1,12 @@
 """Image files and folders of them, one a frame -> uint8 RGB arrays."""
 
+import contextlib
 import decimal
 import os
 import pathlib
 import re
+import warnings
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -62,12 +65,19 @@ def numbers(files: list[pathlib.Path]) -> list[decimal.Decimal] | None:
     return found if len(set(found)) == len(found) else None
 
 
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """A file as Pillow opens it, without the warnings that would stand beside our line."""
+    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+        yield image
+
+
 def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int, int]:
     """(height, width) as the image is shown, by its header. Raises InputError beyond `limits`, for a wrong
     checksum and for a file that is cut off.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with opened(path) as image:
             size, kind = image.size[::-1], image.format
             if orientation(image) in _TURNED:
                 size = size[::-1]
@@ -151,7 +161,7 @@ def is_animated(path: str | os.PathLike) -> bool:
     if pathlib.Path(path).suffix.lower() not in (".webp", ".png"):
         return False
     try:
-        with Image.open(path, formats=("WEBP", "PNG")) as image:
+        with opened(path, ("WEBP", "PNG")) as image:
             return getattr(image, "is_animated", False)
     except Exception:  # Of many kinds, for damaged files.
         return False
@@ -161,7 +171,7 @@ def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list
     """Frames of an animated WebP file, which FFmpeg does not read. Raises InputError."""
     frames = []
     try:
-        with Image.open(path, formats=("WEBP",)) as image:
+        with opened(path, ("WEBP",)) as image:
             check_pixels(path, image.size[::-1], limits)
             for number in range(start, min(start + wanted, image.n_frames)):
                 check(path)
@@ -178,7 +188,7 @@ def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list
 
 def original_bytes(file: pathlib.Path) -> bytes | None:
     """A JPEG or PNG file, which need not be encoded anew; None for what is shown turned or has 16 bits."""
-    with Image.open(file, formats=FORMATS) as image:
+    with opened(file) as image:
         plain = orientation(image) == _UPRIGHT and image.mode in ("RGB", "L", "P", "RGBA", "1")
         return file.read_bytes() if plain and image.format in ("JPEG", "PNG") else None
 

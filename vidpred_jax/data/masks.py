@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 from vidpred_jax.data import fusion, images, sizes
 from vidpred_jax.types import InputError, Limits
@@ -126,7 +125,7 @@ _ORDER = np.argsort(_PALETTE)
 def _read(file) -> tuple[np.ndarray, bool]:
     """(uint8 (h, w) or, of colours, (h, w, 3); whether it is grey rather than ids)."""
     try:
-        with Image.open(file, formats=images.FORMATS) as image:
+        with images.opened(file) as image:
             images.check_pixels(file, image.size[::-1], Limits())
             mode = image.mode
             mask = np.asarray(image.convert("L") if mode == "1" else image)

@@ -4,6 +4,7 @@ What a container says of its length and clock is not believed: a frame counts wh
 one that is not whole is never given out.
 """
 
+import collections
 import contextlib
 import itertools
 import os
@@ -161,13 +162,14 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
     What stands before the first key frame of a recording, and a part of a frame at its end, are left out.
     Raises InputError where any other frame cannot be decoded, and at the end of a file that is cut off.
     """
-    packets, packet, begun, lost, late = container.demux(stream), True, False, False, 0
+    packets, packet, begun, lost, late = _ahead(container.demux(stream)), True, False, False, 0
     tail = _TAIL if container.format.name in _ENDS_ANYWHERE else 0
     while packet is not None:
         try:
             packet = None
-            packet = next(packets, None)
-            lost |= begun and packet is not None and packet.is_corrupt
+            packet, following = next(packets, (None, ()))
+            if packet and packet.is_corrupt and not _is_joint(packet, following):
+                lost = begun
             found = packet.decode() if packet else []
         except (av.FFmpegError, ValueError):
             lost, found = begun, [] if packet else _rest(stream)
@@ -182,6 +184,27 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
             raise InputError(f"{path} is truncated or damaged: frame {number} cannot be decoded")
     if _is_cut_off(path, container, stream):
         raise InputError(f"{path} is truncated: what follows frame {number - 1} is missing")
+
+
+def _ahead(packets, count: int = 4) -> Iterator[tuple[av.Packet, list[av.Packet]]]:
+    """(packet, the next ones)."""
+    waiting, failure = collections.deque(), None
+    try:
+        for packet in packets:
+            waiting.append(packet)
+            if len(waiting) > count:
+                yield waiting.popleft(), list(waiting)
+    except av.FFmpegError as error:
+        failure = error
+    while waiting:
+        yield waiting.popleft(), list(waiting)
+    if failure is not None:
+        raise failure
+
+
+def _is_joint(packet, following) -> bool:
+    """Whether recordings may meet here, at a key frame: a packet before is called corrupt, but is whole."""
+    return any(each.is_keyframe for each in (packet, *following))
 
 
 def _rest(stream) -> list[av.VideoFrame]:
