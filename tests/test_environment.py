@@ -67,10 +67,16 @@ def test_a_device_that_is_not_there_is_told_as_such(trained):
     assert done.returncode == 2 and done.stderr.startswith("error: JAX_PLATFORMS (rocm) names a device that")
 
 
-def test_float64_elsewhere_in_a_program_changes_no_frame():
+@pytest.mark.parametrize("weights", ["real", "sprites"])
+def test_float64_elsewhere_in_a_program_changes_no_frame(weights):
     frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
     labels = np.zeros(frames.shape[:3], np.uint8)
-    predict = lambda: vidpred_jax.load(weights="real", size=(64, 64)).predict(frames, labels, 2).frames
+    labels[:, 20:40, 10:30] = 1
+
+    def predict():
+        found = vidpred_jax.load(weights=weights, size=(64, 64)).predict(frames, labels, 8)
+        return np.stack([found.frames, found.fusion])
+
     expected = predict()
     with jax.enable_x64(True):
         np.testing.assert_array_equal(predict(), expected)

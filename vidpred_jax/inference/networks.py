@@ -237,7 +237,8 @@ def load(
 
 def _shapes(network):
     init = functools.partial(jax.eval_shape, network.module.init, jax.random.key(0))
-    return init(*example_inputs(network))
+    with jax.enable_x64(False):  # Whatever else the program asks for.
+        return init(*example_inputs(network))
 
 
 def _facts(meta, run) -> dict:

@@ -168,5 +168,4 @@ class Predictor:
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
             run = self._compiled[key]
-        with jax.enable_x64(False):
-            return run(*args)
+        return run(*args)
