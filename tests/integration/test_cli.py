@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from commands import named, succeed
+from PIL import Image
+from test_awkward_videos import X264, encode
 
 from vidpred_jax.data import images, video_io
 
@@ -46,9 +48,17 @@ def test_rollout_of_a_video(trained, video, tmp_path):
     )
     assert_files(tmp_path / "b", (32, 32), 32)
     assert "truth is unknown" in out and not (tmp_path / "b" / "metrics.json").exists()
-    # Frames of a size of their own, by proposals alone.
+    # Frames of a size of their own, by proposals alone; an interlaced file and masks of soft edges.
     size = ("--weights=real", "--size=32x48", "--horizon=2", f"--output={tmp_path / 'c'}")
-    succeed("scripts/rollout.py", f"--video={video / 'clip.avi'}", *size)
+    encode(tmp_path / "1:30.ts", *X264, "-x264-params", "interlaced=1")
+    (tmp_path / "soft").mkdir()
+    for t in range(40):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[16:40, 20 : 30 + t % 8] = 255
+        Image.fromarray(mask).resize((66, 66)).resize((64, 64)).save(tmp_path / "soft" / f"{t:03d}.png")
+    masks = f"--masks={tmp_path / 'soft'}"
+    out = succeed("scripts/rollout.py", f"--video={tmp_path / '1:30.ts'}", masks, *size)
+    assert "soft: masks of grey values up to 255 are read as one object" in out
     assert video_io.read(tmp_path / "c" / "prediction.webm").shape == (2, 32, 48, 3)
     assert video_io.read(tmp_path / "c" / "fusion.webm").shape == (2, 32, 48, 3)
     report = json.loads((tmp_path / "c" / "metrics.json").read_text())
