@@ -65,14 +65,10 @@ class VideoInfo:
 
 
 def probe(path: str | os.PathLike, limits: Limits = Limits()) -> VideoInfo:
-    """Size and rate, by the first frame of a file or its header. Raises InputError."""
+    """Size and rate, by the first frame. Raises InputError."""
     path = _existing(path)
-    if path.is_dir():
-        return VideoInfo(*images.image_size(_frames_of(path)[0], limits), 24.0)
-    if path.suffix == ".npy":
-        return VideoInfo(*_array(path, limits).shape[1:3], 24.0)
-    if path.suffix.lower() == ".webp":
-        return VideoInfo(*images.image_size(path, limits), 24.0)
+    if path.is_dir() or path.suffix.lower() in (".npy", ".webp"):
+        return VideoInfo(*read(path, 0, 1, limits).shape[1:3], 24.0)
     return VideoInfo(*video_file.probe(path, limits))
 
 
@@ -81,7 +77,7 @@ def count(path: str | os.PathLike, limits: Limits = Limits()) -> int:
     path = _existing(path)
     if path.is_dir():
         return len(_frames_of(path))
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return len(_array(path, limits))
     if path.suffix.lower() == ".webp":
         return len(images.read_animation(path, 0, limits.max_frames, limits, _timer(limits)))
@@ -114,7 +110,7 @@ def read(
         frames = images.read_folder(files, limits, check)
     elif path.suffix.lower() == ".webp":
         frames = images.read_animation(path, start, wanted, limits, check)
-    elif path.suffix == ".npy":
+    elif path.suffix.lower() == ".npy":
         frames = np.array(_array(path, limits)[start : start + wanted])
     else:
         frames = video_file.read(path, start, wanted, limits, check)
