@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import imageio_ffmpeg
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 import vidpred_jax
-from vidpred_jax.data import video_io
+from vidpred_jax.data import video_file, video_io
 from vidpred_jax.types import InputError, Limits
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -196,6 +197,20 @@ def test_recordings_may_begin_and_end_within_a_frame(tmp_path, long):
     ):
         vidpred_jax.read_video(tmp_path / "damaged.ts")
     assert numbers(vidpred_jax.read_video(tmp_path / "damaged.ts", 0, 16)) == list(range(16))
+
+
+def test_a_packet_that_pyav_cannot_place_is_passed_over():
+    """It raises IndexError for one of a stream that damage, or a later table, brought into the file."""
+    packets = iter([1, 2, IndexError, 3])
+
+    def demux(stream):
+        for packet in packets:
+            if packet is IndexError:
+                raise IndexError("list index out of range")
+            yield packet
+
+    container = types.SimpleNamespace(demux=demux)
+    assert list(video_file._demux(container, None)) == [1, 2, 3]
 
 
 def test_no_pictures(tmp_path, base):

@@ -101,7 +101,7 @@ def _packets(container, stream) -> list[tuple[int | None, int | None, bool]]:
     """(time shown, time decoded, whether a key frame) of every frame."""
     found = []
     try:
-        for packet in container.demux(stream):
+        for packet in _demux(container, stream):
             if packet.size and not packet.is_discard:
                 found.append((packet.pts, packet.dts, packet.is_keyframe))
     except av.FFmpegError:
@@ -162,7 +162,7 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
     What stands before the first key frame of a recording, and a part of a frame at its end, are left out.
     Raises InputError where any other frame cannot be decoded, and at the end of a file that is cut off.
     """
-    packets, packet, begun, lost, late = _ahead(container.demux(stream)), True, False, False, 0
+    packets, packet, begun, lost, late = _ahead(_demux(container, stream)), True, False, False, 0
     tail = _TAIL if container.format.name in _ENDS_ANYWHERE else 0
     while packet is not None:
         try:
@@ -184,6 +184,16 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
             raise InputError(f"{path} is truncated or damaged: frame {number} cannot be decoded")
     if _is_cut_off(path, container, stream):
         raise InputError(f"{path} is truncated: what follows frame {number - 1} is missing")
+
+
+def _demux(container, stream) -> Iterator[av.Packet]:
+    """Its packets, the last of them empty. What PyAV cannot place, of a stream not there before, is skipped."""
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:
+            pass
 
 
 def _ahead(packets, count: int = 4) -> Iterator[tuple[av.Packet, list[av.Packet]]]:
