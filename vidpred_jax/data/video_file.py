@@ -187,7 +187,7 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
 
 
 def _demux(container, stream) -> Iterator[av.Packet]:
-    """Its packets, the last of them empty. What PyAV cannot place, of a stream not there before, is skipped."""
+    """Its packets, the last of them empty; but those of streams that PyAV does not know."""
     while True:
         try:
             yield from container.demux(stream)
