@@ -202,9 +202,9 @@ def test_trying_a_folder_touches_no_file_of_it(tmp_path):
 def test_what_an_earlier_call_wrote_is_renewed_and_nothing_else(tmp_path):
     out, kept = tmp_path / "out", tmp_path / "kept.png"
     kept.write_text("outside")
-    for name in ("metrics.json", "strips/a.png", "mine.json"):
+    for name in ("metrics.json", "strips/a.png", "a_00000.npz", "mine.json"):
         video_io.write_text(out / name, name)
-    video_io.renew(out, ["metrics.json", "strips/a.png"])
+    video_io.renew(out, ["metrics.json", "strips/a.png", "a_00000.npz"])
     video_io.renew(out, ["strip.png"])
     assert sorted(f.name for f in out.rglob("*.*")) == [".written.json", "mine.json"]
     # A list that is damaged or of somebody else deletes nothing elsewhere.

@@ -71,7 +71,7 @@ def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_
     out = succeed("scripts/evaluate.py", *data, "--runs=none", "--resolution=32", f"--export={windows}")
     assert "wrote 4 windows" in out
     theirs.mkdir()
-    for path in windows.iterdir():  # A system that knows the truth, but for the sign of its noise.
+    for path in windows.glob("*.npz"):  # A system that knows the truth, but for the sign of its noise.
         truth = np.load(path)["truth"]
         assert truth.shape == (32, 32, 32, 3) and len(np.load(path)["context"]) == 16
         np.savez(theirs / path.name, frames=(truth + np.where(truth < 128, 25.5, -25.5)) / 255)

@@ -122,6 +122,7 @@ def main(_):
         first=_START.value,
     )
     if _EXPORT.value:
+        video_io.renew(output, [f"{external.window_name(*place)}.npz" for place in places])
         return _export(read(only=kept), context, output)
     others = {clip: next(iter(read(only={clip})))[2] for clip in sorted(kept)[:2]}
     compared, sees, rows = _predictors(loaded, chosen, places, height, width, others)

@@ -214,7 +214,7 @@ def renew(folder: str | os.PathLike, names: list[str]) -> None:
         before = []
     for name in before if isinstance(before, list) else []:
         plain = isinstance(name, str) and re.fullmatch(
-            r"(strips/)?[^/\\\0]+\.(png|json|csv|html|webm|gif)", name
+            r"(strips/)?[^/\\\0]+\.(png|json|csv|html|webm|gif|npz)", name
         )
         if plain and name not in names and (folder / name).is_file():
             (folder / name).unlink()
