@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from vidpred_jax.cli import common
 from vidpred_jax.config import parse
-from vidpred_jax.data import fusion, pipeline, video_io
+from vidpred_jax.data import fusion, pipeline, writing
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import compare, sharpening
 from vidpred_jax.inference import networks
@@ -49,7 +49,7 @@ _OUTPUT = flags.DEFINE_string("output", "ablation", "Folder to write ablation.js
 def main(_):
     if not _SEEDS.value or not all(seed.isdigit() for seed in _SEEDS.value):
         raise InputError(f"--seeds={','.join(_SEEDS.value)} must be numbers, 0 or more")
-    video_io.check_writable(pathlib.Path(_OUTPUT.value))
+    writing.check_writable(pathlib.Path(_OUTPUT.value))
     config = parse(json.loads(_CONFIG.value.to_json()))
     runs = {"fusion": _FUSION.value, "translator": _TRANSLATOR.value}
     frozen = Frozen(System.of(*(networks.load(run, stage) for stage, run in runs.items())))
@@ -94,7 +94,7 @@ def main(_):
         "predictors": predictors,
     }
     path = f"{_OUTPUT.value}/ablation.json"
-    video_io.write_text(path, json.dumps(report, indent=1) + "\n")
+    writing.write_text(path, json.dumps(report, indent=1) + "\n")
     print(f"wrote {path}")
 
 

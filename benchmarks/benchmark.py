@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from vidpred_jax.cli import common
-from vidpred_jax.data import video_io
+from vidpred_jax.data import writing
 from vidpred_jax.models import build, convolution
 from vidpred_jax.training import experiment, parallel
 from vidpred_jax.types import InputError, UserError
@@ -44,7 +44,7 @@ _OUTPUT = flags.DEFINE_string("output", "benchmark", "Folder of benchmark.json."
 
 def main(_):
     output, peer = pathlib.Path(_OUTPUT.value), None
-    video_io.check_writable(output)
+    writing.check_writable(output)
     known = (_WANTED, CASES), (_PRECISIONS, build.PRECISIONS), (_FORMS, convolution.FORMS)
     for flag, values in known:
         for value in set(flag.value) - set(values):
@@ -70,7 +70,7 @@ def main(_):
         for found in _try(*case, peer):
             report["cases"].append(found)
             print(json.dumps(found), flush=True)
-        video_io.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
+        writing.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
     failed = sum("error" in found for found in report["cases"])
     if failed:
         raise UserError(f"{failed} of {len(report['cases'])} cases failed, as benchmark.json tells")

@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from vidpred_jax.cli import common
-from vidpred_jax.data import video_io
+from vidpred_jax.data import writing
 from vidpred_jax.metrics.named import METRICS
 from vidpred_jax.metrics.summary import SHOWN_STEPS
 from vidpred_jax.types import InputError, UserError
@@ -115,7 +115,7 @@ def main(_):
         report = {"title": _TITLE.value, "note": _NOTE.value, **report}
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{_NAME.value}.json"
-        video_io.write_text(kept, json.dumps(report, indent=1) + "\n")
+        writing.write_text(kept, json.dumps(report, indent=1) + "\n")
     page = _ROOT / "README.md"
     text = page.read_text()
     files = sorted((_ROOT / "results").glob("[abe][bev]*_*.json"))
@@ -124,7 +124,7 @@ def main(_):
     after = rest.split("<!-- /results -->")[1]
     made = f"{before}<!-- results -->\n{tables}<!-- /results -->{after}"
     if not _CHECK.value:
-        video_io.write_text(page, made)
+        writing.write_text(page, made)
         print("wrote the tables of README.md")
     elif made != text:
         raise UserError("README.md does not match results/; run python benchmarks/results.py")

@@ -16,8 +16,8 @@ import fuzz_damage
 import jax
 import numpy as np
 from commands import ROOT, TRAIN
+from numbered_videos import X264, encode
 from PIL import Image
-from test_awkward_videos import X264, encode
 
 import vidpred_jax
 from vidpred_jax.cli import common

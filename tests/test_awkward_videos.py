@@ -1,7 +1,4 @@
-"""Video files as people have them: every frame whole and in its place, or one line why not.
-
-Each frame carries its number as blocks of black and white, so that order and completeness can be read off it.
-"""
+"""Video files as people have them: every frame whole and in its place, or one line why not."""
 
 import os
 import pathlib
@@ -10,49 +7,14 @@ import subprocess
 import sys
 import types
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
+from numbered_videos import SIDE, X264, encode, ffmpeg, numbered, numbers
 from PIL import Image
 
 import vidpred_jax
 from vidpred_jax.data import video_file, video_io
 from vidpred_jax.types import InputError, Limits
-
-FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-X264 = ("-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p")
-SIDE = 64
-
-
-def numbered(count=40, side=SIDE):
-    """Frames whose left eighth holds the bits of their number, lowest on top; their quarters differ."""
-    frames = np.full((count, side, side, 3), 60, np.uint8)
-    frames[:, : side // 2, side // 2 :] = (40, 180, 60)
-    block = side // 8
-    for n, frame in enumerate(frames):
-        for bit in range(8):
-            frame[bit * block : (bit + 1) * block, :block] = 255 * (n >> bit & 1)
-    return frames
-
-
-def numbers(frames):
-    block = frames.shape[1] // 8
-    columns = frames[:, block // 2 :: block, 2 : block - 2].mean((2, 3)) > 127
-    return (columns @ (1 << np.arange(8))).tolist()
-
-
-def ffmpeg(*arguments, data=None):
-    command = [FFMPEG, "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
-    subprocess.run(command, input=data, check=True)
-
-
-def encode(path, *options, frames=None):
-    """A video file of frames, numbered ones if none are given."""
-    pathlib.Path(str(path).removeprefix("file:")).parent.mkdir(parents=True, exist_ok=True)
-    frames = numbered() if frames is None else frames
-    raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", "25")
-    ffmpeg(*raw, "-i", "-", *(options or X264), path, data=frames.tobytes())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -140,27 +102,10 @@ def test_rotation_and_changes_of_size(tmp_path, base):
     assert len(vidpred_jax.read_video(tmp_path / "both.ts", 0, 20)) == 20
 
 
+OPEN = ("-c:v", "libx264", "-x264-params", "open-gop=1:keyint=24:bframes=5", "-pix_fmt", "yuv420p")
 SOUGHT = {
-    "open.mkv": (
-        "-c:v",
-        "libx264",
-        "-x264-params",
-        "open-gop=1:keyint=24:bframes=5",
-        "-pix_fmt",
-        "yuv420p",
-        "-crf",
-        "10",
-    ),
-    "open.mp4": (
-        "-c:v",
-        "libx264",
-        "-x264-params",
-        "open-gop=1:keyint=24:bframes=5",
-        "-pix_fmt",
-        "yuv420p",
-        "-crf",
-        "10",
-    ),
+    "open.mkv": OPEN,
+    "open.mp4": OPEN,
     "b.ts": ("-c:v", "libx264", "-g", "24", "-bf", "3", "-pix_fmt", "yuv420p", "-crf", "10"),
     "b.avi": ("-c:v", "mpeg4", "-g", "12", "-bf", "2", "-q:v", "2"),
     "b.mpg": ("-c:v", "mpeg2video", "-g", "12", "-bf", "2", "-q:v", "2"),

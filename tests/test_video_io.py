@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from vidpred_jax.data import images, sizes, video_file, video_io
+from vidpred_jax.data import images, sizes, video_file, video_io, writing
 from vidpred_jax.types import InputError, Limits, UserError
 
 
@@ -161,7 +161,7 @@ def test_unwritable_folder(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*file/a\.png"):
         video_io.write_image(tmp_path / "file" / "a.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(UserError, match="cannot write"):
-        video_io.check_writable(tmp_path / "file")
+        writing.check_writable(tmp_path / "file")
 
 
 def test_full_disk(tmp_path):
@@ -169,7 +169,7 @@ def test_full_disk(tmp_path):
         pytest.skip("/dev/full does not exist here")
 
     def write():
-        with video_io.atomic(tmp_path / "never.txt"), open("/dev/full", "w") as full:
+        with writing.atomic(tmp_path / "never.txt"), open("/dev/full", "w") as full:
             full.write("x")
 
     with pytest.raises(UserError, match="cannot write .*never.txt: No space left on device"):
@@ -181,12 +181,12 @@ def test_links_and_modes_are_kept(tmp_path):
     (tmp_path / "real.txt").write_text("old")
     (tmp_path / "real.txt").chmod(0o600)
     (tmp_path / "link.txt").symlink_to("real.txt")
-    video_io.write_text(tmp_path / "link.txt", "new")
+    writing.write_text(tmp_path / "link.txt", "new")
     assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "real.txt").read_text() == "new"
     assert (tmp_path / "real.txt").stat().st_mode & 0o777 == 0o600
     before = os.umask(0o027)
     try:
-        video_io.write_text(tmp_path / "fresh.txt", "new")
+        writing.write_text(tmp_path / "fresh.txt", "new")
     finally:
         os.umask(before)
     assert (tmp_path / "fresh.txt").stat().st_mode & 0o777 == 0o640
@@ -194,7 +194,7 @@ def test_links_and_modes_are_kept(tmp_path):
 
 def test_trying_a_folder_touches_no_file_of_it(tmp_path):
     (tmp_path / ".check").write_text("a user's own")
-    video_io.check_writable(tmp_path)
+    writing.check_writable(tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == [".check"]
     assert (tmp_path / ".check").read_text() == "a user's own"
 
@@ -203,9 +203,9 @@ def test_what_an_earlier_call_wrote_is_renewed_and_nothing_else(tmp_path):
     out, kept = tmp_path / "out", tmp_path / "kept.png"
     kept.write_text("outside")
     for name in ("metrics.json", "strips/a.png", "a_00000.npz", "mine.json"):
-        video_io.write_text(out / name, name)
-    video_io.renew(out, ["metrics.json", "strips/a.png", "a_00000.npz"])
-    video_io.renew(out, ["strip.png"])
+        writing.write_text(out / name, name)
+    writing.renew(out, ["metrics.json", "strips/a.png", "a_00000.npz"])
+    writing.renew(out, ["strip.png"])
     assert sorted(f.name for f in out.rglob("*.*")) == [".written.json", "mine.json"]
     # A list that is damaged or of somebody else deletes nothing elsewhere.
     for content in (
@@ -215,16 +215,16 @@ def test_what_an_earlier_call_wrote_is_renewed_and_nothing_else(tmp_path):
         "[[]]",
     ):
         (out / ".written.json").write_text(content)
-        video_io.renew(out, [])
+        writing.renew(out, [])
     assert kept.exists() and (out / "mine.json").exists()
 
 
 def test_a_failure_keeps_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
-    video_io.write_text(path, "old")
+    writing.write_text(path, "old")
 
     def fail():
-        with video_io.atomic(path) as temporary:
+        with writing.atomic(path) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 

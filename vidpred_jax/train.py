@@ -20,7 +20,7 @@ from vidpred_jax import interruption, processes
 from vidpred_jax.checkpoints import restore, save
 from vidpred_jax.cli import common
 from vidpred_jax.config import parse
-from vidpred_jax.data import pipeline, video_io
+from vidpred_jax.data import pipeline, video_io, writing
 from vidpred_jax.evaluation import strip
 from vidpred_jax.models import build
 from vidpred_jax.training import earlier, experiment, parallel, progress, resume, steps, validation
@@ -50,7 +50,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print, num_devices: int 
         with build.numerics(config), resume.locked(workdir), save.Checkpointer(workdir) as saver:
             state = _resume(made, saver, workdir, len(devices), log)
             if is_main:
-                video_io.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+                writing.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
             with progress.MetricsWriter(workdir if is_main else None, int(state.step)) as writer:
                 summary = _train(config, workdir, made, state, devices, saver, writer, interrupted, log)
     log(f"{config['stage']}: done at step {config['num_steps']}, saved in {workdir}")

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from commands import named, succeed
+from numbered_videos import X264, encode
 from PIL import Image
-from test_awkward_videos import X264, encode
 
 from vidpred_jax.data import images, video_io
 

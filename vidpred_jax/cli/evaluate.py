@@ -16,7 +16,7 @@ from absl import flags
 from vidpred_jax import metrics
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
-from vidpred_jax.data import pipeline, sizes, video_io
+from vidpred_jax.data import pipeline, sizes, writing
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import ablations, compare, external, predictors, report, sharpening
 from vidpred_jax.metrics import named, summary
@@ -90,7 +90,7 @@ _OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
 def main(_):
     start = time.perf_counter()
     output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
-    video_io.check_writable(output)
+    writing.check_writable(output)
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
     runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
     loaded = predictors.load(runs, _WEIGHTS.value, _ACCOMPANYING.value, _log)
@@ -122,7 +122,7 @@ def main(_):
         first=_START.value,
     )
     if _EXPORT.value:
-        video_io.renew(output, [f"{external.window_name(*place)}.npz" for place in places])
+        writing.renew(output, [f"{external.window_name(*place)}.npz" for place in places])
         return _export(read(only=kept), context, output)
     others = {clip: next(iter(read(only={clip})))[2] for clip in sorted(kept)[:2]}
     compared, sees, rows = _predictors(loaded, chosen, places, height, width, others)
@@ -265,7 +265,7 @@ def _export(windows, context, output):
     count = 0
     for clip, begin, element in windows:
         path = output / f"{external.window_name(clip, begin)}.npz"
-        with video_io.atomic(path) as temporary, open(temporary, "wb") as stream:
+        with writing.atomic(path) as temporary, open(temporary, "wb") as stream:
             frames = element["frames"]
             np.savez_compressed(stream, context=frames[:context], truth=frames[context:])
         count += 1

@@ -15,7 +15,7 @@ import shutil
 from absl import flags
 
 from vidpred_jax.checkpoints import cards, export, restore
-from vidpred_jax.data import video_io
+from vidpred_jax.data import writing
 from vidpred_jax.types import InputError, UserError
 
 _RUN = flags.DEFINE_string("run", None, "Run folder.")
@@ -59,7 +59,7 @@ def _weights(output) -> list:
         files = []
         for stage, run in stages.items():
             files += export.export(run, temporary / stage)
-        video_io.write_text(temporary / cards.FILE, json.dumps(card, indent=1) + "\n")
+        writing.write_text(temporary / cards.FILE, json.dumps(card, indent=1) + "\n")
         cards.read_file(temporary / cards.FILE)
         temporary.rename(output)
     finally:

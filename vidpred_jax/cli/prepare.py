@@ -9,7 +9,7 @@ import time
 
 from absl import flags
 
-from vidpred_jax.data import fusion, segmentation, video_io
+from vidpred_jax.data import fusion, segmentation, writing
 from vidpred_jax.data.datasets import catalogue, metadata, moving_digits, registry
 from vidpred_jax.types import InputError
 
@@ -46,7 +46,7 @@ def main(_):
         raise InputError("--moving_mnist and --idx=FILE need each other; --test=FILE needs both")
     name = _NAME.value or (moving_digits.NAME if _MOVING_MNIST.value else "mine")
     data_dir = pathlib.Path(_DATA_DIR.value)
-    video_io.check_writable(data_dir)
+    writing.check_writable(data_dir)
     edge_rule = _edge_rule()
     shared = {"segmentation": _SEGMENTATION.value, "edge_rule": edge_rule, "lossless": _LOSSLESS.value}
     if _CATALOGUE.value:

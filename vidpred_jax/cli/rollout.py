@@ -16,7 +16,7 @@ from absl import flags
 
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
-from vidpred_jax.data import masks, pipeline, preparation, segmentation, sizes, video_io
+from vidpred_jax.data import masks, pipeline, preparation, segmentation, sizes, video_io, writing
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import ablations, compare, predictors, strip
 from vidpred_jax.inference import loading
@@ -63,7 +63,7 @@ _SHOWN_CLIPS = 4
 
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
-    video_io.check_writable(output)
+    writing.check_writable(output)
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
     ours = _load()
@@ -116,7 +116,7 @@ def main(_):
         "protocol": "psnr and ssim per frame on 8-bit RGB, means over windows",
         "predictors": found,
     }
-    video_io.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
+    writing.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
     print(f"\n{report['windows']} windows of {report['data']} at {report['width']} x {report['height']}")
     print(summary.format_table(found))
     for name in ours.system.proposals if ours.system.networks else ():
@@ -206,7 +206,7 @@ def _write_pictures(ours, elements, shown, output, others):
     names = {"prediction": "frames", "fusion": "fusion"}
     names = {name: field for name, field in names.items() if field in shown[0]}
     videos = [f"{name}{suffix}" for name in names for suffix in (".webm", ".gif")]
-    video_io.renew(output, [*videos, "strip.png", *others])
+    writing.renew(output, [*videos, "strip.png", *others])
     for name, field in names.items():
         video = np.concatenate([found[field] for found in shown], 2)
         for suffix in (".webm", ".gif"):

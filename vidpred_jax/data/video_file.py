@@ -22,15 +22,8 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,dv,mxf,ivf,nut,rm,"
     "h264,hevc,av1,obu,yuv4mpegpipe,mjpeg,wtv,apng,webp"
 )
-_ENDS_ANYWHERE = (
-    "mpegts",
-    "mpeg",
-    "mpegvideo",
-    "m4v",
-    "h264",
-    "hevc",
-    "mjpeg",
-)  # Recordings, in the middle of a frame.
+# Recordings end in the middle of a frame.
+_ENDS_ANYWHERE = ("mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg")
 _TAIL = 16  # Frames that may be shown after one that was decoded last.
 _FAR = 100  # From this frame on it is sought rather than decoded up to.
 

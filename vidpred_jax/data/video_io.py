@@ -1,18 +1,12 @@
 """Videos, as files or as folders of frames, <-> uint8 RGB arrays.
 
-Readers are bounded by `Limits` and decode only the window asked for; writers leave nothing
-half-written under the final name.
+Readers are bounded by `Limits` and decode only the window asked for.
 """
 
-import contextlib
 import dataclasses
-import json
 import math
 import os
 import pathlib
-import re
-import secrets
-import stat
 import time
 import warnings
 
@@ -20,27 +14,12 @@ import cv2
 import imageio.v3 as imageio
 import numpy as np
 
-from vidpred_jax.data import images, video_file
-from vidpred_jax.types import InputError, Limits, UserError
+from vidpred_jax.data import images, video_file, writing
+from vidpred_jax.types import InputError, Limits
 
-VIDEO_SUFFIXES = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".3gp",
-        ".f4v",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".gif",
-        ".mpg",
-        ".mpeg",
-        ".m2v",
-        ".vob",
-    ),
-    *(".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv", ".dv", ".mxf", ".y4m", ".ivf", ".apng", ".npy"),
-)
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".f4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
+VIDEO_SUFFIXES += (".m2v", ".vob", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv", ".dv", ".mxf")
+VIDEO_SUFFIXES += (".y4m", ".ivf", ".apng", ".npy")
 _VP9 = ["-crf", "28", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6"]
 _ENCODERS = {
     ".mp4": {"codec": "libx264"},
@@ -164,73 +143,11 @@ def _existing(path) -> pathlib.Path:
     return path
 
 
-@contextlib.contextmanager
-def atomic(path: str | os.PathLike):
-    """Gives a temporary path with the same suffix, which is moved to `path` if the block succeeds.
-
-    A link stays one, and the file that it names is replaced; a file keeps its mode. Raises UserError (exit
-    code 1) when the folder cannot be written or the disk is full.
-    """
-    path = pathlib.Path(path)
-    temporary = None
-    try:
-        target = path.resolve() if path.is_symlink() else path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".writing-{secrets.token_hex(8)}{path.suffix}")
-        os.close(
-            os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        )  # Less what the umask takes.
-        yield temporary
-        if not temporary.stat().st_size:
-            raise OSError("nothing was written; the disk may be full")
-        if target.exists():
-            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-        os.replace(temporary, target)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or images.one_line(error)}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def check_writable(folder: str | os.PathLike) -> None:
-    """Raises UserError at once if files could not be written there, before hours of work."""
-    probe_file = pathlib.Path(folder, f".writing-{secrets.token_hex(8)}.check")
-    with atomic(probe_file) as temporary:
-        temporary.write_text("x")
-    probe_file.unlink(missing_ok=True)
-
-
-def renew(folder: str | os.PathLike, names: list[str]) -> None:
-    """Files are about to be written into a folder: what an earlier call wrote beside them is deleted.
-
-    names: of the files, relative to the folder; they are kept in `.written.json` there, and no file that is
-    not named in it is touched.
-    """
-    folder, listed = pathlib.Path(folder), pathlib.Path(folder, ".written.json")
-    try:
-        before = json.loads(listed.read_text())
-    except (OSError, ValueError):
-        before = []
-    for name in before if isinstance(before, list) else []:
-        plain = isinstance(name, str) and re.fullmatch(
-            r"(strips/)?[^/\\\0]+\.(png|json|csv|html|webm|gif|npz)", name
-        )
-        if plain and name not in names and (folder / name).is_file():
-            (folder / name).unlink()
-    write_text(listed, json.dumps(names, indent=1) + "\n")
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text)
-
-
 def write_image(path: str | os.PathLike, picture: np.ndarray) -> None:
     """Writes uint8 (h, w, 3), RGB."""
     ok, data = cv2.imencode(pathlib.Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     assert ok, path
-    with atomic(path) as temporary:
+    with writing.atomic(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
 
@@ -243,7 +160,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) 
     height, width = frames.shape[1:3]
     if suffix == ".mp4" and (height % 2 or width % 2):
         raise InputError(f"{path} would be {width} x {height}; .mp4 needs even sizes, .webm does not")
-    with atomic(path) as temporary:
+    with writing.atomic(path) as temporary:
         if suffix == ".gif":
             duration = round(1000 / fps)
             imageio.imwrite(temporary, frames, extension=".gif", duration=duration, loop=0)

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from vidpred_jax import metrics
-from vidpred_jax.data import video_io
+from vidpred_jax.data import video_io, writing
 from vidpred_jax.evaluation import compare, external, page, strip
 from vidpred_jax.metrics import named
 from vidpred_jax.metrics.summary import SHOWN_STEPS, differences, summarize
@@ -52,13 +52,13 @@ def write(
     figures = _draw_all(found, naive, ablated, reference or [])
     strips = [f"strips/{external.window_name(entry['clip'], entry['start'])}.png" for entry in table.shown]
     pictures = [f"{name}.png" for name in figures]
-    video_io.renew(folder, ["per_step.csv", "summary.json", "index.html", *pictures, *strips])
-    video_io.write_text(folder / "per_step.csv", _csv(found, counts))
-    video_io.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    writing.renew(folder, ["per_step.csv", "summary.json", "index.html", *pictures, *strips])
+    writing.write_text(folder / "per_step.csv", _csv(found, counts))
+    writing.write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     for name, png in figures.items():
-        with video_io.atomic(folder / f"{name}.png") as path:
+        with writing.atomic(folder / f"{name}.png") as path:
             pathlib.Path(path).write_bytes(png)
-    video_io.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
+    writing.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
     for name, entry in zip(strips, table.shown, strict=True):
         video_io.write_image(folder / name, _strip(entry, naive))
     return summary

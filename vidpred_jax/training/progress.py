@@ -14,7 +14,7 @@ from tensorboardX import event_file_writer
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
-from vidpred_jax.data import video_io
+from vidpred_jax.data import writing
 from vidpred_jax.types import UserError
 
 
@@ -196,6 +196,6 @@ def _drop_lines_after(step: int, path: pathlib.Path) -> None:
     lines = path.read_text(errors="replace").splitlines()
     kept = [line for line in lines if _step_of(line) <= step]
     if kept:
-        video_io.write_text(path, "".join(f"{line}\n" for line in kept))
+        writing.write_text(path, "".join(f"{line}\n" for line in kept))
     else:  # Killed before the first was written.
         path.unlink()

@@ -52,27 +52,21 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
             raise InputError(
                 f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {DAVIS_MASKS}"
             )
-        found = (
-            davis_splits(folder)
-            if is_davis(folder)
-            else {"": self._with_masks(find_clips(folder, config.log))}
-        )
-        found = {split: self._readable(members) for split, members in found.items()}
-        splits = found if is_davis(folder) else folder_splits(config, found[""])
+        if is_davis(folder):
+            splits = self._readable(davis_splits(folder))
+        else:
+            found = find_clips(folder, config.masks, config.log)
+            splits = folder_splits(config, self._readable({"": found})[""])
         return {
             split: {name: functools.partial(self._read, name, *paths) for name, paths in members.items()}
             for split, members in splits.items()
             if members
         }
 
-    def _with_masks(self, members):
-        masks = self.builder_config.masks
-        return {n: (v, pathlib.Path(masks, n) if masks else None) for n, (v, _) in members.items()}
-
-    def _readable(self, members):
-        """Those of {clip: (video, masks)} whose size can be read. Raises InputError that names all others."""
+    def _readable(self, splits):
+        """{split: {clip: (video, masks)}} of what can be opened. Raises InputError that names all others."""
         bad = {}
-        for name, (video, masks) in members.items():
+        for name, (video, masks) in (pair for members in splits.values() for pair in members.items()):
             try:
                 video_io.probe(video)
                 if masks is not None and not masks.is_dir():
@@ -81,12 +75,12 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
                 bad[name] = error
         if bad and not self.builder_config.skip_bad:
             told = "; ".join(map(str, bad.values()))
-            raise InputError(
-                f"{len(bad)} of {len(members)} clips cannot be read: {told} (--skip_bad goes on)"
-            )
+            total = sum(map(len, splits.values()))
+            raise InputError(f"{len(bad)} of {total} clips cannot be read: {told} (--skip_bad goes on)")
         for error in bad.values():
             self.builder_config.log(f"left out: {error}")
-        return {name: paths for name, paths in members.items() if name not in bad}
+        keep = lambda members: {name: paths for name, paths in members.items() if name not in bad}
+        return {split: keep(members) for split, members in splits.items()}
 
     def _encode(self, clips):
         for make in clips:
@@ -164,43 +158,47 @@ def _davis_clip(folder, name):
     return frames, masks if masks.is_dir() else None
 
 
-def find_clips(root: str | pathlib.Path, log: Callable[[str], None] = lambda line: None) -> dict:
-    """{clip: (video, None)} of a folder, by sorted name: video files and folders of images at any depth.
+def find_clips(
+    root: str | pathlib.Path, masks: str = "", log: Callable[[str], None] = lambda line: None
+) -> dict:
+    """{clip: (video, masks or None)} of a folder, by sorted name: files and folders of images at any depth.
 
-    A clip is called by its path, `class/a.mp4` class_a. Hidden files are passed over; what else is no clip is
-    told. Raises InputError for two clips of one name.
+    A clip is called by its path, `class/a.mp4` class_a. masks: a folder with one for each clip by that name.
+    Hidden files are passed over; what else is no clip, and a folder that links lead to again, is told. Raises
+    InputError for two clips of one name.
     """
-    found, left_out = {}, []
-    waiting = [pathlib.Path(root)]
+    root, found, left_out = pathlib.Path(root), {}, []
+
+    def add(video):
+        inside = video.relative_to(root)
+        name = "_".join((inside if video.is_dir() else inside.with_suffix("")).parts)
+        if name in found:
+            raise InputError(f"{root} holds two clips named {name!r}; names must differ")
+        found[name] = video, pathlib.Path(masks, name) if masks else None
+
+    waiting, seen = [root], set()
     while waiting:
         folder = waiting.pop()
-        own = [] if folder == pathlib.Path(root) else _images_in(folder)
-        if own:
-            _add(found, root, folder)
-        for entry in sorted(folder.iterdir(), key=images.natural_key, reverse=True):
-            if entry.name[0] == "." or entry.name == "__MACOSX" or entry in own:
-                continue
-            if entry.is_dir() and not own:
+        if folder.resolve() in seen:
+            left_out.append(folder)
+            continue
+        seen.add(folder.resolve())
+        entries = [e for e in folder.iterdir() if e.name[0] != "." and e.name != "__MACOSX"]
+        frames = [e for e in entries if e.suffix.lower() in images.SUFFIXES and folder != root]
+        if frames:
+            add(folder)
+        elif not entries:
+            left_out.append(folder)
+        for entry in sorted(set(entries) - set(frames), key=images.natural_key, reverse=True):
+            if entry.is_dir() and not frames:
                 waiting.append(entry)
-            elif video_io.is_video_file(entry) and not own:
-                _add(found, root, entry)
+            elif not frames and video_io.is_video_file(entry):
+                add(entry)
             else:
                 left_out.append(entry)
     for entry in sorted(left_out):
         log(f"left out: {entry} is not a clip")
     return dict(sorted(found.items(), key=lambda pair: images.natural_key(pathlib.Path(pair[0]))))
-
-
-def _images_in(folder):
-    return [f for f in folder.iterdir() if f.suffix.lower() in images.SUFFIXES and f.name[0] != "."]
-
-
-def _add(found, root, video):
-    inside = video.relative_to(root)
-    name = "_".join((inside if video.is_dir() else inside.with_suffix("")).parts)
-    if name in found:
-        raise InputError(f"{root} holds two clips named {name!r}; names must differ")
-    found[name] = video, None
 
 
 def folder_splits(config: FolderConfig, clips: dict) -> dict:
