@@ -104,6 +104,13 @@ def _machine(report) -> str:
     return f"{machine['devices']}, {machine['cpus']} CPU cores, JAX {machine['jax']}."
 
 
+def _without_root(report):
+    """Run folders as seen from the project's root, which is another elsewhere."""
+    inside = lambda run: run.removeprefix(f"{_ROOT}/")
+    runs = {name: [inside(run) for run in folders] for name, folders in report.get("runs", {}).items()}
+    return {**report, **({"runs": runs} if runs else {})}
+
+
 def main(_):
     if _ADD.value:
         if not (_NAME.value and _TITLE.value and _NOTE.value):
@@ -112,7 +119,7 @@ def main(_):
             report = json.loads(pathlib.Path(_ADD.value).read_text())
         except (OSError, ValueError) as error:
             raise InputError(f"--add={_ADD.value} cannot be read: {error}") from error
-        report = {"title": _TITLE.value, "note": _NOTE.value, **report}
+        report = {"title": _TITLE.value, "note": _NOTE.value, **_without_root(report)}
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{_NAME.value}.json"
         writing.write_text(kept, json.dumps(report, indent=1) + "\n")

@@ -66,4 +66,6 @@ def test_readme_is_short_and_its_tables_are_those_of_results():
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for file in (ROOT / "results").glob("*.json"):
-        assert json.loads(file.read_text())["command"].startswith("python "), file.name
+        text = file.read_text()
+        assert json.loads(text)["command"].startswith("python "), file.name
+        assert '"/' not in text, f"{file.name} names a folder of one machine"
