@@ -30,7 +30,13 @@ def get_config(preset: str = "") -> ConfigDict:
     config.predicted_fraction = 0.9
     config.fusion_run = ""
     config.model = dict(
-        widths=(32, 64, 96, 128), dropout=0.0, norm="group", reference_frames=2, head_features=16
+        widths=(32, 64, 96, 128),
+        dropout=0.0,
+        norm="group",
+        reference_frames=2,
+        head_features=16,
+        regions=False,
+        moves=False,
     )
     config.loss = dict(l1=10.0, mse=0.0, psnr=0.0, ssim=1.0, perceptual=0.0)
     config.loss.update(adversarial=0.05, matching=0.0, gan="bce")

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.proposals import backtest, candidates, ops
+from vidpred_jax import ops
+from vidpred_jax.proposals import backtest, candidates
 
 # Indices of candidates.
 LASTING, DYING, NEWEST, MEAN = (0, 1, 2, 3), (10, 14, 4), candidates.COPY, 23

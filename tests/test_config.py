@@ -86,6 +86,7 @@ def test_defaults_and_choices_are_those_of_who_uses_them():
     assert choices(config.Config, "precision") == tuple(build.PRECISIONS)
     assert choices(config.Config, "convolutions") == convolution.FORMS
     assert choices(config.Loss, "gan") == tuple(steps.GAN_LOSSES)
+    assert choices(config.Optimizer, "kind") == state.OPTIMIZERS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.proposals import flow, ops
+from vidpred_jax import ops
+from vidpred_jax.proposals import flow
 
 track = jax.jit(flow.track, static_argnums=2)
 extrapolate = jax.jit(flow.extrapolate, static_argnames=("coarse", "most"))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.proposals import ops
+from vidpred_jax import ops
 
 
 def test_blur_equals_opencv_inside():

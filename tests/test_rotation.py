@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.proposals import ops
+from vidpred_jax import ops
 from vidpred_jax.proposals.scene import rotation, tracking, trajectories
 
 TRIANGLE, BOX = np.arange(3) * 2 * np.pi / 3, np.arange(4) * np.pi / 2

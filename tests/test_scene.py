@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from boxes import COLORS, PARAMS, clip, draw, moving, split
 
-from vidpred_jax.proposals import ops
+from vidpred_jax import ops
 from vidpred_jax.proposals.forecast import Window, confidence
 from vidpred_jax.proposals.scene.scene import Scene
 

@@ -111,6 +111,7 @@ class SharpeningLoss(Group):
 
 
 class Optimizer(Group):
+    kind: Literal["adam", "muon"] = "adam"
     learning_rate: real(0) = 2e-4
     warmup_steps: whole(0) = 0
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -42,6 +42,7 @@ def base(stage: str, network: str | None = None) -> ConfigDict:
         augmentation=dict(flip=True, flip_vertical=True, transpose=True, reverse=True, crop=1.0, speeds=(1,)),
     )
     config.optimizer = dict(
+        kind="adam",  # Or muon.
         learning_rate=1e-3,
         warmup_steps=50,
         schedule="cosine",

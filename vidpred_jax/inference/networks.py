@@ -101,7 +101,12 @@ class Network:
     def translate(self, variables, maps, references, steps_ahead, forecasts=None, kept=None):
         """Frames of maps, in [-1, 1]."""
         raw, _ = self.raw_frames(variables, maps, references, steps_ahead, forecasts, kept)
-        return jnp.clip(raw, -1, 1) if self.proposals else jnp.tanh(raw)
+        return jnp.tanh(raw) if self.squash else jnp.clip(raw, -1, 1)
+
+    @property
+    def squash(self) -> bool:
+        """Whether raw values of frames pass a tanh; those added to a proposal's, or moved, do not."""
+        return not self.proposals and getattr(self.module, "squash", True)
 
 
 def make(
@@ -137,6 +142,8 @@ def make(
         axis_name=axis_name,
         name=config["network"],
     )
+    if getattr(module, "regions", False) and config["maps"] != "planes":
+        raise InputError(f"model.regions (True) needs maps of planes, not maps={config['maps']!r}")
     if proposals and form.field == "frames":
         raise InputError(f"proposals ({', '.join(proposals)}) are of maps: stage {stage.name} has none")
     if proposals and stage.role == "predict" and module.outputs != module.shift:

@@ -6,10 +6,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vidpred_jax import ops
 from vidpred_jax.data.sizes import check_multiple
+from vidpred_jax.models import regions
 from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import NORMS, Conv
 from vidpred_jax.models.unet import UNet2d
+
+_MOVING = ("regions", "moves")
+_FAR = 16.0  # Pixels that count as 1.
 
 
 class Translator(nn.Module):
@@ -20,6 +25,9 @@ class Translator(nn.Module):
         Without them the colours of a new scene cannot be known. At most the context.
     head_features: features at full resolution before the last layer, whose input they are beside the
         U-Net's input itself: outlines become exact to the pixel (ours); 0 is the paper.
+    regions: whether `regions.describe` is input too; of maps that are planes alone.
+    moves: whether the newest reference, moved by a flow of the network, is blended with what it paints (after
+        vid2vid, Wang et al. 2018). The flow starts as that of regions, where they are input.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -27,6 +35,8 @@ class Translator(nn.Module):
     norm: str = "batch"
     reference_frames: int = 0
     head_features: int = 0
+    regions: bool = False
+    moves: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -40,6 +50,8 @@ class Translator(nn.Module):
             dropout=(0 <= self.dropout < 1, "must be at least 0 and below 1"),
             **{field: (getattr(self, field) >= 0, "must be 0 or more") for field in counts},
         )
+        unmet = lambda field: getattr(self, field) and not self.reference_frames
+        require(self, **{field: (not unmet(field), "needs model.reference_frames") for field in _MOVING})
         check_multiple((height, width), 2 ** len(self.widths))
 
     @nn.compact
@@ -58,16 +70,33 @@ class Translator(nn.Module):
         """
         b, t, h, w, _ = maps.shape
         self.check(h, w)
-        inputs = join_inputs(maps, references, steps_ahead, proposed).astype(self.dtype)
+        inputs, flow = join_inputs(maps, references, steps_ahead, proposed), 0.0
+        if self.regions:
+            found = regions.describe(maps, references).reshape(b * t, h, w, regions.CHANNELS)
+            flow = found[..., 3:5]
+            inputs = jnp.concatenate([inputs, found[..., :3], flow / _FAR, found[..., 5:]], -1)
+        inputs = inputs.astype(self.dtype)
         fields = (self.widths, self.dropout, self.norm, self.axis_name, self.dtype)
-        x = UNet2d(*fields, name="unet")(inputs, train)
+        features = UNet2d(*fields, name="unet")(inputs, train)
         if self.head_features:
-            x = self._conv(self.head_features, "head_features", upsample=True)(x)
-            x = jnp.concatenate([nn.leaky_relu(x, 0.2), inputs], -1)
+            x = self._conv(self.head_features, "head_features", upsample=True)(features)
+            features = jnp.concatenate([nn.leaky_relu(x, 0.2), inputs], -1)
         # Added to a proposal, the output starts small.
         scale = 1.0 if proposed is None else 0.1
-        x = self._conv(3, "paint", upsample=not self.head_features, scale=scale)(x)
-        return x.astype(jnp.float32).reshape(b, t, h, w, 3)
+        x = self._conv(3, "paint", upsample=not self.head_features, scale=scale)(features).astype(jnp.float32)
+        if self.moves:
+            found = self._conv(3, "move", upsample=not self.head_features, scale=0.1)(features)
+            found = found.astype(jnp.float32)
+            newest = jnp.repeat(references[:, -1, ..., :3], t, 0)
+            moved = ops.warp(newest, flow + _FAR * found[..., :2])
+            share = nn.sigmoid(found[..., 2:] + (2.0 if proposed is None else -4.0))
+            x = share * moved + (1 - share) * (jnp.tanh(x) if proposed is None else x)
+        return x.reshape(b, t, h, w, 3)
+
+    @property
+    def squash(self) -> bool:
+        """Whether its raw values, where nothing is proposed, still pass a tanh."""
+        return not self.moves
 
     def _conv(self, features, name, **fields):
         return Conv(features, (3, 3), dtype=self.dtype, name=name, **fields)

@@ -6,8 +6,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from vidpred_jax.ops import blur_planes, exact_einsum
 from vidpred_jax.proposals import candidates
-from vidpred_jax.proposals.ops import blur_planes, exact_einsum
 
 _BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}  # Frames ago: steps ahead.
 _NEEDED = 3  # Frames that the flows of a backtest are estimated from.

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vidpred_jax.ops import blur_planes, warp
 from vidpred_jax.proposals.flow import MOST_AHEAD, extrapolate, track
-from vidpred_jax.proposals.ops import blur_planes, warp
 
 SPANS = (1, 3, 6)  # Frames between the two frames that a flow is estimated from.
 NUM_FLOWS = len(SPANS) + 1  # The last: the first plus half of its change since the frame before.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vidpred_jax.proposals.ops import blur, resize, sum_channels, warp
+from vidpred_jax.ops import blur, resize, sum_channels, warp
 
 MOST_AHEAD = 63  # Frames over which motion is extrapolated.
 # Of `track`: window in pixels at every level, damping where there is no texture, and the difference

@@ -6,12 +6,12 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float
 
+from vidpred_jax.ops import nearest_warp, warp
 from vidpred_jax.proposals import backtest, candidates
 from vidpred_jax.proposals.candidates import NUM_CANDIDATES
 from vidpred_jax.proposals.flow import check_levels
 from vidpred_jax.proposals.forecast import Forecast, Window, confidence
 from vidpred_jax.proposals.gates import Gates
-from vidpred_jax.proposals.ops import nearest_warp, warp
 from vidpred_jax.types import HORIZON
 
 

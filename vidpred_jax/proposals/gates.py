@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vidpred_jax.ops import exact_einsum
 from vidpred_jax.proposals.backtest import NUM_LAGS
 from vidpred_jax.proposals.candidates import NUM_CANDIDATES
-from vidpred_jax.proposals.ops import exact_einsum
 
 _NEAR = 2.0  # Initial gate logit of the candidate moved along the first flow, one step ahead.
 # Under Adam, the weights of backtests and the part of the prior that decays as 1 / steps_ahead learn

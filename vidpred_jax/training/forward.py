@@ -206,7 +206,7 @@ def translate_forward(
             rngs={"dropout": dropout_key(key, b, axis_name)},
         )
         # Beyond the range of frames, a clipped sum would get no gradient.
-        pred = raw if network.proposals else jnp.tanh(raw)
+        pred = jnp.tanh(raw) if network.squash else raw
         return Forward(pred, target, condition, updated.get("batch_stats", {}))
 
     return ForwardPass(forward, functools.partial(losses.of_pictures, names=names))

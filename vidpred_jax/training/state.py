@@ -5,7 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from flax import struct
+
+OPTIMIZERS = ("adam", "muon")
+_LEAST_SIDE = 16  # Of a kernel as a matrix that Muon updates.
 
 
 @struct.dataclass
@@ -61,6 +65,7 @@ def from_items(items: dict[str, dict]) -> TrainState:
 
 def make_optimizer(
     *,
+    kind="adam",
     learning_rate=2e-4,
     warmup_steps=0,
     num_steps,
@@ -70,7 +75,12 @@ def make_optimizer(
     clip=0.0,
     accumulate=1,
 ) -> optax.GradientTransformation:
-    """Adam (notebook: 2e-4, b1 .5) with linear warm-up; `schedule` is `cosine` (to 0) or `constant`.
+    """`adam` (notebook: 2e-4, b1 .5) or `muon`, with linear warm-up; `schedule` is `cosine` (to 0) or
+    `constant`.
+
+    Muon (Jordan et al. 2024) makes the update of a convolution, as a matrix from inputs to outputs, nearly
+    orthogonal; of small ones and of other parameters it is Adam's with Nesterov momentum. It learns
+    more from a batch and costs some matrix products an update, whatever the batch.
 
     clip: largest global norm of the gradient, 0 for none. accumulate: steps whose gradients are
     averaged for one update, so that a large batch fits a small memory.
@@ -85,9 +95,27 @@ def make_optimizer(
     if warmup_steps:
         warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
         rate = optax.join_schedules([warmup, rate], [warmup_steps])
-    adam = optax.adam(rate, b1=b1, b2=b2)
-    tx = optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+    if kind == "muon":
+        tx = optax.contrib.muon(
+            rate, ns_steps=4, adam_b1=b1, adam_b2=b2, muon_weight_dimension_numbers=_matrices
+        )
+    elif kind == "adam":
+        tx = optax.adam(rate, b1=b1, b2=b2)
+    else:
+        raise ValueError(f"optimizer.kind ({kind!r}) must be one of {OPTIMIZERS}")
+    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
     return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
+
+
+def _matrices(params):
+    """Which axes of a kernel are inputs and outputs; None of what Muon leaves to Adam."""
+
+    def axes(path, x):
+        if path[-1].key != "kernel" or min(x.size // x.shape[-1], x.shape[-1]) < _LEAST_SIDE:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), (x.ndim - 1,))
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None, d_tx=None) -> TrainState:

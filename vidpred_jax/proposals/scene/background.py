@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from vidpred_jax.proposals.ops import blur, move_by, plain_warp, resize, shift
+from vidpred_jax.ops import blur, move_by, plain_warp, resize, shift
 from vidpred_jax.proposals.scene import tracking
 
 # Rounds of the pan's estimation: the last frame is compared with those so many frames before it, in so

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vidpred_jax.proposals.ops import blur
+from vidpred_jax.ops import blur
 from vidpred_jax.proposals.scene.background import Background
 from vidpred_jax.proposals.scene.rotation import rotate
 from vidpred_jax.proposals.scene.tracking import Objects, dilate

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from vidpred_jax.proposals.ops import HALF, exact_einsum, move_by, plain_warp
+from vidpred_jax.ops import HALF, exact_einsum, move_by, plain_warp
 
 _ORDERS = range(2, 7)  # A shape with m-fold symmetry has moments of order m, if any.
 _FRAME_STRIDE = 2  # Every second frame is used.

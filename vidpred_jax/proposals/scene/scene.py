@@ -7,8 +7,8 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float
 
+from vidpred_jax.ops import blur_planes
 from vidpred_jax.proposals.forecast import Forecast, Window, confidence
-from vidpred_jax.proposals.ops import blur_planes
 from vidpred_jax.proposals.scene import background, matting, tracking
 from vidpred_jax.proposals.scene.trajectories import Pan, Rotation, Trajectories
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from vidpred_jax.proposals.ops import exact_einsum, shift
+from vidpred_jax.ops import exact_einsum, shift
 from vidpred_jax.proposals.scene.rotation import VISIBILITY_POWER, estimate_rotation, rotate_codes
 from vidpred_jax.proposals.scene.trajectories import velocities
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vidpred_jax.proposals.ops import exact_einsum
+from vidpred_jax.ops import exact_einsum
 
 _LENGTHS = (5, 4, 6, 8, 11, 16)  # Frames that a velocity is fitted to; the first: the recent one.
 _NOISE = 0.1  # Of an object's position, in pixels.
