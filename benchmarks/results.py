@@ -106,9 +106,9 @@ def _machine(report) -> str:
 
 def _without_root(report):
     """Run folders as seen from the project's root, which is another elsewhere."""
-    inside = lambda run: run.removeprefix(f"{_ROOT}/")
-    runs = {name: [inside(run) for run in folders] for name, folders in report.get("runs", {}).items()}
-    return {**report, **({"runs": runs} if runs else {})}
+    named = report.get("runs", {}).items()
+    runs = {name: [run.removeprefix(f"{_ROOT}/") for run in folders] for name, folders in named}
+    return {**report, "runs": runs}
 
 
 def main(_):

@@ -60,7 +60,7 @@ def image(data):
 
 
 def image_sets(data):
-    (FOLDER / "davis" / folders.DAVIS_FRAMES / "a").mkdir(parents=True, exist_ok=True)
+    (FOLDER / "davis" / "JPEGImages/480p" / "a").mkdir(parents=True, exist_ok=True)
     _file("davis/ImageSets/train.txt", data)
     _file("davis/ImageSets/val.txt", b"a\n")
     for split in folders.davis_splits(FOLDER / "davis").values():

@@ -195,13 +195,13 @@ def test_davis_2016_as_it_is(tmp_path, encoding):
     root = tmp_path / "davis"
     rows = []
     for clip in ("bear", "camel"):
-        save(root / folders.DAVIS_FRAMES / clip, numbered(20), "{:05d}.jpg", quality=95)
+        save(root / "JPEGImages/480p" / clip, numbered(20), "{:05d}.jpg", quality=95)
         alpha = np.full((64, 64), 255, np.uint8)
         masks = [
             np.stack([255 * (np.arange(64) > 20 + n) * np.ones((64, 1)), alpha], -1).astype(np.uint8)
             for n in range(20)
         ]
-        save(root / folders.DAVIS_MASKS / clip, masks)
+        save(root / "Annotations/480p" / clip, masks)
         rows += [
             f"/JPEGImages/480p/{clip}/{n:05d}.jpg /Annotations/480p/{clip}/{n:05d}.png 1\r\n"
             for n in range(20)

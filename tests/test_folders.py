@@ -69,12 +69,12 @@ def test_video_folder_refusals(tmp_path, video_folder):
 
 def davis_miniature(root, clip):
     for name in ("bear", "dog", "goat"):
-        (root / folders.DAVIS_MASKS / name).mkdir(parents=True)
+        (root / "Annotations/480p" / name).mkdir(parents=True)
         for t in range(4):
-            video_io.write_image(root / folders.DAVIS_FRAMES / name / f"{t:05d}.jpg", clip.frames[t])
+            video_io.write_image(root / "JPEGImages/480p" / name / f"{t:05d}.jpg", clip.frames[t])
             mask = Image.fromarray(clip.labels[t], "P")
             mask.putpalette(fusion.PALETTE.tobytes())
-            mask.save(root / folders.DAVIS_MASKS / name / f"{t:05d}.png")
+            mask.save(root / "Annotations/480p" / name / f"{t:05d}.png")
     (root / "ImageSets").mkdir()
     (root / "ImageSets" / "train.txt").write_text("bear\ndog\n")
     (root / "ImageSets" / "val.txt").write_text("goat\n")
@@ -89,7 +89,7 @@ def test_davis_layout(tmp_path, clip):
         assert found.name == name
         np.testing.assert_array_equal(found.labels, clip.labels[:4])
         # JPEG frames keep their bytes: encoding again would change them.
-        np.testing.assert_array_equal(found.frames, video_io.read(root / folders.DAVIS_FRAMES / name))
+        np.testing.assert_array_equal(found.frames, video_io.read(root / "JPEGImages/480p" / name))
 
 
 def test_davis_list_cannot_leave_its_folder(tmp_path, clip):

@@ -141,7 +141,7 @@ def test_what_nobody_meant_is_refused(tmp_path, two):
         ),
         ("colour", colors, "png", r"00003.png holds the colour \(1, 2, 3\), which is not in DAVIS's palette"),
         ("wide", wide, "png", "holds ids up to 600; a mask has 0 to 255"),
-        ("lost", many, "jpg", "holds JPEG masks of more than one object, whose ids are lost"),
+        ("lost", many, "jpg", "holds JPEG or WebP masks of more than one object, whose ids"),
         (
             "cmyk",
             [np.zeros((48, 64, 4), np.uint8)] * 40,

@@ -7,7 +7,6 @@ import pytest
 from onnx import helper
 
 from vidpred_jax.data import masks, segmentation, video_io
-from vidpred_jax.data.datasets import folders
 from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import InputError
 
@@ -42,8 +41,8 @@ def test_motion_of_a_still_clip_is_background(clip):
 
 def test_motion_on_real_video(davis):
     name = "breakdance"
-    frames = video_io.read(davis / folders.DAVIS_FRAMES / name, 0, 16)
-    truth = masks.read_masks(davis / folders.DAVIS_MASKS / name, 84, (480, 854))[:16] > 0
+    frames = video_io.read(davis / "JPEGImages/480p" / name, 0, 16)
+    truth = masks.read_masks(davis / "Annotations/480p" / name, 84, (480, 854))[:16] > 0
     found = segmentation.motion(frames) > 0
     assert (found & truth).sum() / (found | truth).sum() > 0.3
 

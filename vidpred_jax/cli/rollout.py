@@ -58,12 +58,15 @@ _SIZE = flags.DEFINE_string(
     "runs'.",
 )
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
-_SHOWN_CLIPS = 4
+_SHOWN_CLIPS, _SUFFIXES = 4, (".webm", ".gif")
 
 
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
-    writing.check_writable(output)
+    names = [f"{name}{suffix}" for name in ("prediction", "fusion") for suffix in _SUFFIXES]
+    writing.check_writable(output, [*names, "strip.png", "metrics.json"])
+    if _VIDEO.value and output.exists() and output.samefile(_VIDEO.value):
+        raise InputError(f"--output={output} is the folder of the video's frames; name another")
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
     ours = _load()
@@ -205,11 +208,11 @@ def _write_pictures(ours, elements, shown, output, others):
             rows.append(("fusion", found["fusion"]))
     names = {"prediction": "frames", "fusion": "fusion"}
     names = {name: field for name, field in names.items() if field in shown[0]}
-    videos = [f"{name}{suffix}" for name in names for suffix in (".webm", ".gif")]
+    videos = [f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
     writing.renew(output, [*videos, "strip.png", *others])
     for name, field in names.items():
         video = np.concatenate([found[field] for found in shown], 2)
-        for suffix in (".webm", ".gif"):
+        for suffix in _SUFFIXES:
             video_io.write_video(output / f"{name}{suffix}", video)
             print(f"wrote {output / name}{suffix}")
     video_io.write_image(output / "strip.png", strip.draw(rows))

@@ -18,7 +18,7 @@ from vidpred_jax.types import InputError, Limits
 # An error about a file that cannot be read is one line; OpenCV's messages would stand beside it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow runs external programs to open some others.
 _ORIENTATION, _UPRIGHT, _TURNED = 0x0112, 1, (5, 6, 7, 8)  # Of EXIF.
 
@@ -34,9 +34,13 @@ def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
     naturally. Hidden files are none. Raises InputError where one frame stands there twice.
     """
     entries = (f for f in pathlib.Path(folder).iterdir() if f.suffix.lower() in SUFFIXES)
-    files = sorted((f for f in entries if f.name[0] != "." and f.is_file()), key=natural_key)
+    files = sorted(
+        (f for f in entries if f.name[0] != "." and (f.is_file() or f.is_symlink())), key=natural_key
+    )
     stems = {}
     for file in files:
+        if not file.is_file():
+            raise InputError(f"{file} is a link to what is no file")
         other = stems.setdefault(file.stem, file)
         if other is not file:
             raise InputError(
@@ -50,13 +54,14 @@ def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def numbers(files: list[pathlib.Path]) -> list[decimal.Decimal] | None:
-    """The numbers of names that are alike but for a number at their end, such as f_7, -0.5 or clip-012; None
-    where they are not.
+    """The numbers of names that are alike but for their last number, such as f_7, -0.5, clip-012 or 7_mask;
+    None where they are not.
 
     A hyphen or a point that stands before the same in every name parts words, it is no sign and no fraction.
     """
-    parts = [re.fullmatch(r"(.*?)(-?)((?:[0-9]+\.)?)([0-9]+)", file.stem, re.DOTALL) for file in files]
-    if not all(parts) or len({part[1] for part in parts}) > 1:
+    name = re.compile(r"(.*?)(-?)((?:[0-9]+\.)?)([0-9]+)([^0-9]*)", re.DOTALL)
+    parts = [name.fullmatch(file.stem) for file in files]
+    if not all(parts) or len({(part[1], part[5]) for part in parts}) > 1:
         return None
     signed = len({part[2] for part in parts}) > 1
     whole = {part[3] for part in parts}
@@ -82,6 +87,8 @@ def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int,
             if orientation(image) in _TURNED:
                 size = size[::-1]
             check_pixels(path, size, limits)
+            if kind in ("PNG", "WEBP", "TIFF") and (many := getattr(image, "n_frames", 1)) > 1:
+                raise InputError(f"{path} holds {many} pictures; an image of a folder is one frame")
             if kind in ("JPEG", "PNG"):
                 image.verify()
             else:
@@ -99,13 +106,30 @@ def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int,
 def orientation(image: Image.Image) -> int:
     """EXIF's, 1 to 8; 1 is upright."""
     if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode it to look behind it.
-        return _UPRIGHT
+        exif = Image.Exif()
+        exif.load(_late_exif(image.filename))
+        return exif.get(_ORIENTATION, _UPRIGHT)
     return image.getexif().get(_ORIENTATION, _UPRIGHT)
 
 
+def _late_exif(png) -> bytes:
+    """The chunk eXIf of a PNG file, wherever it stands; empty if there is none."""
+    with open(png, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4])
+            if head[4:] == b"eXIf":
+                return file.read(length)
+            file.seek(length + 4, os.SEEK_CUR)
+    return b""
+
+
 def _has_end(jpeg: bytes) -> bool:
-    """Whether the last scan has an end: no marker stands within one, and thumbnails stand before it."""
-    return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
+    """Whether its first scan is followed by an end: thumbnails stand before it, other files may behind."""
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4]) if jpeg[at + 1] != 0xFF else 1
+    return jpeg.find(b"\xff\xd9", at) >= 0
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

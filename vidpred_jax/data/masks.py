@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+from PIL import ImageOps
 
 from vidpred_jax.data import fusion, images, sizes
 from vidpred_jax.types import InputError, Limits
@@ -59,9 +60,9 @@ def read_masks(
         half = {True: 128, False: 128}
     else:
         half = {True: _threshold(folder, counts[True], log), False: None}
-    if half[True] is None and any(file.suffix.lower() in (".jpg", ".jpeg") for file in files):
+    if half[True] is None and any(map(_is_lossy, files)):
         raise InputError(
-            f"{folder} holds JPEG masks of more than one object, whose ids are lost; PNG keeps them"
+            f"{folder} holds JPEG or WebP masks of more than one object, whose ids are lost; PNG keeps them"
         )
     return np.stack([_labels(mask, half[is_grey]) for mask, is_grey in masks])
 
@@ -97,6 +98,11 @@ def _threshold(folder, counts, log) -> float | None:
             f"{folder} holds masks of {len(values)} grey values from {values[0]} to {peak}: more than "
             f"{_MOST_IDS} ids of objects, and not near black and white either"
         )
+    if no_ids and peak == 255:
+        raise InputError(
+            f"{folder} holds masks of grey values {', '.join(map(str, values))}: whether 255 is void or an "
+            "object is not told; give ids from 1 on, or palette images"
+        )
     return None
 
 
@@ -127,7 +133,9 @@ def _read(file) -> tuple[np.ndarray, bool]:
     try:
         with images.opened(file) as image:
             images.check_pixels(file, image.size[::-1], Limits())
-            mode = image.mode
+            image, mode = ImageOps.exif_transpose(image), image.mode
+            if mode == "P" and _is_black_and_white(image):
+                image, mode = image.convert("L"), "L"
             mask = np.asarray(image.convert("L") if mode == "1" else image)
     except InputError:
         raise
@@ -149,6 +157,20 @@ def _read(file) -> tuple[np.ndarray, bool]:
                 "it names no object"
             )
     return mask.astype(np.uint8), mode != "P"
+
+
+def _is_black_and_white(image) -> bool:
+    """Whether a palette has two greys at most: then which is brighter counts, not which comes first."""
+    colors = np.reshape(image.getpalette("RGB"), (-1, 3))
+    return len(colors) <= 2 and bool((colors == colors[:, :1]).all())
+
+
+def _is_lossy(file) -> bool:
+    """Whether an image's format changes values: JPEG, and WebP that is not lossless."""
+    if file.suffix.lower() == ".webp":
+        with open(file, "rb") as opened:
+            return b"VP8L" not in opened.read(64)
+    return file.suffix.lower() in (".jpg", ".jpeg", ".jfif")
 
 
 def _ids_of(colors: np.ndarray) -> np.ndarray:

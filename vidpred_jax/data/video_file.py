@@ -35,7 +35,7 @@ def probe(path: pathlib.Path, limits: Limits) -> tuple[int, int, float]:
         if first is None:
             raise InputError(f"{path} holds 0 frames that can be decoded; it is truncated or damaged")
         size = first.height, first.width
-        return *(size[::-1] if first.rotation % 180 else size), fps_of(stream)
+        return *(size[::-1] if _way_shown(path, first)[0] else size), fps_of(stream)
 
 
 def fps_of(stream) -> float:
@@ -58,7 +58,7 @@ def read(path: pathlib.Path, start: int, wanted: int, limits: Limits, check) -> 
     """
     frames = []
     for frame in itertools.islice(_from(path, start, limits, check), wanted):
-        picture = _rgb(frame)
+        picture = _rgb(path, frame)
         if frames and picture.shape != frames[0].shape:
             old, new = (sizes.by(x.shape[:2]) for x in (frames[0], picture))
             raise InputError(
@@ -115,11 +115,30 @@ def _seek(container, stream, start) -> int | None:
     return packets[start][0]
 
 
-def _rgb(frame) -> np.ndarray:
-    """uint8 (h, w, 3), turned as the file says it is shown."""
+def _rgb(path, frame) -> np.ndarray:
+    """uint8 (h, w, 3), turned and mirrored as the file says it is shown."""
     picture = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    transposed, down, across = _way_shown(path, frame)
+    picture = picture.swapaxes(0, 1) if transposed else picture
+    return np.ascontiguousarray(picture[::down, ::across])
+
+
+def _way_shown(path, frame) -> tuple[bool, int, int]:
+    """(whether rows become columns; then the steps, 1 or -1, through rows and columns), by its display
+    matrix. Raises InputError for an angle between.
+    """
+    matrix = next((bytes(x) for x in frame.side_data if x.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return False, 1, 1
+    # A pixel (x, y) is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = map(int, np.frombuffer(matrix, np.int32)[:5])
+    straight, turned = max(abs(a), abs(d)), max(abs(b), abs(c))
+    if min(straight, turned) > 0.02 * max(straight, turned):
+        raise InputError(
+            f"{path} is to be shown turned by {frame.rotation} degrees; multiples of 90 are read"
+        )
+    down, across = (b, c) if turned > straight else (d, a)
+    return turned > straight, -1 if down < 0 else 1, -1 if across < 0 else 1
 
 
 @contextlib.contextmanager

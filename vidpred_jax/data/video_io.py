@@ -76,6 +76,8 @@ def read(
     before num_frames. Raises InputError for a missing, unreadable, truncated, empty or oversized video, and
     for one whose frames differ in size; `limits` are of what is read.
     """
+    if start < 0 or start != int(start):
+        raise InputError(f"start ({start}) of {path} must be a whole number, 0 or more")
     path, check = _existing(path), _timer(limits)
     wanted = limits.max_frames + 1 if num_frames is None else num_frames
     if path.is_dir():

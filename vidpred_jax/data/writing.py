@@ -7,8 +7,9 @@ import pathlib
 import re
 import secrets
 import stat
+from collections.abc import Iterable
 
-from vidpred_jax.types import UserError
+from vidpred_jax.types import InputError, UserError
 
 
 @contextlib.contextmanager
@@ -39,8 +40,16 @@ def atomic(path: str | os.PathLike):
             temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: str | os.PathLike) -> None:
-    """Raises UserError at once if files could not be written there, before hours of work."""
+def check_writable(folder: str | os.PathLike, names: Iterable[str] = ()) -> None:
+    """Raises UserError at once if files could not be written there, before hours of work.
+
+    names: of files that will be; InputError for one that stands there and that no earlier call wrote.
+    """
+    folder = pathlib.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a folder to write to is needed")
+    if foreign := [name for name in names if (folder / name).exists() and name not in _written(folder)]:
+        raise InputError(f"{folder / foreign[0]} was not written by this command; name another folder")
     probe_file = pathlib.Path(folder, f".writing-{secrets.token_hex(8)}.check")
     with atomic(probe_file) as temporary:
         temporary.write_text("x")
@@ -54,17 +63,20 @@ def renew(folder: str | os.PathLike, names: list[str]) -> None:
     not named in it is touched.
     """
     folder, listed = pathlib.Path(folder), pathlib.Path(folder, ".written.json")
-    try:
-        before = json.loads(listed.read_text())
-    except (OSError, ValueError):
-        before = []
-    for name in before if isinstance(before, list) else []:
-        plain = isinstance(name, str) and re.fullmatch(
-            r"(strips/)?[^/\\\0]+\.(png|json|csv|html|webm|gif|npz)", name
-        )
+    for name in _written(folder):
+        plain = re.fullmatch(r"(strips/)?[^/\\\0]+\.(png|json|csv|html|webm|gif|npz)", name)
         if plain and name not in names and (folder / name).is_file():
             (folder / name).unlink()
     write_text(listed, json.dumps(names, indent=1) + "\n")
+
+
+def _written(folder) -> list[str]:
+    """What the last call wrote into a folder, by the list it left there."""
+    try:
+        found = json.loads(pathlib.Path(folder, ".written.json").read_text())
+    except (OSError, ValueError):
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

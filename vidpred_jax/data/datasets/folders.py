@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable
 
 from vidpred_jax.data import images, video_io
@@ -11,7 +12,8 @@ from vidpred_jax.data.masks import read_masks
 from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import InputError, Limits
 
-DAVIS_FRAMES, DAVIS_MASKS = "JPEGImages/480p", "Annotations/480p"
+_DAVIS_FRAMES, _DAVIS_MASKS = "JPEGImages", "Annotations"
+_DAVIS_SIZES = ("480p", "Full-Resolution", "1080p")
 
 
 @dataclasses.dataclass
@@ -36,7 +38,12 @@ class FolderConfig(clips.ClipConfig):
 
 
 def is_davis(folder: str | pathlib.Path) -> bool:
-    return (pathlib.Path(folder) / DAVIS_FRAMES).is_dir()
+    return davis_size(folder) is not None
+
+
+def davis_size(folder: str | pathlib.Path) -> str | None:
+    """The sub-folder of DAVIS's frames and masks, the smallest that is there; None of another folder."""
+    return next((s for s in _DAVIS_SIZES if pathlib.Path(folder, _DAVIS_FRAMES, s).is_dir()), None)
 
 
 class VideoFolder(clips.ClipBuilder, skip_registration=True):
@@ -50,7 +57,7 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
             raise InputError(f"input folder {config.input!r} {why}")
         if is_davis(folder) and config.masks:
             raise InputError(
-                f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {DAVIS_MASKS}"
+                f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {_DAVIS_MASKS}"
             )
         if is_davis(folder):
             splits = self._readable(davis_splits(folder))
@@ -83,13 +90,19 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
         return {split: keep(members) for split, members in splits.items()}
 
     def _encode(self, clips):
+        kept = 0
         for make in clips:
             try:
-                yield self._encode_one(make)
+                example = self._encode_one(make)
             except InputError as error:
                 if not self.builder_config.skip_bad:
                     raise
                 self.builder_config.log(f"left out: {error}")
+                continue
+            kept += 1
+            yield example
+        if not kept:
+            raise InputError(f"all {len(clips)} clips of a split cannot be read; mend or remove them")
 
     def _read(self, name, video, masks):
         config = self.builder_config
@@ -129,6 +142,8 @@ def davis_splits(folder: pathlib.Path) -> dict:
     held_out = max(len(names["train"]) // 5, 1) if len(names["train"]) > 1 else 0
     cut = len(names["train"]) - held_out
     splits = {"train": names["train"][:cut], "validation": names["train"][cut:], "test": names["val"]}
+    if both := set(names["train"]) & set(names["val"]):
+        raise InputError(f"clip {min(both)!r} is in train.txt and in val.txt of {folder}/ImageSets")
     return {
         split: {name: _davis_clip(folder, name) for name in members}
         for split, members in splits.items()
@@ -146,15 +161,16 @@ def _lines(file: pathlib.Path) -> list[str]:
 def _davis_name(line: str) -> str:
     """The clip of a line of ImageSets: its name, or, in DAVIS 2016, the paths of a frame and its mask."""
     name = line.split()[0]
-    inside = name.removeprefix("/").removeprefix(f"{DAVIS_FRAMES}/")
-    return inside.split("/")[0] if inside != name.removeprefix("/") else name
+    found = re.match(rf"/?{_DAVIS_FRAMES}/(?:{'|'.join(_DAVIS_SIZES)})/([^/]+)", name)
+    return found[1] if found else name
 
 
 def _davis_clip(folder, name):
-    frames = folder / DAVIS_FRAMES / name
+    size = davis_size(folder)
+    frames = folder / _DAVIS_FRAMES / size / name
     if not metadata.is_name(name) or not frames.is_dir():
         raise InputError(f"clip {name!r} of {folder}/ImageSets has no folder {frames}")
-    masks = folder / DAVIS_MASKS / name
+    masks = folder / _DAVIS_MASKS / size / name
     return frames, masks if masks.is_dir() else None
 
 
@@ -172,6 +188,8 @@ def find_clips(
     def add(video):
         inside = video.relative_to(root)
         name = "_".join((inside if video.is_dir() else inside.with_suffix("")).parts)
+        if not name.isprintable():
+            raise InputError(f"the name of {str(video)!r} is no text; rename it")
         if name in found:
             raise InputError(f"{root} holds two clips named {name!r}; names must differ")
         found[name] = video, pathlib.Path(masks, name) if masks else None
@@ -184,7 +202,12 @@ def find_clips(
             continue
         seen.add(folder.resolve())
         entries = [e for e in folder.iterdir() if e.name[0] != "." and e.name != "__MACOSX"]
+        moving = lambda e: e.is_dir() or video_io.is_video_file(e)
         frames = [e for e in entries if e.suffix.lower() in images.SUFFIXES and folder != root]
+        frames = [e for e in frames if e.suffix.lower() != ".webp" or not moving(e)]
+        if len(frames) == 1 and any(map(moving, entries)):  # A preview of the clips beside it.
+            left_out, frames = left_out + frames, []
+            entries = [e for e in entries if e not in left_out]
         if frames:
             add(folder)
         elif not entries:
