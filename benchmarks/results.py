@@ -107,8 +107,7 @@ def _machine(report) -> str:
 def _without_root(report):
     """Run folders as seen from the project's root, which is another elsewhere."""
     named = report.get("runs", {}).items()
-    runs = {name: [run.removeprefix(f"{_ROOT}/") for run in folders] for name, folders in named}
-    return {**report, "runs": runs}
+    return {**report, "runs": {n: [run.removeprefix(f"{_ROOT}/") for run in runs] for n, runs in named}}
 
 
 def main(_):
