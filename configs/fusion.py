@@ -8,6 +8,7 @@ cpu    64 x 64; the default without an accelerator: 900 steps, a minute and a ha
 moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist; not yet trained to its end
 full   128 x 128; the default with one
 paper  256 x 256: fusion pictures, one new one a call, all 16 outputs painted
+sprites  64 x 64 without proposals, all 16 maps at once, for an hour; not yet trained to its end
 smoke  seconds, for tests
 """
 
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from vidpred_jax import presets
 
-PRESETS = ("smoke", "cpu", "full", "paper", "moving_mnist")
+PRESETS = ("smoke", "cpu", "full", "paper", "moving_mnist", "sprites")
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -38,8 +39,13 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
         config.num_steps = 36_000
-        config.model.update(presets.TEN_AT_ONCE)
+        presets.at_once(config, 10)
         config.loss.edges = 0.5
+    elif preset == "sprites":
+        presets.at_once(config, 16)
+        config.update(num_steps=12_000, max_unroll=1, log_every=200)
+        config.data.future_frames = 32
+        config.evaluation.update(every=2000, clips=64)
     elif preset == "full":
         presets.full(config)
         config.update(batch_size=64, max_unroll=2)

@@ -8,6 +8,7 @@ It trains on the rollout of the newest stage-1 run beside it, or of --config.fus
 cpu    64 x 64; the default without an accelerator: 600 steps, three to four minutes on 2 cores
 full   128 x 128; the default with one
 paper  256 x 256: true fusion pictures, no reference frames
+sprites  64 x 64 without proposals, regions and a moved reference, for an hour; not yet trained to its end
 smoke  seconds, for tests
 moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist; not yet trained to its end
 """
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 
 from vidpred_jax import presets
 
-PRESETS = ("smoke", "cpu", "full", "paper", "moving_mnist")
+PRESETS = ("smoke", "cpu", "full", "paper", "moving_mnist", "sprites")
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -49,6 +50,11 @@ def get_config(preset: str = "") -> ConfigDict:
         config.model.update(widths=(8, 8))
         config.loss.update(matching=1.0, gan="hinge")
         config.discriminator.update(widths=(8, 8), last_width=8, norm="spectral")
+    elif preset == "sprites":
+        config.update(num_steps=6000, log_every=100)
+        config.model.update(regions=True, moves=True)
+        config.optimizer.update(kind="muon", learning_rate=5e-3)
+        config.evaluation.update(every=1000, clips=64)
     elif preset == "full":
         presets.full(config)
         config.model.update(widths=(64, 128, 256, 512, 512), norm="batch")
@@ -70,5 +76,6 @@ def get_config(preset: str = "") -> ConfigDict:
         config.model.update(widths=(16, 32, 64), head_features=8)
         # The mean of what may come is grey: no discriminator.
         config.loss.update(l1=0.0, ssim=0.0, mse=1.0, adversarial=0.0, matching=0.0)
+        config.optimizer.update(learning_rate=1.5e-3, warmup_steps=200)
         config.evaluation.every = 500
     return config

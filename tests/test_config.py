@@ -22,6 +22,7 @@ _PRESETS = [
     *itertools.product(("fusion", "translator", "accompanying"), ("smoke", "cpu", "full", "paper")),
     *itertools.product(("pix2pixhd", "simvp", "direct"), ("smoke", "cpu", "full")),
     *itertools.product(("fusion", "translator", "simvp", "direct"), ("moving_mnist",)),
+    *itertools.product(("fusion", "translator"), ("sprites",)),
     *itertools.product(("proposal",), ("scene", "flow_blend", "davis", "smoke", "smoke_blend")),
     *itertools.product(("paper",), ("fusion", "translator", "fusion_256", "translator_256")),
 ]

@@ -138,3 +138,10 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         assert done.stderr.count("error: ") == 1 and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "w" / "config.json").exists()
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_help_names_a_command_and_its_own_flags():
+    for command, flag in ((("scripts/rollout.py",), "--video:"), (TRAIN, "--workdir:")):
+        out = succeed(*command, "--help")
+        assert "python " in out.splitlines()[2] and flag in out and "--compilation_cache:" in out
+        assert "--alsologtostderr" not in out

@@ -1,6 +1,7 @@
 """What the commands share: one clear line for a user's mistake, and the right exit code."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -62,7 +63,7 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
         _check_platforms()
     except InputError as error:
         _stop(str(error), error.exit_code)
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, module=sys.modules[main.__module__]))
 
 
 def _check_platforms() -> None:
@@ -130,7 +131,10 @@ _REMOVED_FLAGS = {
 }
 
 
-def _parse(argv):
+def _parse(argv, module):
+    if {"--help", "-h", "-help"} & set(argv[1:]):
+        print(module.__doc__, flags.FLAGS.module_help(module), flags.FLAGS.module_help(__name__), sep="\n")
+        sys.exit(0)
     try:
         rest = flags.FLAGS([argv[0], *map(_local, argv[1:])])
         for name in (word[:-1].lstrip("-") for word in argv[1:] if word[:2] == "--" and word[-1] == "="):
