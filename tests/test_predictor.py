@@ -146,7 +146,7 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     expected = jax.jit(network.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
     difference = found.frames - fusion.to_uint8(expected.frames)[0].astype(int)
     assert np.abs(difference).max() <= 1
-    with pytest.raises(InputError, match=r"^size 64 x 50: .* picture size \(50 x 64\) a multiple of 8"):
+    with pytest.raises(InputError, match=r"^size 64 x 50: .* of 50 x 64 does not fit .* multiples of 8"):
         vidpred_jax.load(weights="real", size=(50, 64))
     with pytest.raises(InputError, match="holds a network and predicts at 32 x 32 alone; weights"):
         vidpred_jax.load(folder=trained, size=(96, 64))

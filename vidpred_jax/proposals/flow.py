@@ -17,8 +17,8 @@ def check_levels(levels: int, height: int, width: int, field: str) -> None:
     space = 2 ** max(levels - 1, 0)
     if levels < 0 or height % space or width % space:
         raise ValueError(
-            f"{field} ({levels}) must be 0 or more, and the picture size ({height} x {width}) a "
-            f"multiple of {space}"
+            f"a picture of {height} x {width} does not fit {field} ({levels}): sides must be multiples of "
+            f"{space}"
         )
 
 

@@ -121,7 +121,8 @@ def make_builder(base: type[clips.ClipBuilder], name: str, config, data_dir):
     """A builder of a user's own data set called `name`."""
     if not name.isidentifier() or name in EMBEDDED:
         raise InputError(
-            f"--name ({name!r}) must be letters, digits and _, and not one of {', '.join(EMBEDDED)}"
+            f"--name ({name!r}) must be letters, digits and _, no digit first, and not one of "
+            f"{', '.join(EMBEDDED)}"
         )
     builder = type(
         name, (base,), {"name": name, "__doc__": base.__doc__, "__module__": __name__}, skip_registration=True
