@@ -195,7 +195,13 @@ def test_predictor_refusals(trained, clip, tmp_path):
         predictor.predict(clip.frames[:16], clip.labels[:3])
     with pytest.raises(InputError, match="frames are float32"):
         predictor.predict(clip.frames[:16].astype(np.float32))
-    with pytest.raises(InputError, match=r"horizon \(0\) must be 1 or more"):
+    with pytest.raises(
+        InputError, match=r"frames are uint8 \(16, 0, 64, 3\); they must be uint8 \(t, h, w, 3\)"
+    ):
+        predictor.predict(clip.frames[:16, :0])
+    with pytest.raises(InputError, match="frames differ in shape; they must be uint8"):
+        predictor.predict([clip.frames[0], clip.frames[1, 1:]] * 8)
+    with pytest.raises(InputError, match=r"horizon \(0\) must be a whole number, 1 or more"):
         predictor.predict(clip.frames[:16], clip.labels[:16], horizon=0)
     with pytest.raises(InputError, match="labels must be whole numbers from 0 to 255"):
         predictor.predict(clip.frames[:16], np.full((16, 64, 64), 256))

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import numbers
 import threading
 
 import jax
@@ -72,8 +73,11 @@ class Predictor:
         uint8 (t, h, w); None finds them by `segmentation_method`, from the first frame on. Raises
         InputError.
         """
-        frames = np.asarray(frames)
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        try:
+            frames = np.asarray(frames)
+        except ValueError as error:
+            raise InputError("frames differ in shape; they must be uint8 (t, h, w, 3)") from error
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
             raise InputError(f"frames are {frames.dtype} {frames.shape}; they must be uint8 (t, h, w, 3)")
         if len(frames) < self.context:
             raise InputError(f"the clip has {len(frames)} frames; at least {self.context} are needed")
@@ -97,8 +101,8 @@ class Predictor:
         elements: of `pipeline.to_batch_element` at `size`, each array of `context` frames. exact: both are
         float32 in [0, 255] before clipping and rounding.
         """
-        if horizon < 1:
-            raise InputError(f"horizon ({horizon}) must be 1 or more")
+        if not isinstance(horizon, numbers.Integral) or horizon < 1:
+            raise InputError(f"horizon ({horizon!r}) must be a whole number, 1 or more")
         found = self._run(horizon, False, exact, self._stack(elements))
         return tuple(
             np.asarray(found[field])[: len(elements)] if field in found else None
