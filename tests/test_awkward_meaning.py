@@ -46,6 +46,18 @@ def test_an_angle_between_is_refused(tmp_path):
         vidpred_jax.read_video(tmp_path / "b.mp4")
 
 
+def test_a_webm_that_is_damaged_in_the_middle_loses_no_frame_unseen(tmp_path):
+    encode(tmp_path / "a.webm", "-c:v", "libvpx-vp9", "-g", "10", "-cluster_time_limit", "200")
+    data = bytearray((tmp_path / "a.webm").read_bytes())
+    at = [i for i in range(len(data)) if data[i : i + 4] == b"\x1f\x43\xb6\x75"]  # Clusters.
+    data[at[3] : at[3] + 8] = bytes(8)
+    (tmp_path / "b.webm").write_bytes(data)
+    assert numbers(vidpred_jax.read_video(tmp_path / "b.webm", 0, 10)) == list(range(10))
+    with pytest.raises(InputError, match=r"b.webm is truncated or damaged: frame \d+ cannot be decoded"):
+        vidpred_jax.read_video(tmp_path / "b.webm")
+    assert numbers(vidpred_jax.read_video(tmp_path / "a.webm")) == list(range(40))
+
+
 def test_images_of_several_pictures_are_no_frames(tmp_path):
     pictures = [Image.fromarray(frame) for frame in numbered(20)]
     for clip in ("a", "b"):

@@ -154,7 +154,7 @@ def test_a_packet_that_pyav_cannot_place_is_passed_over():
                 raise IndexError("list index out of range")
             yield packet
 
-    container = types.SimpleNamespace(demux=demux)
+    container = types.SimpleNamespace(demux=demux, format=types.SimpleNamespace(name="avi"))
     assert list(video_file._demux(container, None)) == [1, 2, 3]
 
 

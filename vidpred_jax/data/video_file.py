@@ -7,6 +7,7 @@ one that is not whole is never given out.
 import collections
 import contextlib
 import itertools
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ _FORMATS = (
 )
 # Recordings end in the middle of a frame.
 _ENDS_ANYWHERE = ("mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg")
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False  # Errors are ours to tell, in a line.
 _TAIL = 16  # Frames that may be shown after one that was decoded last.
 _FAR = 100  # From this frame on it is sought rather than decoded up to.
 
@@ -199,13 +202,34 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
 
 
 def _demux(container, stream) -> Iterator[av.Packet]:
-    """Its packets, the last of them empty; but those of streams that PyAV does not know."""
+    """Its packets, the last of them empty; but those of streams that PyAV does not know.
+
+    Raises av.FFmpegError where a Matroska file is damaged: FFmpeg goes on behind it and tells its log alone.
+    """
+    packets, tells = container.demux(stream), "matroska" in container.format.name
     while True:
-        try:
-            yield from container.demux(stream)
+        with _heard() if tells else contextlib.nullcontext([]) as told:
+            try:
+                packet = next(packets, None)
+            except IndexError:
+                packets = container.demux(stream)
+                continue
+        if any("matroska" in name for _, name, _ in told):
+            raise av.InvalidDataError(0, told[0][2])
+        if packet is None:
             return
-        except IndexError:
-            pass
+        yield packet
+
+
+@contextlib.contextmanager
+def _heard():
+    """What FFmpeg's log says of errors in this thread within the block."""
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as told:
+            yield told
+    finally:
+        av.logging.set_level(None)
 
 
 def _ahead(packets, count: int = 4) -> Iterator[tuple[av.Packet, list[av.Packet]]]:

@@ -73,10 +73,7 @@ class Predictor:
         uint8 (t, h, w); None finds them by `segmentation_method`, from the first frame on. Raises
         InputError.
         """
-        try:
-            frames = np.asarray(frames)
-        except ValueError as error:
-            raise InputError("frames differ in shape; they must be uint8 (t, h, w, 3)") from error
+        frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
             raise InputError(f"frames are {frames.dtype} {frames.shape}; they must be uint8 (t, h, w, 3)")
         if len(frames) < self.context:
