@@ -138,7 +138,7 @@ def _parse(argv, module):
     try:
         rest = flags.FLAGS([argv[0], *map(_local, argv[1:])])
         for name in (word[:-1].lstrip("-") for word in argv[1:] if word[:2] == "--" and word[-1] == "="):
-            if name in flags.FLAGS and flags.FLAGS[name].default != "":
+            if "." not in name and name in flags.FLAGS and flags.FLAGS[name].default != "":
                 raise ValueError(f"--{name}= is empty")
         return rest
     except flags.UnrecognizedFlagError as error:
