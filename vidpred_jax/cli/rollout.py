@@ -65,7 +65,7 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     names = [f"{name}{suffix}" for name in ("prediction", "fusion") for suffix in _SUFFIXES]
     writing.check_writable(output, [*names, "strip.png", "metrics.json"])
-    if _VIDEO.value and output.exists() and output.samefile(_VIDEO.value):
+    if _VIDEO.value and output.resolve() == pathlib.Path(_VIDEO.value).resolve():
         raise InputError(f"--output={output} is the folder of the video's frames; name another")
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
