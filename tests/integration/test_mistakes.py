@@ -128,7 +128,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             "give one of --run=RUN and --runs=RUN,RUN",
         ),
         ((*rollout, "--quantize_labels=4", output), 2, "--quantize_labels was removed: maps are"),
-        ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 1, "cannot write"),
+        ((*prepare, f"--input={few}", f"--data_dir={tmp_path / 'file'}"), 2, "is a file; a folder to write"),
     ]
     (tmp_path / "said").mkdir()
     results = run_many(tmp_path / "said", [args for args, _, _ in cases])
