@@ -37,5 +37,5 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
         config.num_steps = 36_000
-        presets.at_once(config, 10)
+        presets.at_once(config)
     return config

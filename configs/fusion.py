@@ -39,10 +39,10 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
         config.num_steps = 36_000
-        presets.at_once(config, 10)
+        presets.at_once(config)
         config.loss.edges = 0.5
     elif preset == "sprites":
-        presets.at_once(config, 16)
+        presets.at_once(config)
         config.update(num_steps=12_000, max_unroll=1, log_every=200)
         config.data.future_frames = 32
         config.evaluation.update(every=2000, clips=64)

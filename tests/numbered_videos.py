@@ -5,6 +5,7 @@ import subprocess
 
 import imageio_ffmpeg
 import numpy as np
+from PIL import Image
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 X264 = ("-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p")
@@ -40,3 +41,12 @@ def encode(path, *options, frames=None):
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", "25")
     ffmpeg(*raw, "-i", "-", *(options or X264), path, data=frames.tobytes())
     return path
+
+
+def save(folder, frames, names="{:05d}.png", **options):
+    """A new folder of images."""
+    folder.mkdir(parents=True)
+    names = [names.format(n) for n in range(len(frames))] if isinstance(names, str) else names
+    for name, frame in zip(names, frames, strict=True):
+        Image.fromarray(frame).save(folder / name, **options)
+    return folder

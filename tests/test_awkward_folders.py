@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from numbered_videos import encode, numbered, numbers
+from numbered_videos import encode, numbered, numbers, save
 from PIL import Image
 
 import vidpred_jax
@@ -13,14 +13,6 @@ from vidpred_jax.data.datasets import clips, folders, registry
 from vidpred_jax.types import InputError
 
 RESOURCE_FORK = b"\0\5\x16\7" + bytes(200)  # What macOS leaves beside a file on other disks.
-
-
-def save(folder, frames, names="{:05d}.png", **options):
-    folder.mkdir(parents=True)
-    names = [names.format(n) for n in range(len(frames))] if isinstance(names, str) else names
-    for name, frame in zip(names, frames, strict=True):
-        Image.fromarray(frame).save(folder / name, **options)
-    return folder
 
 
 def test_hidden_files_are_no_frames(tmp_path):

@@ -6,9 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from numbered_videos import FFMPEG, SIDE, encode, ffmpeg, numbered, numbers
+from numbered_videos import FFMPEG, SIDE, encode, ffmpeg, numbered, numbers, save
 from PIL import Image
-from test_awkward_folders import save
 
 import vidpred_jax
 from vidpred_jax.data import images, writing
@@ -190,6 +189,15 @@ def test_a_preview_beside_clips_is_no_clip(tmp_path):
     told = []
     assert list(folders.find_clips(tmp_path, log=told.append)) == ["cat_a", "cat_b"]
     assert told == [f"left out: {tmp_path}/cat/cover.png is not a clip"]
+
+
+def test_a_clip_whose_name_is_no_text_is_refused(tmp_path):
+    try:
+        encode(tmp_path / "a.mp4", frames=numbered(20)).rename(tmp_path / "\udcff.mp4")
+    except OSError:
+        pytest.skip("this system has no such names")
+    with pytest.raises(InputError, match="has characters in its name that cannot be printed; rename it"):
+        folders.find_clips(tmp_path)
 
 
 def test_a_split_that_loses_every_clip_is_not_written(tmp_path):

@@ -42,6 +42,8 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
     for t in range(48):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(small / f"{t}.png")
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "summary.json").write_text("mine")
     (tmp_path / "empty").mkdir()
     smoke = "--config=configs/fusion.py:smoke"
     cases = [
@@ -108,6 +110,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ((*evaluate, "--runs=none", "--metrics=miou"), 2, "--metrics: miou of fusion pictures need a run"),
         ((*evaluate, "--runs=none", "--predictions=truth=x"), 2, "called 'truth' is there already"),
         ((*evaluate, pair, pair), 2, "a predictor called 'ours' is there already"),
+        ((*evaluate[:-1], f"--output={tmp_path / 'own'}"), 2, "own/summary.json was not written by this"),
         ((*evaluate, "--runs=none", "--split=dev"), 2, "has no split 'dev', but test"),
         ((*evaluate, "--runs=none", "--horizon=40"), 2, "no clip of sprites test has 56 frames"),
         (

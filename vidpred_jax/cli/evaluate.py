@@ -90,7 +90,7 @@ _OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
 def main(_):
     start = time.perf_counter()
     output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
-    writing.check_writable(output)
+    writing.check_writable(output, () if _EXPORT.value else ("per_step.csv", "summary.json", "index.html"))
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
     runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
     loaded = predictors.load(runs, _WEIGHTS.value, _ACCOMPANYING.value, _log)
@@ -122,7 +122,9 @@ def main(_):
         first=_START.value,
     )
     if _EXPORT.value:
-        writing.renew(output, [f"{external.window_name(*place)}.npz" for place in places])
+        names = [f"{external.window_name(*place)}.npz" for place in places]
+        writing.check_writable(output, names)
+        writing.renew(output, names)
         return _export(read(only=kept), context, output)
     others = {clip: next(iter(read(only={clip})))[2] for clip in sorted(kept)[:2]}
     compared, sees, rows = _predictors(loaded, chosen, places, height, width, others)

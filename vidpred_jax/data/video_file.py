@@ -25,10 +25,12 @@ _FORMATS = (
 )
 # Recordings end in the middle of a frame.
 _ENDS_ANYWHERE = ("mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg")
-logging.getLogger("libav").addHandler(logging.NullHandler())
-logging.getLogger("libav").propagate = False  # Errors are ours to tell, in a line.
 _TAIL = 16  # Frames that may be shown after one that was decoded last.
 _FAR = 100  # From this frame on it is sought rather than decoded up to.
+
+# What FFmpeg's other threads log while `_heard` listens to one would stand beside our line.
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
 
 
 def probe(path: pathlib.Path, limits: Limits) -> tuple[int, int, float]:
@@ -224,12 +226,13 @@ def _demux(container, stream) -> Iterator[av.Packet]:
 @contextlib.contextmanager
 def _heard():
     """What FFmpeg's log says of errors in this thread within the block."""
+    before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
         with av.logging.Capture() as told:
             yield told
     finally:
-        av.logging.set_level(None)
+        av.logging.set_level(before)
 
 
 def _ahead(packets, count: int = 4) -> Iterator[tuple[av.Packet, list[av.Packet]]]:

@@ -189,7 +189,7 @@ def find_clips(
         inside = video.relative_to(root)
         name = "_".join((inside if video.is_dir() else inside.with_suffix("")).parts)
         if not name.isprintable():
-            raise InputError(f"the name of {str(video)!r} is no text; rename it")
+            raise InputError(f"{str(video)!r} has characters in its name that cannot be printed; rename it")
         if name in found:
             raise InputError(f"{root} holds two clips named {name!r}; names must differ")
         found[name] = video, pathlib.Path(masks, name) if masks else None
