@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax.proposals import backtest, flow_blend
+from vidpred_jax import ops
+from vidpred_jax.proposals import backtest, candidates, flow_blend
 from vidpred_jax.proposals.backtest import NUM_LAGS
-from vidpred_jax.proposals.candidates import COPY, NUM_CANDIDATES, NUM_FLOWS
+from vidpred_jax.proposals.candidates import _MOVED, COPY, NUM_CANDIDATES, NUM_FLOWS
 from vidpred_jax.proposals.flow_blend import FlowBlend
 from vidpred_jax.proposals.forecast import Window
 from vidpred_jax.proposals.gates import Gates
@@ -97,6 +98,92 @@ def test_blend_and_confidence_by_hand():
     np.testing.assert_allclose(found.confidence, 3 / (own + 3), atol=1e-4)
     np.testing.assert_array_equal(found.labels[:, 0], window.labels[:, -1])
     np.testing.assert_array_equal(found.edges[:, 0], window.edges[:, -1])
+
+
+def test_a_clear_future_by_hand():
+    """The newest frame is a ramp, one flow of four moves it by 2 pixels a frame; untrained gates prefer the
+    candidate moved along it; in backtests five and more frames ahead slowed motion was worse than steady by
+    .2. And between the ends all is mixed linearly."""
+    zeros = lambda *size: jnp.zeros((1, NUM_LAGS, NUM_CANDIDATES, *size))
+    slowed = zeros(1, 1).at[:, -1, _MOVED.index((1, 4, 0.0))].set(0.2)
+    ramp = jnp.broadcast_to(jnp.arange(32.0)[:, None] / 32 - 0.5, (1, 32, 32, 3))
+    window = random_window(0, 1, 4, 32, 32)
+    observations = flow_blend.Observations(
+        candidates=backtest.Observations(
+            newest=ramp,
+            still=jnp.full((1, NUM_CANDIDATES - COPY, 3, 32, 32), 0.5),
+            flows=jnp.zeros((1, NUM_FLOWS, 32, 32, 2)).at[:, 0, ..., 1].set(-2),
+            errors={"frame": slowed, "near": zeros(32, 32), "place": zeros(32, 32)},
+        ),
+        edges=window.edges[:, -1, ..., None],
+        labels=window.labels[:, -1, ..., None].astype(jnp.float32),
+    )
+    params = without_backtests(untrained()["params"])
+
+    def at(clarity):
+        propose = lambda *x: FlowBlend(clarity=clarity).apply({"params": params}, *x, method="propose")
+        return jax.jit(propose)(observations, jnp.array([[1.0, 5.0]]))
+
+    mean, mixed, clear = (at(clarity) for clarity in (0.0, 0.25, 1.0))
+    for number, step in enumerate((1, 5)):
+        left = lambda constant, step=step: constant * (1 - np.exp(-step / constant)) / step
+        odds = np.exp(2 / step)  # Of the first; seven others have 1, of which one moves and slows down.
+        moved = -2 * step * (odds + left(4)) / (odds + 7) * left(1 / 0.125)
+        expected = ops.cubic_warp(ramp, jnp.zeros((1, 32, 32, 2)).at[..., 1].set(moved))
+        np.testing.assert_allclose(clear.frames[:, number, :, 12:-2], expected[:, :, 12:-2], atol=1e-5)
+    assert float(mean.confidence.min()) == pytest.approx(0.5)
+    np.testing.assert_allclose(mixed.frames, 0.75 * mean.frames + 0.25 * clear.frames, atol=1e-6)
+
+
+def test_of_two_futures_the_mean_shows_both_at_half_and_the_clear_one_a_single_one():
+    """A stripe that stays or moves by 6 pixels, each as likely."""
+    zeros = lambda *size: jnp.zeros((1, NUM_LAGS, NUM_CANDIDATES, *size))
+    stripe = jnp.zeros((1, 16, 32, 3)).at[:, :, 10:13].set(1.0)
+    still = jnp.broadcast_to(jnp.moveaxis(stripe, -1, 1)[:, None], (1, NUM_CANDIDATES - COPY, 3, 16, 32))
+    seen = backtest.Observations(
+        newest=stripe,
+        still=still,
+        flows=jnp.zeros((1, NUM_FLOWS, 16, 32, 2)).at[:, 0, ..., 1].set(-6),
+        errors={"frame": zeros(1, 1), "near": zeros(16, 32), "place": zeros(16, 32)},
+    )
+    observations = flow_blend.Observations(seen, jnp.zeros((1, 16, 32, 1)), stripe[..., :1])
+    prior = jnp.full((4, NUM_CANDIDATES), 0.0).at[0].set(-60).at[0, 0].set(-2).at[0, COPY].set(0)
+    params = {"gates": {**untrained()["params"]["gates"], "prior": {"kernel": prior}}}
+
+    def row(clarity):
+        propose = lambda *x: FlowBlend(clarity=clarity).apply({"params": params}, *x, method="propose")
+        found = jax.jit(propose)(observations, jnp.ones((1, 1)))
+        return found.frames[0, 0, 8, :, 0], found.labels[0, 0, 8]
+
+    mean, _ = row(0.0)
+    expected = jnp.zeros(32).at[10:13].set(0.5).at[16:19].set(0.5)
+    np.testing.assert_allclose(mean, expected, atol=1e-5)
+    clear, labels = row(1.0)
+    assert clear[13] > 0.9 and jnp.abs(clear[jnp.r_[:11, 17:32]]).max() < 0.1
+    np.testing.assert_array_equal(labels, jnp.zeros(32).at[13:16].set(1))
+
+
+def test_motion_dies_out_as_fast_as_it_did_in_the_window():
+    """Slowed motion as good as steady: by a quarter a frame; far worse: not at all; far better: faster."""
+    slowed, kept = (_MOVED.index((1, constant, 0.0)) for constant in (4, 0))
+    errors = jnp.zeros((4, NUM_CANDIDATES)).at[:, slowed].set(jnp.array([0.0, 0.1, 2, -3]) + 0.7)
+    rates = candidates.slowing(errors.at[:, kept].set(0.7))
+    np.testing.assert_allclose(rates, [0.25, 0.1875, 0.001, 0.4], atol=1e-6)
+
+
+def test_every_number_is_learned_at_any_clarity(panned):
+    """At 1 but those of blurred candidates, which are not mixed in."""
+    seen, future = panned
+    for clarity, never in ((0.5, 0), (1.0, 20)):
+        module = FlowBlend(flow_levels=2, clarity=clarity)
+
+        def loss(params, module=module):
+            found = module.apply({"params": params}, seen, jnp.array([[1.0, 3, 6]]))
+            return jnp.square(found.frames - future.frames[:, jnp.array([0, 2, 5])]).mean()
+
+        slopes = jax.jit(jax.grad(loss))(untrained()["params"])["gates"]
+        assert all(bool(jnp.any(slope != 0)) for slope in jax.tree.leaves(slopes))
+        assert int((slopes["prior"]["kernel"] == 0).all(0).sum()) == never
 
 
 def test_steps_beyond_32_are_blended_as_step_32():

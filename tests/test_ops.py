@@ -31,6 +31,21 @@ def test_warp_by_hand():
     chex.assert_trees_all_close(far, jnp.zeros_like(picture))
 
 
+def test_cubic_warp_equals_opencv():
+    """At multiples of 1/32, as its places are; beyond the border the outermost pixel is repeated."""
+    rng = np.random.default_rng(0)
+    pictures = rng.uniform(-1, 1, (2, 24, 30, 3)).astype(np.float32)
+    flows = (rng.integers(-96, 97, (2, 24, 30, 2)) / 32).astype(np.float32)
+    found = np.asarray(ops.cubic_warp(jnp.asarray(pictures), jnp.asarray(flows)))
+    y, x = np.meshgrid(np.arange(24, dtype=np.float32), np.arange(30, dtype=np.float32), indexing="ij")
+    for picture, flow, ours in zip(pictures, flows, found, strict=True):
+        places = np.clip(x + flow[..., 1], 0, 29), np.clip(y + flow[..., 0], 0, 23)
+        expected = cv2.remap(picture, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+    row = jnp.asarray(pictures[:1, :1, :2])  # Two pixels: each tap beyond them is one of them.
+    np.testing.assert_array_equal(ops.cubic_warp(row, jnp.full((1, 1, 2, 2), 9.0))[0, 0], [row[0, 0, 1]] * 2)
+
+
 def test_nearest_warp_by_hand():
     """It reads the pixel nearest to each origin, halves counting up, and has no gradient."""
     row, nearest_warp = jnp.array([3.0, 5, 9, 1]).reshape(1, 1, 4, 1), jax.jit(ops.nearest_warp)

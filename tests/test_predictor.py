@@ -143,9 +143,18 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     edges = predictor.edge_rule.apply(frames) / np.float32(255)
     seen = fusion.to_float(jnp.asarray(frames[None]))
     window = Window(seen, jnp.asarray(edges[None]), jnp.asarray(labels[None], jnp.int32))
-    expected = jax.jit(network.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
-    difference = found.frames - fusion.to_uint8(expected.frames)[0].astype(int)
-    assert np.abs(difference).max() <= 1
+    for clarity, frames_found in ((None, found.frames), (0.3, None), (0.0, None)):
+        own = network.module.clone(clarity=1.0 if clarity is None else float(clarity))
+        expected = jax.jit(own.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
+        if clarity is not None:
+            frames_found = predictor.predict(frames, labels, 2, clarity=clarity).frames
+        difference = frames_found - fusion.to_uint8(expected.frames)[0].astype(int)
+        assert np.abs(difference).max() <= 1
+    with pytest.raises(InputError, match=r"^clarity \(1.5\) must be a number from 0 to 1"):
+        predictor.predict(frames, clarity=1.5)
+    for folder in ({"folder": trained}, {"weights": "sprites"}):  # Networks, and a proposal of one forecast.
+        with pytest.raises(InputError, match=r"^clarity \(0.5\): these weights have one forecast"):
+            vidpred_jax.load(**folder).at_clarity(0.5)
     with pytest.raises(InputError, match=r"^size 64 x 50: .* of 50 x 64 does not fit .* multiples of 8"):
         vidpred_jax.load(weights="real", size=(50, 64))
     with pytest.raises(InputError, match="holds a network and predicts at 32 x 32 alone; weights"):

@@ -50,6 +50,32 @@ def _warp_backward(residuals, g):
     return *spread(given), (jnp.concatenate([down, right], -1) * inside).astype(flow.dtype)
 
 
+def cubic_warp(picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float[Array, "b h w c"]:
+    """As `warp`, by the cubic kernel of OpenCV (Keys 1981 with a = -.75): pictures stay nearly as sharp as
+    they were, where bilinear ones lose a tenth of their gradients; values may overshoot a little.
+    """
+    height, width, channels = picture.shape[1:]
+    # Of each pixel the four side by side that start left of it; rows are padded above and below.
+    padded = jnp.pad(picture, ((0, 0), (1, 2), (1, 2), (0, 0)), mode="edge")
+    strips = jnp.concatenate([padded[:, :, i : i + width] for i in range(4)], -1)
+    here = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
+    there = jnp.clip(here + flow, 0, jnp.array([height - 1, width - 1]))
+    first = jnp.floor(there)
+    down, across = ([_cubic(x + 1 - i) for i in range(4)] for x in jnp.split(there - first, 2, -1))
+    top, left = first[..., 0].astype(jnp.int32), first[..., 1].astype(jnp.int32)
+    rows, total = jnp.arange(len(picture))[:, None, None] * (height + 3) + top, 0.0
+    for i, share in enumerate(down):
+        found = jnp.take(strips.reshape(-1, 4 * channels), (rows + i) * width + left, axis=0, mode="clip")
+        total += share * sum(x * part for x, part in zip(across, jnp.split(found, 4, -1), strict=True))
+    return total
+
+
+def _cubic(x, a=-0.75):
+    x = jnp.abs(x)
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, a * (((x - 5) * x + 8) * x - 4)
+    return jnp.where(x <= 1, near, jnp.where(x < 2, far, 0.0))
+
+
 def nearest_warp(picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float[Array, "b h w c"]:
     """As `warp`, with the pixel nearest to each origin. No gradient."""
     return plain_warp(picture, jnp.floor(jax.lax.stop_gradient(flow) + HALF))

@@ -62,7 +62,8 @@ def test_rollout_of_a_video(trained, video, tmp_path):
     assert video_io.read(tmp_path / "c" / "prediction.webm").shape == (2, 32, 48, 3)
     assert video_io.read(tmp_path / "c" / "fusion.webm").shape == (2, 32, 48, 3)
     report = json.loads((tmp_path / "c" / "metrics.json").read_text())
-    assert (report["height"], report["width"], report["steps"]) == (32, 48, 2)
+    assert (report["height"], report["width"], report["steps"], report["clarity"]) == (32, 48, 2, 1)
+    assert ", clarity 1" in out
 
 
 def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_path):

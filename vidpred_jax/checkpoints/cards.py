@@ -104,7 +104,11 @@ def make(card: dict, summary: dict, runs: dict[str, str]) -> dict:
             f"no network adds {LEAST_PSNR} dB or {LEAST_LPIPS:.0%} of LPIPS ({networks}): save the run of "
             "their proposal alone"
         )
-    figures = {metric: found["mean"] for metric, found in rows[name].items()}
+    means = lambda row: {metric: found["mean"] for metric, found in rows[row].items()}
+    figures = means(name)  # And of further clarities of the same runs.
+    figures |= {
+        n.rpartition(", ")[2]: means(n) for n, r in measured.items() if set(r) == wanted and n != name
+    }
     return {
         **card,
         "figures": {"data": summary["data"], "table": summary["table"], **figures},

@@ -62,6 +62,12 @@ _ABLATE = flags.DEFINE_bool(
     "Also each run without its networks, each stage, its proposals; given true, another clip's or frozen "
     "maps.",
 )
+_CLARITY = flags.DEFINE_list(
+    "clarity",
+    None,
+    "Rows of each run that has a choice, as the weights real: from 0, the most accurate mean of what may "
+    "come, to 1, one clear future; default 0,1.",
+)
 _LABELS = flags.DEFINE_integer(
     "labels", None, "Labels, background included, that miou tells apart; those of the data set.", 2
 )
@@ -94,6 +100,7 @@ def main(_):
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
     runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
     loaded = predictors.load(runs, _WEIGHTS.value, _ACCOMPANYING.value, _log)
+    loaded = predictors.at_clarities(loaded, _CLARITY.value)
     for name in _WEIGHTS.value:
         _log(f"weights {cards.describe(name)}")
     context = predictors.common_context(loaded, _CONTEXT.value)

@@ -57,6 +57,14 @@ _SIZE = flags.DEFINE_string(
     "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), of proposals alone, as real; the "
     "runs'.",
 )
+_CLARITY = flags.DEFINE_float(
+    "clarity",
+    None,
+    "From 0, the most accurate mean of what may come, to 1, one clear future (the default of weights that "
+    "have a choice, as real).",
+    0.0,
+    1.0,
+)
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _SHOWN_CLIPS, _SUFFIXES = 4, (".webm", ".gif")
 
@@ -109,6 +117,7 @@ def main(_):
     report = {
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
         "runs": ours.runs,
+        "clarity": ours.clarity,
         "height": ours.size[0],
         "width": ours.size[1],
         "windows": len(table.clips),
@@ -158,7 +167,13 @@ def _load():
 
 
 def _told(ours, why):
-    print(f"predicting with {', '.join(ours.described)} ({why})", flush=True)
+    """The predictor at the clarity asked for."""
+    clarity = _CLARITY.value
+    if clarity is None and ours.system.has_clarity:
+        clarity = 1.0
+    ours = ours if clarity is None else ours.at_clarity(clarity)
+    at = "" if clarity is None else f", clarity {clarity:g}"
+    print(f"predicting with {', '.join(ours.described)} ({why}){at}", flush=True)
     return ours
 
 

@@ -52,6 +52,25 @@ def load(
     return loaded
 
 
+def at_clarities(loaded: dict[str, Predictor], asked: list[str] | None) -> dict[str, Predictor]:
+    """The same with a predictor for each clarity asked for (None: 0 and 1) of those that have a choice:
+    `NAME, clarity C`. Raises InputError."""
+    if asked and not any(run.system.has_clarity for run in loaded.values()):
+        raise InputError(f"--clarity={','.join(asked)}: no run has a choice; the weights real do")
+    found = {}
+    for name, run in loaded.items():
+        if not run.system.has_clarity:
+            found[name] = run
+            continue
+        for text in asked or ("0", "1"):
+            try:
+                clarity = float(text)
+            except ValueError:
+                raise InputError(f"--clarity: {text!r} is no number") from None
+            found[f"{name}, clarity {clarity:g}"] = run.at_clarity(clarity)
+    return found
+
+
 def common_context(loaded: dict, asked: int | None) -> int:
     """Observed frames: those of the runs, else `asked` or 16. Raises InputError where they differ."""
     found = {name: run.context for name, run in loaded.items()}

@@ -1,6 +1,7 @@
 """Trained runs as one predictor: observed RGB frames in, future RGB frames out."""
 
 import collections
+import copy
 import dataclasses
 import numbers
 import threading
@@ -36,7 +37,7 @@ class Predictor:
 
     Attributes: system, runs (the run folders), described (with their stages), seed (of the last),
     configs (of runs and proposals), edge_rule, context (observed frames), size (height and width of frames
-    and fusion pictures).
+    and fusion pictures), clarity (see `at_clarity`; None: as trained).
     """
 
     def __init__(self, *networks: Network, system: System | None = None):
@@ -55,7 +56,7 @@ class Predictor:
         self.configs = [network.config for network in networks]
         self.configs += [proposal.described[0] for proposal in self.system.proposals.values()]
         self.seed = networks[-1].config["seed"] if networks else None
-        self.context, self.size = self.system.context, self.system.size
+        self.context, self.size, self.clarity = self.system.context, self.system.size, None
         with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
             self._variables = jax.device_put(self.system.variables)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
@@ -66,12 +67,13 @@ class Predictor:
         labels: np.ndarray | None = None,
         horizon: int = HORIZON,
         segmentation_method: str = "motion",
+        clarity: float | None = None,
     ) -> Prediction:
         """The `horizon` frames after a clip, of `size`, and their fusion pictures.
 
         frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed. labels:
-        uint8 (t, h, w); None finds them by `segmentation_method`, from the first frame on. Raises
-        InputError.
+        uint8 (t, h, w); None finds them by `segmentation_method`, from the first frame on. clarity: as of
+        `at_clarity`; None takes 1 where the weights have a choice. Raises InputError.
         """
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
@@ -89,8 +91,19 @@ class Predictor:
             "clip", frames, labels=labels, method=segmentation_method, edge_rule=self.edge_rule
         )
         element = pipeline.to_batch_element(clip.last(self.context), self.size)
-        pictures, predicted = self.predict_batch([element], horizon)
+        if clarity is None and self.clarity is None and self.system.has_clarity:
+            clarity = 1.0
+        ours = self if clarity is None else self.at_clarity(clarity)
+        pictures, predicted = ours.predict_batch([element], horizon)
         return Prediction(predicted[0], None if pictures is None else pictures[0])
+
+    def at_clarity(self, clarity: float) -> "Predictor":
+        """The same weights at a clarity from 0, the most accurate mean of what may come, to 1, one clear
+        future. Raises InputError where they have no choice: the proposal `flow_blend` alone has one.
+        """
+        other = copy.copy(self)  # With the same programs and lock.
+        other.system, other.clarity = self.system.at_clarity(clarity), clarity
+        return other
 
     def predict_batch(self, elements: list[dict], horizon: int = HORIZON, exact: bool = False):
         """(fusion pictures or None, frames), both uint8 (n, horizon, h, w, 3), of prepared clips.
@@ -156,7 +169,7 @@ class Predictor:
         """The prediction of stacked elements, compiled for their shapes."""
         args = self._variables, clip
         labels = self._labels_of(clip)
-        key = horizon, known_maps, exact, labels, *(x.shape for x in clip.values())
+        key = self.clarity, horizon, known_maps, exact, labels, *(x.shape for x in clip.values())
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8

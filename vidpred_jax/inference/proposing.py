@@ -37,6 +37,13 @@ class Proposal:
             return self
         return dataclasses.replace(self, module=self.module.clone(num_labels=num_labels))
 
+    def at_clarity(self, clarity: float) -> "Proposal":
+        """The same with the mean of what may come at 0, one clear future at 1; itself where it has one
+        forecast alone."""
+        if not hasattr(self.module, "clarity"):
+            return self
+        return dataclasses.replace(self, module=self.module.clone(clarity=float(clarity)))
+
 
 def window_of(clip: dict[str, jax.Array], context: int) -> Window:
     """The observed window of uint8 arrays `frames` and `planes` (b, t, h, w, 3 or 2)."""

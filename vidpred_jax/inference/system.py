@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,23 @@ class System:
         form = maps.Planes(num_labels) if self.form.field == "planes" else self.form
         proposals = {name: proposal.telling_apart(num_labels) for name, proposal in self.proposals.items()}
         return dataclasses.replace(self, form=form, proposals=proposals)
+
+    @property
+    def has_clarity(self) -> bool:
+        """Whether `at_clarity` has a choice: networks add to what they were trained over."""
+        return not self.networks and any(hasattr(p.module, "clarity") for p in self.proposals.values())
+
+    def at_clarity(self, clarity: float) -> "System":
+        """The same at a clarity, as of `Predictor.at_clarity`."""
+        if isinstance(clarity, bool) or not isinstance(clarity, numbers.Real) or not 0 <= clarity <= 1:
+            raise InputError(f"clarity ({clarity!r}) must be a number from 0 to 1")
+        if not self.has_clarity:
+            raise InputError(
+                f"clarity ({clarity}): these weights have one forecast; the proposal flow_blend alone, as of "
+                "the weights real, has a choice"
+            )
+        proposals = {name: proposal.at_clarity(clarity) for name, proposal in self.proposals.items()}
+        return dataclasses.replace(self, proposals=proposals)
 
     @property
     def networks(self) -> list[Network]:

@@ -34,12 +34,17 @@ class FlowBlend(nn.Module):
     larger its error, over the frame and at two widths around a pixel, the smaller its gate. 148 learned
     numbers weigh these errors and the step, so it works on clips unlike those it was fitted on. Steps
     beyond 32 are blended as step 32. Edges and labels are those of the newest frame, moved along the mean
-    displacement of the blend.
+    displacement.
 
-    flow_levels: pyramid levels of the flows (`flow.track`).
+    flow_levels: pyramid levels of the flows (`flow.track`). clarity: 0 gives this blend, the most accurate
+    mean of what may come; 1 one clear future, the newest frame moved along the mean displacement of the
+    candidates without blur, which dies out as fast as motion did within the window. Between them both are
+    mixed: the best trade-offs of accuracy and clarity lie on a straight line (Blau and Michaeli 2018;
+    Freirich et al. 2021).
     """
 
     flow_levels: int = 5
+    clarity: float = 0.0
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit frames of height x width."""
@@ -65,21 +70,33 @@ class FlowBlend(nn.Module):
         displacements = candidates.extrapolate_all(seen.flows, steps_ahead)
         gates = self.gates(jnp.minimum(steps_ahead, HORIZON), seen.errors)
         errors = jnp.exp(seen.errors["place"]).mean(1)
+        rate = candidates.slowing(seen.errors["frame"][:, -1, :, 0, 0])
 
-        def blend(step):  # One step at a time: what it reads and writes stays in the cache.
-            displacements, gates, steps_ahead = step
+        def blend(displacements, gates, steps_ahead):
             layers = candidates.move(seen.newest, displacements, steps_ahead)
             layers += [seen.still[:, i] for i in range(seen.still.shape[1])]
             shares = jax.nn.softmax(gates, 1)
             # Written out: XLA:CPU's own sum takes several times as long.
             frames = sum(shares[:, i, None] * layer for i, layer in enumerate(layers))
             flow = candidates.mean_displacement(displacements, steps_ahead, shares)
+            return jnp.moveaxis(frames, 1, -1), flow, shares
+
+        def clear(displacements, gates, steps_ahead):
+            shares = candidates.clear_shares(gates)
+            return *candidates.clear(seen.newest, displacements, steps_ahead, shares, rate), shares
+
+        def mix(step):  # One step at a time: what it reads and writes stays in the cache.
+            ends = {0.0: (blend,), 1.0: (clear,)}.get(self.clarity, (blend, clear))
+            found = [end(*step) for end in ends]
+            if len(found) == 2:
+                found = [jax.tree.map(lambda mean, one: mean + self.clarity * (one - mean), *found)]
+            frames, flow, shares = found[0]
             edges = warp(observations.edges, flow)[..., 0]
             labels = nearest_warp(observations.labels, flow)[..., 0].astype(jnp.int32)
             # The error of a blend is at most the mean of its layers' errors.
             own = sum(shares[:, i] * errors[:, i] for i in range(NUM_CANDIDATES))
             trust = confidence(own, errors[:, candidates.COPY])
-            return jnp.moveaxis(frames, 1, -1), edges, labels, trust
+            return frames, edges, labels, trust
 
         by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (displacements, gates, steps_ahead))
-        return Forecast(*(x.swapaxes(0, 1) for x in jax.lax.map(blend, by_step)))
+        return Forecast(*(x.swapaxes(0, 1) for x in jax.lax.map(mix, by_step)))
