@@ -16,7 +16,7 @@ from absl import flags
 
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
-from vidpred_jax.data import masks, pipeline, preparation, segmentation, sizes, video_io, writing
+from vidpred_jax.data import cuts, masks, pipeline, preparation, segmentation, sizes, video_io, writing
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import ablations, compare, predictors, strip
 from vidpred_jax.inference import loading
@@ -198,7 +198,10 @@ def _video_windows(ours):
         edge_rule=ours.edge_rule,
         fps=info.fps,
     )
-    yield clip.name, _START.value, pipeline.to_batch_element(clip, ours.size)
+    cut = cuts.last(frames[:context])
+    if cut:
+        print(f"a scene cut before frame {start + cut}: of the observed frames those from there on are used")
+    yield clip.name, start, pipeline.to_batch_element(clip, ours.size)
 
 
 def _data_windows(ours):

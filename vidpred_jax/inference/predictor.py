@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from vidpred_jax import startup
-from vidpred_jax.data import fusion, pipeline, preparation
+from vidpred_jax.data import cuts, fusion, pipeline, preparation
 from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.inference.networks import Network
 from vidpred_jax.inference.system import System, make_predict
@@ -71,7 +71,8 @@ class Predictor:
     ) -> Prediction:
         """The `horizon` frames after a clip, of `size`, and their fusion pictures.
 
-        frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed. labels:
+        frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed, after a
+        scene cut among them those that follow it alone. labels:
         uint8 (t, h, w); None finds them by `segmentation_method`, from the first frame on. clarity: as of
         `at_clarity`; None takes 1 where the weights have a choice. Raises InputError.
         """
@@ -134,19 +135,22 @@ class Predictor:
     def _stack(self, elements, lengths: dict[str, int] | None = None) -> dict[str, np.ndarray]:
         """The arrays that prediction needs of all elements, each refused if it is not as it must be.
 
-        The last is repeated up to a power of two, so that few programs serve any number of clips.
+        What precedes a scene cut is left out. The last is repeated up to a power of two, so that few
+        programs serve any number of clips.
         """
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
+        elements = [{f: np.asarray(element[f]) for f in self.system.inputs} for element in elements]
         for field in self.system.inputs:
             needed = ((lengths or {}).get(field, self.context), *self.size, 2 if field == "planes" else 3)
             for number, element in enumerate(elements):
-                found = np.asarray(element[field])
+                found = element[field]
                 if found.shape != needed or found.dtype != np.uint8:
                     raise InputError(
                         f"{field} of element {number} are {found.dtype} {found.shape}; "
                         f"uint8 {needed} is needed"
                     )
+        elements = [cuts.leave_out(element, self.context) for element in elements]
         missing = 2 ** (len(elements) - 1).bit_length() - len(elements)
         elements = [*elements, *[elements[-1]] * missing]
         return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
