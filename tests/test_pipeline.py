@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from vidpred_jax.data import fusion, pipeline
+from vidpred_jax.data import fusion, pipeline, sizes
 from vidpred_jax.data.augmentation import Augmentation
 from vidpred_jax.data.datasets import clips, registry
-from vidpred_jax.types import InputError
+from vidpred_jax.types import MAX_SIDE, InputError
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +212,17 @@ def test_evaluation_windows_are_slices_of_their_clips(source, stride):
     for _, start, element in windows[:expected]:
         for field in ("frames", "fusion", "planes"):
             np.testing.assert_array_equal(element[field], whole[field][start : start + 10])
+
+
+def test_the_size_nearest_to_an_aspect():
+    for (height, width), expected in {
+        (720, 1280): (128, 224),
+        (1280, 720): (224, 128),
+        (480, 854): (128, 224),
+        (480, 640): (128, 176),
+        (500, 500): (128, 128),
+        (100, 103): (128, 128),
+        (103, 100): (128, 128),
+    }.items():
+        assert sizes.nearest(128, height, width, 16) == expected
+    assert sizes.nearest(128, 10, 10_000, 16) == (128, MAX_SIDE)

@@ -155,6 +155,10 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     for folder in ({"folder": trained}, {"weights": "sprites"}):  # Networks, and a proposal of one forecast.
         with pytest.raises(InputError, match=r"^clarity \(0.5\): these weights have one forecast"):
             vidpred_jax.load(**folder).at_clarity(0.5)
+    other = plain.predict(frames, labels, 2)  # Of the clip's aspect where no size was asked for.
+    assert other.frames.shape == (2, 128, 192, 3) and plain.size == (128, 128)
+    asked = vidpred_jax.load(weights="real", size=(128, 128)).predict(frames, labels, 1)
+    assert asked.frames.shape == (1, 128, 128, 3)
     with pytest.raises(InputError, match=r"^size 64 x 50: .* of 50 x 64 does not fit .* multiples of 8"):
         vidpred_jax.load(weights="real", size=(50, 64))
     with pytest.raises(InputError, match="holds a network and predicts at 32 x 32 alone; weights"):

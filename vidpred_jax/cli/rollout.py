@@ -54,8 +54,8 @@ _STEP = flags.DEFINE_integer("step", None, "Checkpoint of the named runs; the be
 _SIZE = flags.DEFINE_string(
     "size",
     None,
-    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), of proposals alone, as real; the "
-    "runs'.",
+    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), of proposals alone, as real; "
+    "default the runs', of proposals alone at the video's aspect.",
 )
 _CLARITY = flags.DEFINE_float(
     "clarity",
@@ -78,6 +78,9 @@ def main(_):
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
     ours = _load()
+    if _VIDEO.value:
+        info = video_io.probe(_VIDEO.value)
+        ours = ours.fitting(info.height, info.width)
     windows = _video_windows(ours) if _VIDEO.value else _data_windows(ours)
     first = next(windows, None)
     if first is None:

@@ -31,6 +31,14 @@ def parse(text: str, name: str) -> tuple[int, int]:
     return size
 
 
+def nearest(side: int, height: int, width: int, factor: int) -> tuple[int, int]:
+    """(height, width) of the aspect nearest to that of height x width: the lesser is `side`, the other a
+    multiple of `factor`."""
+    least = min(height, width)
+    greater = max(round(side * max(height, width) / least / factor) * factor, side)
+    return (side, min(greater, MAX_SIDE)) if height == least else (min(greater, MAX_SIDE), side)
+
+
 def by(size: tuple[int, int]) -> str:
     """WIDTH x HEIGHT of a (height, width), for messages."""
     return f"{size[1]} x {size[0]}"

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from vidpred_jax import processes
 from vidpred_jax.checkpoints import cards, runs
-from vidpred_jax.data import sizes
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.types import InputError
@@ -27,7 +26,8 @@ def load(
     without such a pair the weights `real` are taken. fusion, translator: runs of stages 1 and 2.
     accompanying: a run of stage 3 that sharpens the frames, or `newest`; None goes without. weights:
     those that come with the package, by their name in WEIGHTS, instead of runs. size: height and width of
-    the frames, for proposals alone, as `real`; None takes those of training. step: the checkpoint of each
+    the frames, for proposals alone, as `real`; None takes that of training, for a video the one
+    nearest to its aspect with the same lesser side. step: the checkpoint of each
     named run; None takes the best by validation, or the newest. Raises InputError if a run is missing,
     damaged, of another stage, or if they do not fit.
     """
@@ -55,27 +55,8 @@ def load_runs(
     *folders: str | os.PathLike, size: tuple[int, int] | None = None, step: int | None = None
 ) -> Predictor:
     """A predictor of runs of any stages that fit together, as of `load`."""
-    if size and not (len(size) == 2 and all(side > 0 for side in size)):
-        raise InputError(f"size ({size!r}) must be a height and a width, each above 0")
-    loaded = []
-    for run in folders:
-        network = networks.load(run, step=step)
-        if size and tuple(size) != network.size:
-            network = _resized(network, run, step, tuple(size))
-        loaded.append(network)
-    return Predictor(*loaded)
-
-
-def _resized(network, run, step, size):
-    if network.stage.role != "propose":
-        raise InputError(
-            f"size {sizes.by(size)}: {network.stage.name} run {os.fspath(run)!r} holds a network and "
-            f"predicts at {sizes.by(network.size)} alone; weights real predict at others"
-        )
-    try:
-        return networks.load(run, step=step, size=size)
-    except InputError as error:
-        raise InputError(f"size {sizes.by(size)}: {error}") from error
+    found = Predictor(*(networks.load(run, step=step) for run in folders))
+    return found.at_size(size) if size is not None else found
 
 
 def find(

@@ -37,7 +37,7 @@ class Predictor:
 
     Attributes: system, runs (the run folders), described (with their stages), seed (of the last),
     configs (of runs and proposals), edge_rule, context (observed frames), size (height and width of frames
-    and fusion pictures), clarity (see `at_clarity`; None: as trained).
+    and fusion pictures; `predict` may choose another: `fitting`), clarity (None: as trained).
     """
 
     def __init__(self, *networks: Network, system: System | None = None):
@@ -57,6 +57,7 @@ class Predictor:
         self.configs += [proposal.described[0] for proposal in self.system.proposals.values()]
         self.seed = networks[-1].config["seed"] if networks else None
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
+        self._fits = True
         with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
             self._variables = jax.device_put(self.system.variables)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
@@ -69,7 +70,8 @@ class Predictor:
         segmentation_method: str = "motion",
         clarity: float | None = None,
     ) -> Prediction:
-        """The `horizon` frames after a clip, of `size`, and their fusion pictures.
+        """The `horizon` frames after a clip, and their fusion pictures: of `size`, or of proposals alone for
+        which no size was asked, of the clip's aspect (`fitting`).
 
         frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed, after a
         scene cut among them those that follow it alone. labels:
@@ -91,12 +93,25 @@ class Predictor:
         clip = preparation.prepare_clip(
             "clip", frames, labels=labels, method=segmentation_method, edge_rule=self.edge_rule
         )
-        element = pipeline.to_batch_element(clip.last(self.context), self.size)
         if clarity is None and self.clarity is None and self.system.has_clarity:
             clarity = 1.0
-        ours = self if clarity is None else self.at_clarity(clarity)
+        ours = self.fitting(*frames.shape[1:3])
+        ours = ours if clarity is None else ours.at_clarity(clarity)
+        element = pipeline.to_batch_element(clip.last(self.context), ours.size)
         pictures, predicted = ours.predict_batch([element], horizon)
         return Prediction(predicted[0], None if pictures is None else pictures[0])
+
+    def at_size(self, size: tuple[int, int]) -> "Predictor":
+        """The same weights for frames of a height and a width. Raises InputError where networks know one."""
+        other = copy.copy(self)  # With the same programs and lock.
+        other.system, other.size, other._fits = self.system.at_size(size), tuple(size), False
+        return other
+
+    def fitting(self, height: int, width: int) -> "Predictor":
+        """The same at the size nearest to the aspect of height x width, its lesser side as it is; itself
+        where a size was asked for, and where networks know but one."""
+        size = self.system.fitting(height, width)
+        return self if size == self.size or not self._fits else self.at_size(size)
 
     def at_clarity(self, clarity: float) -> "Predictor":
         """The same weights at a clarity from 0, the most accurate mean of what may come, to 1, one clear

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vidpred_jax.models import build
+from vidpred_jax.proposals import fitted
 from vidpred_jax.proposals.forecast import Forecast, Window, merge
 
 
@@ -36,6 +37,15 @@ class Proposal:
         if not hasattr(self.module, "num_labels"):
             return self
         return dataclasses.replace(self, module=self.module.clone(num_labels=num_labels))
+
+    def at_size(self, size: tuple[int, int], before: tuple[int, int]) -> "Proposal":
+        """The same for frames of one size, that was for those of another. Raises InputError."""
+        return dataclasses.replace(self, module=fitted.at_size(self.module, size, before))
+
+    @property
+    def multiple(self) -> int:
+        """What sides must be multiples of."""
+        return 2 ** max(getattr(self.module, "flow_levels", 2) - 1, 1)
 
     def at_clarity(self, clarity: float) -> "Proposal":
         """The same with the mean of what may come at 0, one clear future at 1; itself where it has one

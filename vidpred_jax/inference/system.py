@@ -5,6 +5,7 @@
 
 import dataclasses
 import numbers
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,28 @@ class System:
         form = maps.Planes(num_labels) if self.form.field == "planes" else self.form
         proposals = {name: proposal.telling_apart(num_labels) for name, proposal in self.proposals.items()}
         return dataclasses.replace(self, form=form, proposals=proposals)
+
+    def at_size(self, size: tuple[int, int]) -> "System":
+        """The same for frames of another size, for proposals alone. Raises InputError."""
+        if not (len(size) == 2 and all(side > 0 for side in size)):
+            raise InputError(f"size ({size!r}) must be a height and a width, each above 0")
+        if self.networks and tuple(size) != self.size:
+            run = self.networks[0]
+            raise InputError(
+                f"size {sizes.by(size)}: {run.stage.name} run {os.fspath(run.run)!r} holds a network and "
+                f"predicts at {sizes.by(self.size)} alone; weights real predict at others"
+            )
+        try:
+            proposals = {name: proposal.at_size(size, self.size) for name, proposal in self.proposals.items()}
+        except InputError as error:
+            raise InputError(f"size {sizes.by(size)}: {error}") from error
+        return dataclasses.replace(self, size=tuple(size), proposals=proposals)
+
+    def fitting(self, height: int, width: int) -> tuple[int, int]:
+        """The size nearest to an aspect, its lesser side as it is; its own where networks know no other."""
+        if self.networks:
+            return self.size
+        return sizes.nearest(min(self.size), height, width, max(p.multiple for p in self.proposals.values()))
 
     @property
     def has_clarity(self) -> bool:

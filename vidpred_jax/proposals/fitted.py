@@ -24,15 +24,18 @@ def make(
     check_types(kind, fields, "model")
     if "num_labels" in fields:
         raise InputError(f"model.num_labels ({fields['num_labels']}) is that of the data set")
-    known = kind.__dataclass_fields__
     fields = dict(fields)
-    if "flow_levels" in known and trained:
-        levels = fields.get("flow_levels", known["flow_levels"].default)
-        fields["flow_levels"] = max(levels + round(math.log2(min(size) / min(trained))), 1)
-    if "num_labels" in known:
+    if "num_labels" in kind.__dataclass_fields__:
         fields["num_labels"] = num_labels
+    return at_size(kind(**fields), size, trained or size)
+
+
+def at_size(module, size: tuple[int, int], before: tuple[int, int]):
+    """A proposal for frames of one size that was for those of another. Raises InputError."""
+    if hasattr(module, "flow_levels"):
+        levels = module.flow_levels + round(math.log2(min(size) / min(before)))
+        module = module.clone(flow_levels=max(levels, 1) if size != before else module.flow_levels)
     try:
-        module = kind(**fields)
         module.check(*size)
     except ValueError as error:
         raise InputError(str(error)) from error
