@@ -64,6 +64,8 @@ def test_rollout_of_a_video(trained, video, tmp_path):
     report = json.loads((tmp_path / "c" / "metrics.json").read_text())
     assert (report["height"], report["width"], report["steps"], report["clarity"]) == (32, 48, 2, 1)
     assert ", clarity 1" in out
+    rates = [video_io.probe(path).fps for path in (tmp_path / "1:30.ts", tmp_path / "c" / "prediction.webm")]
+    assert rates[0] == pytest.approx(rates[1], rel=0.01)
 
 
 def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_path):

@@ -66,7 +66,7 @@ _CLARITY = flags.DEFINE_float(
     1.0,
 )
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
-_SHOWN_CLIPS, _SUFFIXES = 4, (".webm", ".gif")
+_SHOWN_CLIPS, _SUFFIXES, _FPS = 4, (".webm", ".gif"), 12.0
 
 
 def main(_):
@@ -77,10 +77,10 @@ def main(_):
         raise InputError(f"--output={output} is the folder of the video's frames; name another")
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
-    ours = _load()
+    ours, fps = _load(), _FPS
     if _VIDEO.value:
         info = video_io.probe(_VIDEO.value)
-        ours = ours.fitting(info.height, info.width)
+        ours, fps = ours.fitting(info.height, info.width), info.fps
     windows = _video_windows(ours) if _VIDEO.value else _data_windows(ours)
     first = next(windows, None)
     if first is None:
@@ -106,7 +106,7 @@ def main(_):
     if known < 1:
         elements.append(first[2])
         predict([first[2]])
-        _write_pictures(ours, elements, shown, output, ())
+        _write_pictures(ours, elements, shown, output, (), fps)
         print(f"no frame after the {ours.context} observed ones: the truth is unknown, no metrics.json")
         return
     table = compare.compare(
@@ -115,7 +115,7 @@ def main(_):
         context=ours.context,
         log=lambda line: print(line, flush=True),
     )
-    _write_pictures(ours, elements, shown, output, ("metrics.json",))
+    _write_pictures(ours, elements, shown, output, ("metrics.json",), fps)
     found = summary.summarize(table.clips, table.values)
     report = {
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
@@ -214,7 +214,7 @@ def _data_windows(ours):
     )
 
 
-def _write_pictures(ours, elements, shown, output, others):
+def _write_pictures(ours, elements, shown, output, others, fps):
     """Videos and a strip of the first clips: truth, prediction and fusion one above the other.
 
     others: names of files that will be written beside them.
@@ -234,7 +234,7 @@ def _write_pictures(ours, elements, shown, output, others):
     for name, field in names.items():
         video = np.concatenate([found[field] for found in shown], 2)
         for suffix in _SUFFIXES:
-            video_io.write_video(output / f"{name}{suffix}", video)
+            video_io.write_video(output / f"{name}{suffix}", video, fps)
             print(f"wrote {output / name}{suffix}")
     video_io.write_image(output / "strip.png", strip.draw(rows))
     print(f"wrote {output / 'strip.png'}", flush=True)
