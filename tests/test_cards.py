@@ -48,10 +48,17 @@ def test_networks_that_add_less_are_left_out():
     assert cards.make(CARD, alone, {"proposal": "p"})["networks"] == "none"
     two = summary(["p"], x=(25.0, 0.04))
     for at, psnr in (("0", 25.0), ("1", 24.0)):
-        two["predictors"][f"x, clarity {at}"] = {"psnr": {"mean": psnr}, "lpips": {"mean": 0.04}}
-    two["runs"] = {"x, clarity 0": ["p"], "x, clarity 1": ["p"], "y": ["q"]}
+        two["predictors"] |= {
+            f"{name}, clarity {at}": {"psnr": {"mean": psnr + extra}, "lpips": {"mean": 0.04}}
+            for name, extra in (("x", 0), ("xx", 1), ("big", 2))  # Other runs, and the same at another size.
+        }
+    two["runs"] = {
+        row: ["q" if row.startswith("xx") else "p"] for row in two["predictors"] if "clarity" in row
+    }
     figures = cards.make(CARD, two, {"proposal": "p"})["figures"]
-    assert figures["psnr"] == 25 and figures["clarity 1"] == {"psnr": 24, "lpips": 0.04} and len(figures) == 5
+    about = {"data": "sprites test", "table": "held-out"}
+    at = lambda psnr: {"psnr": psnr, "lpips": 0.04}
+    assert figures == {**about, "clarity 0": at(25.0), "clarity 1": at(24.0)}
     with pytest.raises(InputError, match="the evaluation of networks needs --ablate"):
         cards.make(CARD, summary(x=(25.0, 0.04)), PAIR)
     for runs in (PAIR, {"proposal": "q"}):  # Of other runs.

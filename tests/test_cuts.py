@@ -4,6 +4,7 @@ import itertools
 
 import cv2
 import numpy as np
+import pytest
 
 import vidpred_jax
 from vidpred_jax.data import cuts
@@ -25,6 +26,10 @@ def test_the_last_cut_is_found():
         assert cuts.last(whole) == 0
     noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
     assert cuts.last(noise) == 0
+    for times in (2, 3):  # Frames shown twice or thrice, of fast motion.
+        assert cuts.last(np.repeat(pan(0, 8, 6), times, 0)[:16]) == 0
+    still = np.repeat(one[:1], 15, 0)
+    assert cuts.last(np.concatenate([still, two[:1]])) == 15
     light = (pan(0, 16) * np.linspace(0.4, 1, 16)[:, None, None, None]).astype(np.uint8)
     assert cuts.last(light) == 0  # A light that is turned up is no cut.
 
@@ -39,13 +44,15 @@ def test_what_precedes_a_cut_is_left_out():
     assert cuts.leave_out(element, 10) is element  # The cut is not observed.
 
 
-def test_frames_before_a_cut_change_no_prediction():
+@pytest.mark.parametrize("method", ["motion", "kmeans"])
+def test_frames_before_a_cut_change_no_prediction(method):
+    """Neither frames nor maps, whose labels are found in what follows the cut."""
     predictor = vidpred_jax.load(weights="real", size=(64, 64))
+    shown = lambda seed: np.concatenate([pan(seed, 14), pan(9, 6)])
+    found = [predictor.predict(shown(seed), None, 3, method) for seed in (0, 1)]
+    np.testing.assert_array_equal(found[0].frames, found[1].frames)
+    np.testing.assert_array_equal(found[0].fusion, found[1].fusion)
     labels = np.zeros((16, 64, 64), np.uint8)
-    found = [
-        predictor.predict(np.concatenate([pan(seed, 10), pan(9, 6)]), labels, 3).frames for seed in (0, 1)
-    ]
-    np.testing.assert_array_equal(*found)
     whole = predictor.predict(pan(9, 16), labels, 3).frames  # Without a cut earlier frames do count.
     shorter = predictor.predict(
         np.concatenate([pan(9, 16)[10:11].repeat(10, 0), pan(9, 16)[10:]]), labels, 3

@@ -143,12 +143,11 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     edges = predictor.edge_rule.apply(frames) / np.float32(255)
     seen = fusion.to_float(jnp.asarray(frames[None]))
     window = Window(seen, jnp.asarray(edges[None]), jnp.asarray(labels[None], jnp.int32))
-    for clarity, frames_found in ((None, found.frames), (0.3, None), (0.0, None)):
-        own = network.module.clone(clarity=1.0 if clarity is None else float(clarity))
+    for clarity in (None, 0.3, 0.0):
+        own = network.module.clone(clarity=1.0 if clarity is None else clarity)
         expected = jax.jit(own.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
-        if clarity is not None:
-            frames_found = predictor.predict(frames, labels, 2, clarity=clarity).frames
-        difference = frames_found - fusion.to_uint8(expected.frames)[0].astype(int)
+        ours = predictor.predict(frames, labels, 2, clarity=clarity).frames
+        difference = ours - fusion.to_uint8(expected.frames)[0].astype(int)
         assert np.abs(difference).max() <= 1
     with pytest.raises(InputError, match=r"^clarity \(1.5\) must be a number from 0 to 1"):
         predictor.predict(frames, clarity=1.5)
@@ -159,6 +158,13 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     assert other.frames.shape == (2, 128, 192, 3) and plain.size == (128, 128)
     asked = vidpred_jax.load(weights="real", size=(128, 128)).predict(frames, labels, 1)
     assert asked.frames.shape == (1, 128, 128, 3)
+    # However a size was come to, its program is the same, and not that of another clarity.
+    short = plain.at_size((96, 96)).at_size((80, 80))
+    module = lambda predictor: predictor.system.proposals["flow_blend"].module
+    assert module(short) == module(plain.at_size((80, 80)))
+    assert short.at_clarity(0.0).size == (80, 80) and short.clarity == plain.clarity == 1
+    with pytest.raises(InputError, match=r"^size is 64 x 9000; both sides must be 1 to 8192"):
+        plain.at_size((9000, 64))
     with pytest.raises(InputError, match=r"^size 64 x 50: .* of 50 x 64 does not fit .* multiples of 8"):
         vidpred_jax.load(weights="real", size=(50, 64))
     with pytest.raises(InputError, match="holds a network and predicts at 32 x 32 alone; weights"):

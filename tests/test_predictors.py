@@ -22,6 +22,26 @@ class _Run(predictor.Predictor):
         return np.stack([e["fusion"][:horizon] for e in elements]), np.stack(frames)
 
 
+def test_rows_of_each_clarity():
+    """Of runs that have a choice; others stay as they are."""
+    loaded = predictors.load(["none"], ["real", "sprites"])
+    at = lambda asked: {n: run.clarity for n, run in predictors.at_clarities(loaded, asked).items()}
+    assert at(None) == {"real, clarity 0": 0, "real, clarity 1": 1, "sprites": None}
+    assert at([".30", "1"]) == {"real, clarity 0.3": 0.3, "real, clarity 1": 1, "sprites": None}
+    alone = {"sprites": loaded["sprites"]}
+    assert predictors.at_clarities(alone, None) == alone
+    for asked, told in {
+        ("0", "0.0"): "--clarity=0,0.0 names 0 twice",
+        ("high",): "--clarity: 'high' is no number",
+        ("2",): r"clarity \(2.0\) must be a number from 0 to 1",
+        ("nan",): r"clarity \(nan\) must be",
+    }.items():
+        with pytest.raises(InputError, match=told):
+            predictors.at_clarities(loaded, list(asked))
+    with pytest.raises(InputError, match="--clarity=1: no run has a choice; the weights real do"):
+        predictors.at_clarities(alone, ["1"])
+
+
 def test_sizes_of_runs():
     common = predictors.common_size
     assert common({}, None) == (128, 128)

@@ -34,6 +34,15 @@ def test_motion_finds_what_moves_against_the_camera():
     assert len(np.unique(labels[1:][truth & found])) == 1  # One object, one id throughout.
 
 
+def test_where_most_of_the_frame_moves_nothing_is_an_object():
+    """After a cut, and where light jumps; the next frame has objects again."""
+    noise = lambda seed: np.random.default_rng(seed).integers(0, 256, (12, 16, 3)).astype(np.uint8)
+    one, two = (cv2.resize(noise(seed), (128, 96), interpolation=cv2.INTER_CUBIC) for seed in (0, 1))
+    frames = np.stack([one, one, two, two, two])
+    frames[4, 30:60, 40:80] = two[30:60, 44:84]
+    assert [bool(x.any()) for x in segmentation.motion(frames)] == [False, False, False, False, True]
+
+
 def test_motion_of_a_still_clip_is_background(clip):
     assert not segmentation.motion(np.repeat(clip.frames[:1], 5, 0)).any()
     assert not segmentation.motion(clip.frames[:1]).any()

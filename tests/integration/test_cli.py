@@ -64,6 +64,15 @@ def test_rollout_of_a_video(trained, video, tmp_path):
     report = json.loads((tmp_path / "c" / "metrics.json").read_text())
     assert (report["height"], report["width"], report["steps"], report["clarity"]) == (32, 48, 2, 1)
     assert ", clarity 1" in out
+    # As wide as the video where no size is asked for, and at another clarity.
+    wide = np.random.default_rng(0).integers(0, 256, (6, 12, 3)).astype(np.uint8)
+    wide = np.stack([np.roll(np.kron(wide, np.ones((8, 8, 1), np.uint8)), t, 1) for t in range(16)])
+    wide[:9] = 255 - wide[:9]
+    video_io.write_video(tmp_path / "wide.mp4", wide, fps=30.0)
+    flags = ("--weights=real", "--horizon=2", "--clarity=0.5", f"--output={tmp_path / 'd'}")
+    out = succeed("scripts/rollout.py", f"--video={tmp_path / 'wide.mp4'}", *flags)
+    assert ", clarity 0.5" in out and "a scene cut before frame 9: of the observed frames those from" in out
+    assert video_io.read(tmp_path / "d" / "prediction.webm").shape == (2, 128, 256, 3)
     rates = [video_io.probe(path).fps for path in (tmp_path / "1:30.ts", tmp_path / "c" / "prediction.webm")]
     assert rates[0] == pytest.approx(rates[1], rel=0.01)
 

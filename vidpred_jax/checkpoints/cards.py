@@ -105,10 +105,9 @@ def make(card: dict, summary: dict, runs: dict[str, str]) -> dict:
             "their proposal alone"
         )
     means = lambda row: {metric: found["mean"] for metric, found in rows[row].items()}
-    figures = means(name)  # And of further clarities of the same runs.
-    figures |= {
-        n.rpartition(", ")[2]: means(n) for n, r in measured.items() if set(r) == wanted and n != name
-    }
+    figures, (own, at, _) = means(name), name.rpartition(", clarity ")
+    if at:  # Of each clarity, by its name.
+        figures = {n.removeprefix(f"{own}, "): means(n) for n in measured if n.startswith(own + at)}
     return {
         **card,
         "figures": {"data": summary["data"], "table": summary["table"], **figures},

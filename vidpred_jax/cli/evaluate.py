@@ -258,7 +258,9 @@ def _predictors(loaded, chosen, places, height, width, others):
 
 
 def _fvd(predictors, num_windows) -> metrics.FvdMeter:
-    names = list(predictors) if _FVD.value == ["all"] else _FVD.value
+    clarities = lambda name: [row for row in predictors if row.startswith(f"{name}, clarity ")]
+    names = [row for name in _FVD.value for row in clarities(name) or [name]]
+    names = list(predictors) if names == ["all"] else names
     if names and (num_windows < 2 or _HORIZON.value < metrics.MIN_I3D_FRAMES):
         raise InputError(
             f"--fvd needs 2 windows and a horizon of {metrics.MIN_I3D_FRAMES} or more, not "

@@ -81,7 +81,7 @@ def main(_):
     if _VIDEO.value:
         info = video_io.probe(_VIDEO.value)
         ours, fps = ours.fitting(info.height, info.width), info.fps
-    windows = _video_windows(ours) if _VIDEO.value else _data_windows(ours)
+    windows = _video_windows(ours, fps) if _VIDEO.value else _data_windows(ours)
     first = next(windows, None)
     if first is None:
         frames = ours.context + _HORIZON.value
@@ -171,18 +171,14 @@ def _load():
 
 def _told(ours, why):
     """The predictor at the clarity asked for."""
-    clarity = _CLARITY.value
-    if clarity is None and ours.system.has_clarity:
-        clarity = 1.0
-    ours = ours if clarity is None else ours.at_clarity(clarity)
-    at = "" if clarity is None else f", clarity {clarity:g}"
+    ours = ours if _CLARITY.value is None else ours.at_clarity(_CLARITY.value)
+    at = "" if ours.clarity is None else f", clarity {ours.clarity:g}"
     print(f"predicting with {', '.join(ours.described)} ({why}){at}", flush=True)
     return ours
 
 
-def _video_windows(ours):
+def _video_windows(ours, fps):
     wanted, start, context = ours.context + _HORIZON.value, _START.value, ours.context
-    info = video_io.probe(_VIDEO.value)
     frames = video_io.read(_VIDEO.value, start, wanted, at_most=True)
     if len(frames) < context:
         raise InputError(
@@ -193,17 +189,19 @@ def _video_windows(ours):
         window = start, start + len(frames)
         count = video_io.count(_VIDEO.value)
         labels = masks.read_masks(_MASKS.value, count, frames.shape[1:3], *window, frames=_VIDEO.value)
+    cut = cuts.last(frames[:context])
+    if cut:
+        print(f"a scene cut before frame {start + cut}: of the observed frames those from there on are used")
+        frames = cuts.hold(frames, cut)
+        labels = labels if labels is None else cuts.hold(labels, cut)
     clip = preparation.prepare_clip(
         pathlib.Path(_VIDEO.value).stem,
         frames,
         labels=labels,
         method=_SEGMENTATION.value,
         edge_rule=ours.edge_rule,
-        fps=info.fps,
+        fps=fps,
     )
-    cut = cuts.last(frames[:context])
-    if cut:
-        print(f"a scene cut before frame {start + cut}: of the observed frames those from there on are used")
     yield clip.name, start, pipeline.to_batch_element(clip, ours.size)
 
 

@@ -34,8 +34,8 @@ def motion(
 
     Camera motion is a partial affine map fitted to tracked corners (RANSAC). An object is a region
     where the dense flow (Farneback) from the frame before differs from it by more than `threshold`
-    pixels, at a width of 320. Regions below `min_area` of the frame are dropped. An id passes on to
-    the region that overlaps it most.
+    pixels, at a width of 320. Regions below `min_area` of the frame are dropped, and all where more than
+    half of it moves, as after a cut. An id passes on to the region that overlaps it most.
     """
     num_frames, height, width, _ = frames.shape
     scale = min(1.0, 320 / width)
@@ -51,6 +51,8 @@ def motion(
         moving = (cv2.GaussianBlur(magnitude, (0, 0), 1.5) > threshold).astype(np.uint8)
         moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, kernel)
         moving = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, kernel, iterations=2)
+        if moving.mean() > 0.5:
+            moving[:] = 0
         previous = _track(moving, previous, min_area * moving.size, max_objects)
         labels.append(cv2.resize(previous, (width, height), interpolation=cv2.INTER_NEAREST))
     return np.stack(labels)

@@ -33,10 +33,11 @@ def parse(text: str, name: str) -> tuple[int, int]:
 
 def nearest(side: int, height: int, width: int, factor: int) -> tuple[int, int]:
     """(height, width) of the aspect nearest to that of height x width: the lesser is `side`, the other a
-    multiple of `factor`."""
+    multiple of `factor` and at most four times as long.
+    """
     least = min(height, width)
-    greater = max(round(side * max(height, width) / least / factor) * factor, side)
-    return (side, min(greater, MAX_SIDE)) if height == least else (min(greater, MAX_SIDE), side)
+    greater = max(round(side * min(max(height, width) / least, 4) / factor) * factor, side)
+    return (side, greater) if height == least else (greater, side)
 
 
 def by(size: tuple[int, int]) -> str:

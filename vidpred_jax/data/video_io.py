@@ -164,7 +164,8 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) 
         raise InputError(f"{path} would be {width} x {height}; .mp4 needs even sizes, .webm does not")
     with writing.atomic(path) as temporary:
         if suffix == ".gif":
-            duration = max(round(1000 / fps), 20)  # Below, players slow down to 10 frames a second.
+            # Below 20 players slow down to 10 frames a second; beyond, the format has no number.
+            duration = min(max(round(1000 / fps), 20), 655_350)
             imageio.imwrite(temporary, frames, extension=".gif", duration=duration, loop=0)
         elif suffix in _ENCODERS:
             options = {"fps": fps, "macro_block_size": 1, "ffmpeg_log_level": "error"}

@@ -67,7 +67,10 @@ def at_clarities(loaded: dict[str, Predictor], asked: list[str] | None) -> dict[
                 clarity = float(text)
             except ValueError:
                 raise InputError(f"--clarity: {text!r} is no number") from None
-            found[f"{name}, clarity {clarity:g}"] = run.at_clarity(clarity)
+            row = f"{name}, clarity {clarity:g}"
+            if row in found:
+                raise InputError(f"--clarity={','.join(asked)} names {clarity:g} twice")
+            found[row] = run.at_clarity(clarity)
     return found
 
 

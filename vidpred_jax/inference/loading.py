@@ -56,6 +56,7 @@ def load_runs(
 ) -> Predictor:
     """A predictor of runs of any stages that fit together, as of `load`."""
     found = Predictor(*(networks.load(run, step=step) for run in folders))
+    found = found.at_clarity(1.0) if found.system.has_clarity else found
     return found.at_size(size) if size is not None else found
 
 

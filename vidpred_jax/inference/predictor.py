@@ -57,7 +57,7 @@ class Predictor:
         self.configs += [proposal.described[0] for proposal in self.system.proposals.values()]
         self.seed = networks[-1].config["seed"] if networks else None
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
-        self._fits = True
+        self._loaded, self._fits = self.system, True
         with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
             self._variables = jax.device_put(self.system.variables)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
@@ -74,9 +74,9 @@ class Predictor:
         which no size was asked, of the clip's aspect (`fitting`).
 
         frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed, after a
-        scene cut among them those that follow it alone. labels:
-        uint8 (t, h, w); None finds them by `segmentation_method`, from the first frame on. clarity: as of
-        `at_clarity`; None takes 1 where the weights have a choice. Raises InputError.
+        scene cut among them those that follow it alone. labels: uint8 (t, h, w); None finds them by
+        `segmentation_method`, from the first frame on. clarity: as of `at_clarity`; None: as it is. Raises
+        InputError.
         """
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
@@ -90,11 +90,14 @@ class Predictor:
             if labels.dtype.kind not in "iub" or not 0 <= labels.min() <= labels.max() <= 255:
                 raise InputError("labels must be whole numbers from 0 to 255")
             frames, labels = frames[-self.context :], labels[-self.context :].astype(np.uint8)
+        begin = len(frames) - self.context
+        cut = cuts.last(frames[begin:])
+        if cut:
+            frames = cuts.hold(frames, begin + cut)
+            labels = labels if labels is None else cuts.hold(labels, begin + cut)
         clip = preparation.prepare_clip(
             "clip", frames, labels=labels, method=segmentation_method, edge_rule=self.edge_rule
         )
-        if clarity is None and self.clarity is None and self.system.has_clarity:
-            clarity = 1.0
         ours = self.fitting(*frames.shape[1:3])
         ours = ours if clarity is None else ours.at_clarity(clarity)
         element = pipeline.to_batch_element(clip.last(self.context), ours.size)
@@ -103,8 +106,8 @@ class Predictor:
 
     def at_size(self, size: tuple[int, int]) -> "Predictor":
         """The same weights for frames of a height and a width. Raises InputError where networks know one."""
-        other = copy.copy(self)  # With the same programs and lock.
-        other.system, other.size, other._fits = self.system.at_size(size), tuple(size), False
+        other = self._with(size, self.clarity)
+        other._fits = False
         return other
 
     def fitting(self, height: int, width: int) -> "Predictor":
@@ -115,10 +118,17 @@ class Predictor:
 
     def at_clarity(self, clarity: float) -> "Predictor":
         """The same weights at a clarity from 0, the most accurate mean of what may come, to 1, one clear
-        future. Raises InputError where they have no choice: the proposal `flow_blend` alone has one.
+        future, which is what `vidpred_jax.load` gives. Raises InputError where they have no choice: the
+        proposal `flow_blend` alone has one.
         """
+        return self._with(self.size, clarity)
+
+    def _with(self, size, clarity):
         other = copy.copy(self)  # With the same programs and lock.
-        other.system, other.clarity = self.system.at_clarity(clarity), clarity
+        other.system = self._loaded.at_size(size)
+        if clarity is not None:
+            other.system = other.system.at_clarity(clarity)
+        other.size, other.clarity = other.system.size, clarity
         return other
 
     def predict_batch(self, elements: list[dict], horizon: int = HORIZON, exact: bool = False):
@@ -188,7 +198,8 @@ class Predictor:
         """The prediction of stacked elements, compiled for their shapes."""
         args = self._variables, clip
         labels = self._labels_of(clip)
-        key = self.clarity, horizon, known_maps, exact, labels, *(x.shape for x in clip.values())
+        modules = [proposal.module for proposal in self.system.proposals.values()]
+        key = horizon, known_maps, exact, labels, *modules, *(x.shape for x in clip.values())
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8

@@ -6,7 +6,7 @@
 import dataclasses
 import numbers
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -85,9 +85,13 @@ class System:
 
     def at_size(self, size: tuple[int, int]) -> "System":
         """The same for frames of another size, for proposals alone. Raises InputError."""
-        if not (len(size) == 2 and all(side > 0 for side in size)):
-            raise InputError(f"size ({size!r}) must be a height and a width, each above 0")
-        if self.networks and tuple(size) != self.size:
+        whole = lambda x: isinstance(x, numbers.Integral) and x > 0
+        if not (isinstance(size, Sequence) and len(size) == 2 and all(map(whole, size))):
+            raise InputError(f"size ({size!r}) must be a height and a width, whole numbers above 0")
+        sizes.check("size", size, least=1)
+        if tuple(size) == self.size:
+            return self
+        if self.networks:
             run = self.networks[0]
             raise InputError(
                 f"size {sizes.by(size)}: {run.stage.name} run {os.fspath(run.run)!r} holds a network and "

@@ -71,7 +71,8 @@ def clear_shares(gates: Float[Array, "b k h w"]) -> Float[Array, "b k h w"]:
 
 def slowing(errors: Float[Array, "b k"]) -> Float[Array, " b"]:
     """The rate a frame at which motion died out within the window: by how much slowed candidates beat steady
-    ones. errors: of backtests over the whole frame, some frames ahead, as of `backtest.Observations`.
+    ones. errors: of backtests over the whole frame five and more frames ahead, as of
+    `backtest.Observations`; all 0, as where the window is too short for them, gives a quarter.
     """
     return jnp.clip(_RATE * (1 - (errors[:, _SLOWED] - errors[:, _KEPT]) / _STEADY), 1e-3, _MOST_RATE)
 
