@@ -5,7 +5,7 @@ python -m vidpred_jax.train --config=configs/fusion.py[:preset]
 With --config.proposals="('scene',)" it adds to what the newest run of that proposal forecasts.
 
 cpu    64 x 64; the default without an accelerator: 900 steps, a minute and a half on 2 cores
-moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist; not yet trained to its end
+moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist: 80 minutes of a core; docs/moving_mnist.md
 full   128 x 128; the default with one
 paper  256 x 256: fusion pictures, one new one a call, all 16 outputs painted
 sprites  64 x 64 without proposals, all 16 maps at once, for an hour; not yet trained to its end
@@ -38,7 +38,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.model.update(widths=(8, 8), time_strides=(2,))
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
-        config.num_steps = 36_000
+        config.num_steps = 21_400
         presets.at_once(config)
         config.loss.edges = 0.5
     elif preset == "sprites":

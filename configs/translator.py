@@ -10,7 +10,7 @@ full   128 x 128; the default with one
 paper  256 x 256: true fusion pictures, no reference frames
 sprites  64 x 64 without proposals, regions and a moved reference, for an hour; not yet trained to its end
 smoke  seconds, for tests
-moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist; not yet trained to its end
+moving_mnist  10 -> 10, on its stage 1: 6 minutes of a core, test MSE 75.0; docs/moving_mnist.md
 """
 
 from ml_collections import ConfigDict
@@ -72,7 +72,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.optimizer.schedule = "constant"
     elif preset == "moving_mnist":
         presets.moving_mnist(config)
-        config.update(batch_size=4, num_steps=1500, targets_per_clip=10, predicted_fraction=1.0)
+        config.update(batch_size=4, num_steps=2000, targets_per_clip=10, predicted_fraction=1.0)
         config.model.update(widths=(16, 32, 64), head_features=8)
         # The mean of what may come is grey: no discriminator.
         config.loss.update(l1=0.0, ssim=0.0, mse=1.0, adversarial=0.0, matching=0.0)
