@@ -239,7 +239,7 @@ def test_predictor_refusals(trained, clip, tmp_path):
         predictor.translate_batch([element])
     with pytest.raises(InputError, match="no fusion run under .*: train one by python -m vidpred_jax"):
         vidpred_jax.load(translator=str(trained / "translator"), folder=tmp_path)
-    with pytest.raises(InputError, match=r"weights \('moon'\) must be one of real, sprites"):
+    with pytest.raises(InputError, match=r"weights \('moon'\) must be one of moving_mnist, real, sprites"):
         vidpred_jax.load(folder=tmp_path, weights="moon")
     with pytest.raises(InputError, match="holds a translator run; a fusion run is needed"):
         vidpred_jax.load(fusion=str(trained / "translator"), folder=trained)

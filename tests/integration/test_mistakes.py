@@ -83,7 +83,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             "the size after @ (6) is 6 x 6; both sides must be 11",
         ),
         ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, in"),
-        ((*evaluate, "--weights=moon"), 2, "weights ('moon') must be one of real, sprites"),
+        ((*evaluate, "--weights=moon"), 2, "weights ('moon') must be one of moving_mnist, real, sprites"),
         (
             (*rollout, "--runs=a,b", output),
             2,
