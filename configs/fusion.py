@@ -5,7 +5,7 @@ python -m vidpred_jax.train --config=configs/fusion.py[:preset]
 With --config.proposals="('scene',)" it adds to what the newest run of that proposal forecasts.
 
 cpu    64 x 64; the default without an accelerator: 900 steps, a minute and a half on 2 cores
-moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist: 80 minutes of a core; docs/moving_mnist.md
+moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist: 75 minutes of a core; docs/moving_mnist.md
 full   128 x 128; the default with one
 paper  256 x 256: fusion pictures, one new one a call, all 16 outputs painted
 sprites  64 x 64 without proposals, all 16 maps at once: an hour of a core; docs/experiments.md

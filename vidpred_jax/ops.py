@@ -51,8 +51,8 @@ def _warp_backward(residuals, g):
 
 
 def cubic_warp(picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float[Array, "b h w c"]:
-    """As `warp`, by the cubic kernel of OpenCV (Keys 1981 with a = -.75): pictures stay nearly as sharp as
-    they were, where bilinear ones lose a tenth of their gradients; values may overshoot a little.
+    """As `warp`, by the cubic kernel of OpenCV (Keys 1981 with a = -.75): pictures stay sharper than under
+    bilinear interpolation; values may overshoot a little.
     """
     height, width, channels = picture.shape[1:]
     # Of each pixel the four side by side that start left of it; rows are padded above and below.

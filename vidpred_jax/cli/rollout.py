@@ -80,7 +80,7 @@ def main(_):
     ours, fps = _load(), _FPS
     if _VIDEO.value:
         info = video_io.probe(_VIDEO.value)
-        ours, fps = ours.fitting(info.height, info.width), info.fps
+        ours, fps = ours.at_aspect(info.height, info.width), info.fps
     windows = _video_windows(ours, fps) if _VIDEO.value else _data_windows(ours)
     first = next(windows, None)
     if first is None:
@@ -192,8 +192,6 @@ def _video_windows(ours, fps):
     cut = cuts.last(frames[:context])
     if cut:
         print(f"a scene cut before frame {start + cut}: of the observed frames those from there on are used")
-        frames = cuts.hold(frames, cut)
-        labels = labels if labels is None else cuts.hold(labels, cut)
     clip = preparation.prepare_clip(
         pathlib.Path(_VIDEO.value).stem,
         frames,
@@ -201,6 +199,7 @@ def _video_windows(ours, fps):
         method=_SEGMENTATION.value,
         edge_rule=ours.edge_rule,
         fps=fps,
+        observed=(0, context),
     )
     yield clip.name, start, pipeline.to_batch_element(clip, ours.size)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vidpred_jax.data import fusion, segmentation
+from vidpred_jax.data import cuts, fusion, segmentation
 from vidpred_jax.types import Clip
 
 
@@ -15,12 +15,17 @@ def prepare_clip(
     edge_rule: fusion.EdgeRule = fusion.EdgeRule(),
     fps: float = 24.0,
     encoded: list[bytes] | None = None,
+    observed: tuple[int, int] | None = None,
 ) -> Clip:
     """A clip of uint8 (t, h, w, 3) frames with labels and edges. Raises InputError.
 
     labels: uint8 (t, h, w); None: computed by `method` of `segmentation.METHODS`. Labels and edges of
-    frame t then depend on frames 0 to t alone. encoded: as of `Clip`.
+    frame t then depend on frames 0 to t alone. encoded: as of `Clip`. observed: the first and the end of the
+    frames that a prediction observes; the frame after a scene cut among them takes the place of all before.
     """
+    if observed and (cut := cuts.last(frames[slice(*observed)])):
+        frames = cuts.hold(frames, observed[0] + cut)
+        labels = labels if labels is None else cuts.hold(labels, observed[0] + cut)
     if labels is None:
         labels = segmentation.segment(frames, method)
     return Clip(name, frames, labels, edge_rule.apply(frames), fps, encoded)

@@ -37,7 +37,7 @@ class Predictor:
 
     Attributes: system, runs (the run folders), described (with their stages), seed (of the last),
     configs (of runs and proposals), edge_rule, context (observed frames), size (height and width of frames
-    and fusion pictures; `predict` may choose another: `fitting`), clarity (None: as trained).
+    and fusion pictures; `predict` may choose another: `at_aspect`), clarity (None: as trained).
     """
 
     def __init__(self, *networks: Network, system: System | None = None):
@@ -57,7 +57,7 @@ class Predictor:
         self.configs += [proposal.described[0] for proposal in self.system.proposals.values()]
         self.seed = networks[-1].config["seed"] if networks else None
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
-        self._loaded, self._fits = self.system, True
+        self._loaded, self._any_size = self.system, True
         with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
             self._variables = jax.device_put(self.system.variables)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
@@ -71,7 +71,7 @@ class Predictor:
         clarity: float | None = None,
     ) -> Prediction:
         """The `horizon` frames after a clip, and their fusion pictures: of `size`, or of proposals alone for
-        which no size was asked, of the clip's aspect (`fitting`).
+        which no size was asked, of the clip's aspect (`at_aspect`).
 
         frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed, after a
         scene cut among them those that follow it alone. labels: uint8 (t, h, w); None finds them by
@@ -90,15 +90,15 @@ class Predictor:
             if labels.dtype.kind not in "iub" or not 0 <= labels.min() <= labels.max() <= 255:
                 raise InputError("labels must be whole numbers from 0 to 255")
             frames, labels = frames[-self.context :], labels[-self.context :].astype(np.uint8)
-        begin = len(frames) - self.context
-        cut = cuts.last(frames[begin:])
-        if cut:
-            frames = cuts.hold(frames, begin + cut)
-            labels = labels if labels is None else cuts.hold(labels, begin + cut)
         clip = preparation.prepare_clip(
-            "clip", frames, labels=labels, method=segmentation_method, edge_rule=self.edge_rule
+            "clip",
+            frames,
+            labels=labels,
+            method=segmentation_method,
+            edge_rule=self.edge_rule,
+            observed=(len(frames) - self.context, len(frames)),
         )
-        ours = self.fitting(*frames.shape[1:3])
+        ours = self.at_aspect(*frames.shape[1:3])
         ours = ours if clarity is None else ours.at_clarity(clarity)
         element = pipeline.to_batch_element(clip.last(self.context), ours.size)
         pictures, predicted = ours.predict_batch([element], horizon)
@@ -107,14 +107,14 @@ class Predictor:
     def at_size(self, size: tuple[int, int]) -> "Predictor":
         """The same weights for frames of a height and a width. Raises InputError where networks know one."""
         other = self._with(size, self.clarity)
-        other._fits = False
+        other._any_size = False
         return other
 
-    def fitting(self, height: int, width: int) -> "Predictor":
+    def at_aspect(self, height: int, width: int) -> "Predictor":
         """The same at the size nearest to the aspect of height x width, its lesser side as it is; itself
         where a size was asked for, and where networks know but one."""
-        size = self.system.fitting(height, width)
-        return self if size == self.size or not self._fits else self.at_size(size)
+        size = self.system.size_at(height, width)
+        return self if size == self.size or not self._any_size else self.at_size(size)
 
     def at_clarity(self, clarity: float) -> "Predictor":
         """The same weights at a clarity from 0, the most accurate mean of what may come, to 1, one clear

@@ -103,7 +103,7 @@ class System:
             raise InputError(f"size {sizes.by(size)}: {error}") from error
         return dataclasses.replace(self, size=tuple(size), proposals=proposals)
 
-    def fitting(self, height: int, width: int) -> tuple[int, int]:
+    def size_at(self, height: int, width: int) -> tuple[int, int]:
         """The size nearest to an aspect, its lesser side as it is; its own where networks know no other."""
         if self.networks:
             return self.size

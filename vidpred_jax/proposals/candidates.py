@@ -79,20 +79,20 @@ def slowing(errors: Float[Array, "b k"]) -> Float[Array, " b"]:
 
 def clear(newest, displacements, steps_ahead, shares, rate):
     """(the newest frame (b, h, w, 3), moved once along the mean displacement of `clear_shares`, which dies
-    out at a rate of `slowing`; that displacement (b, h, w, 2)). Other than the mean of frames, a frame
-    moved by the mean displacement is sharp.
+    out at a rate of `slowing`; that displacement (b, h, w, 2)). Unlike a mean of frames, one frame that is
+    moved is sharp.
     """
-    flow = mean_displacement(displacements, steps_ahead, shares) * _left(steps_ahead, 1 / rate)
+    flow = mean_displacement(displacements, steps_ahead, shares) * _decay(steps_ahead, 1 / rate)
     return jnp.clip(cubic_warp(newest, flow), -1, 1), flow
 
 
 def _damp(displacements, steps_ahead, motion):
     """The displacement of (flow, time constant)."""
     flow, constant = motion
-    return displacements[:, flow] * (_left(steps_ahead, constant) if constant else 1)
+    return displacements[:, flow] * (_decay(steps_ahead, constant) if constant else 1)
 
 
-def _left(steps_ahead, constant):
+def _decay(steps_ahead, constant):
     """The share of a displacement that is left if speed decays as exp(-time / constant)."""
     steps = jnp.minimum(steps_ahead, MOST_AHEAD)  # As the displacements.
     return (constant * (1 - jnp.exp(-steps / constant)) / steps).reshape(-1, 1, 1, 1)
