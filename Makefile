@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m vidpred_jax.train --config=configs/proposal.py:scene --workdir=$(DEMO)/runs/scene
 	$(BIN)/python -m vidpred_jax.train --config=configs/fusion.py:cpu --workdir=$(DEMO)/runs/fusion $(OVER)
 	$(BIN)/python -m vidpred_jax.train --config=configs/translator.py:cpu --workdir=$(DEMO)/runs/translator $(OVER)
-	$(BIN)/python scripts/rollout.py --fusion=$(DEMO)/runs/fusion --translator=$(DEMO)/runs/translator --output=$(DEMO)/rollout
+	$(BIN)/python scripts/rollout.py --runs=$(DEMO)/runs/fusion,$(DEMO)/runs/translator --output=$(DEMO)/rollout
 
 test: $(VENV)/installed-test lint
 	$(PYTEST) tests --ignore=tests/check

@@ -62,7 +62,7 @@ def main(_):
         _train(variants, pool, config, seed)
         for variant in variants.values():
             variant.freeze(validation)
-            print(f"seed {seed}: {variant.name}: {schedules.describe(variant.schedule)}")
+            print(f"seed {seed}: {variant.name}: {' '.join(variant.schedule)}")
         table = compare.compare(
             measured_on,
             _predictors(variants, frozen),
@@ -77,7 +77,7 @@ def main(_):
             entry["by_seed"][seed] = {m: e["mean"] for m, e in measured.items()}
             if name in variants:
                 entry["parameters"] = variants[name].num_parameters
-                entry.setdefault("schedule", {})[seed] = schedules.describe(variants[name].schedule)
+                entry.setdefault("schedule", {})[seed] = " ".join(variants[name].schedule)
     for entry in predictors.values():
         values = list(entry["by_seed"].values())
         entry["mean"] = {m: float(np.mean([v[m] for v in values])) for m in values[0]}

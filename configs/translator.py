@@ -37,7 +37,6 @@ def get_config(preset: str = "") -> ConfigDict:
         reference_frames=2,
         head_features=16,
         regions=False,
-        moves=False,
     )
     config.loss = dict(l1=10.0, mse=0.0, psnr=0.0, ssim=1.0, perceptual=0.0)
     config.loss.update(adversarial=0.05, matching=0.0, gan="bce")
@@ -52,7 +51,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.discriminator.update(widths=(8, 8), last_width=8, norm="spectral")
     elif preset == "sprites":
         config.update(num_steps=6000, log_every=100)
-        config.model.update(regions=True, moves=True)
+        config.model.update(reference_frames=16, regions=True)
         config.optimizer.update(kind="muon", learning_rate=5e-3)
         config.evaluation.update(every=1000, clips=64)
     elif preset == "full":

@@ -21,9 +21,9 @@ class Done(typing.NamedTuple):
     stderr: str
 
 
-def named(runs: pathlib.Path) -> tuple[str, str]:
-    """Flags that name the runs of both stages in a folder."""
-    return f"--fusion={runs / 'fusion'}", f"--translator={runs / 'translator'}"
+def named(runs: pathlib.Path, *more: str) -> str:
+    """The flag that names the runs of both stages in a folder, and of others."""
+    return "--runs=" + ",".join(str(runs / stage) for stage in ("fusion", "translator", *more))
 
 
 def run(*args, **environment) -> Done:

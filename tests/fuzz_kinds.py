@@ -59,7 +59,7 @@ def evaluate(box):
 
 
 def load(box):
-    vidpred_jax.load(**{stage: str(box / "in" / stage) for stage in STAGES})
+    vidpred_jax.load(*(box / "in" / stage for stage in STAGES))
 
 
 def resume(box):

@@ -21,11 +21,11 @@ with atheris.instrument_imports(include=["vidpred_jax"]):
     from vidpred_jax.evaluation import external
     from vidpred_jax.inference import networks
     from vidpred_jax.models import schedules
-    from vidpred_jax.models.accompanying import Stack
+    from vidpred_jax.models.accompanying import AccompanyingStack
     from vidpred_jax.types import InputError, Limits
 
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="vidpred_jax_fuzz_"))
-STACK = Stack((2, 1), (8, 8))
+STACK = AccompanyingStack((2, 1), (8, 8))
 
 
 def _file(name, data):
@@ -73,7 +73,7 @@ def config(data):
 
 
 def schedule(data):
-    schedules.describe(schedules.check_schedule(_json(data), STACK, "run"))
+    schedules.check_schedule(_json(data), STACK, "run")
 
 
 def run_folder(data):

@@ -12,7 +12,7 @@ from small_stack import STACK, make_params
 from vidpred_jax.models import accompanying, build, losses, schedules
 from vidpred_jax.types import InputError
 
-KEEP, A, B, P = ([float(i == k) for i in range(4)] for k in (3, 0, 1, 2))
+KEEP, A, B, P = "keep", "a", "b", "p"
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,6 @@ def test_who_is_passed_on_by_hand():
     quality, winner, behind = jnp.asarray(cases[:3]), cases[3], cases[4]
     assert accompanying.choose(quality).tolist() == winner.tolist()
     assert accompanying.behind(quality).tolist() == behind.tolist()
-    shares = np.asarray(accompanying.transmit(quality))
-    assert (shares.argmax(0) == winner).all() and (shares.sum(0) == 1).all()
 
 
 def test_weights_of_selective_optimisation():
@@ -132,12 +130,9 @@ def test_a_route_is_frozen_by_the_mean_over_clips(frames):
     assert freeze(0.6) == [P, P] and apply([P, P]) == pytest.approx(0.6)
     assert freeze(0.4) == [P, A] and apply([P, A]) == pytest.approx(0.4)
     assert apply([A, P]) == pytest.approx(0.6)  # What a added is not on the reference's chain.
-    half = [0.5, 0.5, 0.0, 0.0]
-    assert apply([half, A]) == pytest.approx(0.1)
     # Of two stages that are well alone and not together, the better stack's are kept.
     assert schedules.keep_best(STACK, still, [[B, B], [A, A], [A, KEEP]], [batch(0.2)]) == [A, A]
     assert schedules.keep_best(STACK, still, [[B, B], [A, P]], [batch(0.1)]) == [A, KEEP]
-    assert schedules.describe([A, P, half, KEEP]) == "a p 0.50*a+0.50*b keep"
 
 
 def test_the_route_equals_a_plain_loop_over_videos(frames):
@@ -175,9 +170,8 @@ def test_refused_fields(fields, selection, message):
 
 
 @pytest.mark.parametrize(
-    "schedule",
-    [None, [A], [A, [1, 0]], [A, "abcd"], [A, [2.0, 0, 0, 0]], [A, [0, 0, 0, 0]], [A, [10**400, 0, 0, 0]]],
+    "schedule", [None, [A], "ab", [A, "c"], [A, [B]], [A, 1], [A, B, B], {"a": 1, "b": 2}]
 )
 def test_a_route_that_does_not_fit_is_refused(schedule):
-    with pytest.raises(InputError, match="must give shares of a, b, p and keep for each of 2"):
+    with pytest.raises(InputError, match="must name one of a, b, p, keep for each of 2"):
         schedules.check_schedule(schedule, STACK, "run")

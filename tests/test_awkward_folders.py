@@ -88,6 +88,10 @@ def test_frames_and_masks_in_one_folder(tmp_path):
     ("names", "order"),
     [
         (["2.png", "10.jpg", "1.webp"], [2, 0, 1]),
+        (["frame2.png", "frame.png", "frame10.png"], [1, 0, 2]),
+        (["img (1).png", "img.png", "img (2).png"], [1, 0, 2]),
+        (["shot-1.png", "shot.png", "shot-2.png"], [1, 0, 2]),
+        (["1.10.png", "1.9.png", "2.2.png"], [1, 0, 2]),
         (["f-2.png", "f-10.png", "f-1.png"], [2, 0, 1]),
         (["0.5.png", "0.25.png", "1.0.png"], [1, 0, 2]),
         (["-1.png", "0.png", "-2.5.png"], [2, 0, 1]),
@@ -112,10 +116,22 @@ def test_images_of_16_bits(tmp_path):
     Image.fromarray(deep[0] >> 6).save(folder / "4.png")  # A dark frame of a clip that is not.
     found = vidpred_jax.read_video(folder)
     np.testing.assert_array_equal(found[:4, ..., 0], numbered(4)[..., 0])
-    for n in range(5):
-        Image.fromarray(deep[n % 4] >> 4).save(folder / f"{n}.png")
-    with pytest.raises(InputError, match="a holds 16-bit images with no value above 4095: 12 or fewer bits"):
-        vidpred_jax.read_video(folder)
+    for bits in (10, 12, 14, 15):
+        for n in range(5):
+            Image.fromarray(deep[n % 4] >> 16 - bits).save(folder / f"{n}.png")
+        message = (
+            f"a holds 16-bit images with no value above {2**bits - 1}: of {bits} bits, which would be dark"
+        )
+        with pytest.raises(InputError, match=message):
+            vidpred_jax.read_video(folder)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
+def test_alpha_is_dropped(tmp_path, suffix):
+    frames = np.concatenate([numbered(3), np.full((3, 64, 64, 1), 100, np.uint8)], -1)
+    options = {"lossless": True, "exact": True} if suffix == ".webp" else {}
+    folder = save(tmp_path / "a", frames, "{:05d}" + suffix, **options)
+    np.testing.assert_array_equal(vidpred_jax.read_video(folder), frames[..., :3])
 
 
 @pytest.fixture

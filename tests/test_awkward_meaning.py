@@ -233,6 +233,10 @@ def test_commands_that_would_lose_or_guess(tmp_path):
         ),
         ([f"--video={frames}", f"--output={frames}"], "is the folder of the video's frames; name another"),
         (
+            [f"--video={frames}", f"--masks={tmp_path}", f"--output={tmp_path}"],
+            "is the folder of the video's masks; name another",
+        ),
+        (
             [f"--video={video}", f"--output={video}"],
             "prediction.gif is a file; a folder to write to is needed",
         ),

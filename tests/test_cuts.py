@@ -47,7 +47,7 @@ def test_what_precedes_a_cut_is_left_out():
 @pytest.mark.parametrize("method", ["motion", "kmeans"])
 def test_frames_before_a_cut_change_no_prediction(method):
     """Neither frames nor maps, whose labels are found in what follows the cut."""
-    predictor = vidpred_jax.load(weights="real", size=(64, 64))
+    predictor = vidpred_jax.load("real", size=(64, 64))
     shown = lambda seed: np.concatenate([pan(seed, 14), pan(9, 6)])
     found = [predictor.predict(shown(seed), None, 3, method) for seed in (0, 1)]
     np.testing.assert_array_equal(found[0].frames, found[1].frames)

@@ -63,7 +63,7 @@ def test_preset_smoke_on_data_of_ones_own():
 
 
 def test_a_device_that_is_not_there_is_told_as_such(trained):
-    done = run("scripts/rollout.py", f"--fusion={trained / 'fusion'}", JAX_PLATFORMS="rocm")
+    done = run("scripts/rollout.py", f"--runs={trained / 'fusion'}", JAX_PLATFORMS="rocm")
     assert done.returncode == 2 and done.stderr.startswith("error: JAX_PLATFORMS (rocm) names a device that")
 
 
@@ -74,7 +74,7 @@ def test_float64_elsewhere_in_a_program_changes_no_frame(weights):
     labels[:, 20:40, 10:30] = 1
 
     def predict():
-        found = vidpred_jax.load(weights=weights, size=(64, 64)).predict(frames, labels, 8)
+        found = vidpred_jax.load(weights, size=(64, 64)).predict(frames, labels, 8)
         return np.stack([found.frames, found.fusion])
 
     expected = predict()

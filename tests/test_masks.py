@@ -122,6 +122,41 @@ def test_colours_and_alpha(tmp_path, two):
     assert found[1:].max() == 7 and set(np.unique(found[0])) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("padding", [0, 1, 254])
+def test_a_padded_palette_of_black_and_white(tmp_path, two, padding):
+    """The brighter colour is the object, in whichever order; a palette whose colours do not tell ids apart
+    keeps its ids."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for n, mask in enumerate(two > 0):
+        image = Image.fromarray(1 - mask.astype(np.uint8), "P")
+        image.putpalette([255] * 3 + [0] * 3 * (1 + padding))
+        image.save(folder / f"{n:05d}.png")
+    np.testing.assert_array_equal(read(folder)[0], two > 0)
+    for n, mask in enumerate(two):
+        image = Image.fromarray(mask, "P")
+        image.putpalette([0] * 3 + [255] * 3 + [0] * 3)
+        image.save(folder / f"{n:05d}.png")
+    np.testing.assert_array_equal(read(folder)[0], two)
+
+
+@pytest.mark.parametrize("ids", [(1, 77), (12, 126), (63, 65), (1, 2, 90)])
+def test_exact_grey_values_of_several_areas_are_ids(tmp_path, two, ids):
+    given = np.zeros_like(two)
+    for n, number in enumerate(ids):
+        given[:, 14 * n : 14 * n + 12, 10:30] = number
+    found, told = read(save(tmp_path / "m", given))
+    np.testing.assert_array_equal(found, given)
+    assert not told
+
+
+def test_black_on_nothing_is_no_mask(tmp_path, two):
+    black = np.zeros((*two.shape, 4), np.uint8)
+    black[..., 3] = 255 * (two > 0)
+    with pytest.raises(InputError, match="00000.png shows black on nothing: whether that is an object or"):
+        read(save(tmp_path / "m", black))
+
+
 def test_what_nobody_meant_is_refused(tmp_path, two):
     ramp = np.tile(np.arange(64, dtype=np.uint8) * 4, (40, 48, 1))
     ramp[..., 0] = 1

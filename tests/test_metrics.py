@@ -190,21 +190,16 @@ def test_frechet_distance_by_hand():
         metrics.frechet_distance(few[:1], many)
 
 
-def test_sharpness_ratios_by_hand(clip):
+def test_sharpness_by_hand(clip):
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2] = 200
     half = stripes // 2
-    # Half the contrast has a quarter of the energy; of the finest stripes all of it is high.
+    # Half the contrast has a quarter of the energy.
     assert float(metrics.gradient_ratio(half, stripes)) == pytest.approx(0.25, abs=1e-4)
-    assert float(metrics.spectrum_ratio(half, stripes)) == pytest.approx(0.25, abs=1e-3)
-    wave = np.sin(np.arange(32) * np.pi / 8)[None, :, None] * 100 + 128  # 1 / 16 cycles a pixel.
-    wave = np.broadcast_to(wave, (32, 32, 3)).round().astype(np.uint8)
-    assert float(metrics.spectrum_ratio(wave, stripes)) < 1e-3
     flat = np.full_like(stripes, 7)
     assert float(metrics.gradient_ratio(flat, flat)) == 1
     blurred = np.stack([cv2.GaussianBlur(f, (0, 0), 1.0) for f in clip.frames[:3]])
-    for ratio in (metrics.gradient_ratio, metrics.spectrum_ratio):
-        assert (np.asarray(ratio(blurred, clip.frames[:3])) < 0.6).all()
+    assert (np.asarray(metrics.gradient_ratio(blurred, clip.frames[:3])) < 0.6).all()
 
 
 @pytest.mark.parametrize("name", sharpening.SHARPENERS)

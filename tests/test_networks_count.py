@@ -61,7 +61,7 @@ def without(run, *stages):
 
 @pytest.mark.parametrize("name", cards.names())
 def test_each_network_of_the_weights_does_what_its_card_says(name):
-    run, card = loading.load(weights=name), cards.read(name)
+    run, card = loading.load(name), cards.read(name)
     if not run.system.networks:
         assert run.system.proposals and card["networks"] == "none"
         assert cards.describe(name) == f"{name} (proposals only, no network)"

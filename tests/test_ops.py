@@ -114,18 +114,3 @@ def test_shift_by_hand():
     assert shifted(0.6, nearest=True) == [[0, 0, 1, 0]]
     square = jnp.array([[1, 0], [0, 1]], jnp.uint8).reshape(1, 1, 1, 2, 2)
     assert shifted(0.5, 0.5, square) == [[0.25, 0.25], [0.25, 0.5]]
-
-
-def test_move_by_has_the_gradient_of_its_function():
-    pictures = jax.random.uniform(jax.random.key(0), (2, 6, 9, 3))
-    steps = jax.random.uniform(jax.random.key(1), (2, 3, 2), minval=-2.0, maxval=2.0)
-    weights = jax.random.normal(jax.random.key(2), (2, 3, 6, 9, 3))
-
-    def along(steps, pictures):
-        flow = jnp.broadcast_to(steps.reshape(6, 1, 1, 2), (6, 6, 9, 2))
-        return ops.plain_warp(jnp.repeat(pictures, 3, 0), flow).reshape(2, 3, 6, 9, 3)
-
-    loss = lambda move: lambda steps: (weights * move(steps, pictures)).sum()
-    expected = jax.jit(jax.value_and_grad(loss(along)))(steps)
-    found = jax.jit(jax.value_and_grad(loss(lambda *x: ops.move_by(along, *x))))(steps)
-    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -51,11 +51,11 @@ def test_networks_carry_the_numbers_of_their_proposals(runs, clip, tmp_path):
         shutil.copytree(runs / stage, tmp_path / stage)
     element = pipeline.to_batch_element(clip, (32, 32))
     seen = [{field: x[:16] for field, x in element.items()}]
-    pair = loading.load_runs(tmp_path / "fusion", tmp_path / "translator")
+    pair = loading.load(tmp_path / "fusion", tmp_path / "translator")
     pictures, frames = pair.predict_batch(seen, 9)
     assert frames.shape == pictures.shape == (1, 9, 32, 32, 3)
     # After two steps they add little to what the proposal alone predicts, but something.
-    alone = loading.load_runs(runs / "scene").predict_batch(seen, 9)
+    alone = loading.load(runs / "scene").predict_batch(seen, 9)
     difference = np.abs(frames - alone[1].astype(int))
     assert 0 < difference.mean() < 12
 
@@ -65,11 +65,11 @@ def test_later_stages_without_proposals_of_their_own_stand_behind_them(runs, tmp
     behind = {"fusion_run": str(runs / "fusion"), "predicted_fraction": 1.0, "num_steps": 1}
     config = get_config("translator", data_dir, evaluation__clips=0, **behind)
     run(config, tmp_path / "translator")
-    pair = loading.load_runs(runs / "fusion", tmp_path / "translator")
+    pair = loading.load(runs / "fusion", tmp_path / "translator")
     assert set(pair.system.proposals) == {"scene"} and not pair.system.translate.proposals
     behind |= {"translator_run": str(runs / "translator"), "reference_steps": 1}
     run(get_config("accompanying", data_dir, evaluation__clips=1, **behind), tmp_path / "third")
-    whole = loading.load_runs(runs / "fusion", runs / "translator", tmp_path / "third")
+    whole = loading.load(runs / "fusion", runs / "translator", tmp_path / "third")
     assert whole.system.sharpen is not None and set(whole.system.proposals) == {"scene"}
 
 
@@ -78,7 +78,7 @@ def restored_inference(folder):
 
 
 def test_silent_networks_over_a_proposal_give_the_proposal(runs):
-    pair = loading.load_runs(*(runs / stage for stage in ("fusion", "translator")))
+    pair = loading.load(*(runs / stage for stage in ("fusion", "translator")))
     check_silence(pair)
     frames = predict(pair)[1]
     assert (frames != predict(without(pair, "fusion", "translator"))[1]).any()
@@ -104,7 +104,7 @@ def test_resume_over_proposals_equals_unbroken_bit_for_bit(stage, runs, tmp_path
 def test_a_blend_trains_and_predicts_at_any_size(tmp_path, data_dir, clip):
     config = get_config("proposal", data_dir, "smoke_blend", num_steps=1, evaluation__clips=0)
     assert any("proposal: 148 parameters" in line for line in run(config, tmp_path / "blend"))
-    predictor = loading.load_runs(tmp_path / "blend", size=(64, 64))
+    predictor = loading.load(tmp_path / "blend", size=(64, 64))
     found = predictor.predict(clip.frames[:16], clip.labels[:16], 3)
     assert found.frames.shape == found.fusion.shape == (3, 64, 64, 3)
 

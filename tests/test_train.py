@@ -50,9 +50,9 @@ def test_other_networks_train_go_on_and_predict(network, trained, tmp_path, data
     assert np.isfinite(found["ours"]["psnr"]["mean"])
     element = pipeline.to_batch_element(clip, (32, 32))
     if network == "simvp":
-        predictor = loading.load_runs(tmp_path)
+        predictor = loading.load(tmp_path)
         with pytest.raises(InputError, match="predict no frames; runs of stages 1 and 2 do"):
-            loading.load_runs(trained / "fusion")
+            loading.load(trained / "fusion")
     else:
         predictor = vidpred_jax.load(trained / "fusion", tmp_path)
     pictures, frames = predictor.predict_batch([{k: v[:16] for k, v in element.items()}], 18)
@@ -257,7 +257,7 @@ def test_runs_of_two_sizes_do_not_fit(trained, tmp_path, data_dir):
     config = get_config("translator", data_dir, data__height=16, data__width=16)
     train.train({**config, "num_steps": 1}, tmp_path / "small", log=lambda line: None)
     with pytest.raises(InputError, match="works at 32 x 32, translator run .* at 16 x 16"):
-        vidpred_jax.load(translator=str(tmp_path / "small"), folder=trained)
+        vidpred_jax.load(trained / "fusion", tmp_path / "small")
     config.update(predicted_fraction=0.5, fusion_run=str(trained / "fusion"))
     with pytest.raises(InputError, match="was trained at 32 x 32, not 16 x 16"):
         train.train(config, tmp_path / "other", log=lambda line: None)

@@ -76,6 +76,13 @@ def _cubic(x, a=-0.75):
     return jnp.where(x <= 1, near, jnp.where(x < 2, far, 0.0))
 
 
+def translate(pictures: Float[Array, "b n h w k"], ways: Float[Array, "b n 2"]) -> Float[Array, "b n h w k"]:
+    """Each picture moved by its way (dy, dx) in pixels: bilinear, border replicated."""
+    b, n, h, w, k = pictures.shape
+    flow = jnp.broadcast_to(-ways.reshape(b * n, 1, 1, 2), (b * n, h, w, 2))
+    return plain_warp(pictures.reshape(b * n, h, w, k), flow).reshape(b, n, h, w, k)
+
+
 def nearest_warp(picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) -> Float[Array, "b h w c"]:
     """As `warp`, with the pixel nearest to each origin. No gradient."""
     return plain_warp(picture, jnp.floor(jax.lax.stop_gradient(flow) + HALF))
@@ -113,33 +120,6 @@ def _corners(picture, places):
 
 
 warp.defvjp(_warp_forward, _warp_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def move_by(move, numbers: Float[Array, "*n c"], *others):
-    """move(numbers, *others): arrays of shape (*n, ...), each of which depends on its own c numbers.
-
-    The derivatives by the numbers are computed in the forward pass, in forward mode: for few numbers far
-    cheaper than gathering pixels again. So `move` must use `plain_warp`, not `warp`. No gradient reaches
-    `others`.
-    """
-    return move(numbers, *others)
-
-
-def _move_by_forward(move, numbers, *others):
-    moving = lambda numbers: move(numbers, *others)
-    steps = jnp.eye(numbers.shape[-1], dtype=numbers.dtype)
-    slope = lambda step: jax.jvp(moving, (numbers,), (jnp.broadcast_to(step, numbers.shape),))[1]
-    return moving(numbers), (list(map(slope, steps)), numbers, others)
-
-
-def _move_by_backward(_, residuals, g):
-    slopes, numbers, others = residuals
-    inner = tuple(range(numbers.ndim - 1, g.ndim))
-    return (jnp.stack([(g * slope).sum(inner) for slope in slopes], -1), *[None] * len(others))
-
-
-move_by.defvjp(_move_by_forward, _move_by_backward)
 
 
 def sum_channels(x: Float[Array, "*b c"]) -> Float[Array, "*b 1"]:

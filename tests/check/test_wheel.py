@@ -22,7 +22,7 @@ def test_wheel(tmp_path):
     files = (f for f in (ROOT / "vidpred_jax").rglob("*") if f.is_file() and f.suffix != ".pyc")
     assert {str(f.relative_to(ROOT)) for f in files} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
-    code = "import vidpred_jax as v; print(v.load(weights='sprites').size)"
+    code = "import vidpred_jax as v; print(v.load('sprites').size)"
     alone = [sys.executable, "-c", code]
     environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": "", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(alone, cwd=tmp_path, env=environment, capture_output=True, text=True)

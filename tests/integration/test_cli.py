@@ -21,7 +21,7 @@ def assert_files(folder, size, horizon):
 
 def test_rollout_of_a_data_set(trained, data_dir, tmp_path):
     flags = (f"--data_dir={data_dir}", "--data_config=tiny", f"--output={tmp_path}")
-    out = succeed("scripts/rollout.py", *named(trained), *flags)
+    out = succeed("scripts/rollout.py", named(trained), *flags)
     assert "4 windows of sprites test at 32 x 32" in out and "copy_last" in out
     assert_files(tmp_path, (32, 128), 32)
     report = json.loads((tmp_path / "metrics.json").read_text())
@@ -35,14 +35,14 @@ def test_rollout_of_a_data_set(trained, data_dir, tmp_path):
 
 def test_rollout_of_a_video(trained, video, tmp_path):
     masks = (f"--video={video / 'clip.avi'}", f"--masks={video / 'masks'}", "--start=4")
-    succeed("scripts/rollout.py", *named(trained), *masks, "--horizon=20", f"--output={tmp_path / 'a'}")
+    succeed("scripts/rollout.py", named(trained), *masks, "--horizon=20", f"--output={tmp_path / 'a'}")
     assert_files(tmp_path / "a", (32, 32), 20)
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["steps"] == 20
     # Sixteen frames and no masks: nothing to compare with, and still a prediction.
     video_io.write_video(tmp_path / "short.mp4", video_io.read(video / "clip.avi", 0, 16))
     out = succeed(
         "scripts/rollout.py",
-        *named(trained),
+        named(trained),
         f"--video={tmp_path / 'short.mp4'}",
         f"--output={tmp_path / 'b'}",
     )
@@ -111,7 +111,7 @@ def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_
     assert (output / "index.html").exists() and (output / "ablation.png").exists()
     # Ours is the same predictor that the rollout measures.
     rolled = tmp_path / "rolled"
-    succeed("scripts/rollout.py", *named(trained), *data, f"--output={rolled}")
+    succeed("scripts/rollout.py", named(trained), *data, f"--output={rolled}")
     report = json.loads((rolled / "metrics.json").read_text())
     for metric in ("psnr", "ssim"):
         values = (r["predictors"]["ours"][metric]["per_step"] for r in (report, summary))
@@ -121,11 +121,7 @@ def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_
 def test_sharpened_rollout_and_evaluation(trained, data_dir, tmp_path):
     data = (f"--data_dir={data_dir}", "--data_config=tiny")
     out = succeed(
-        "scripts/rollout.py",
-        *named(trained),
-        *data,
-        f"--accompanying={trained / 'accompanying'}",
-        f"--output={tmp_path / 'rollout'}",
+        *("scripts/rollout.py", named(trained, "accompanying"), *data, f"--output={tmp_path / 'rollout'}")
     )
     assert f"accompanying {trained / 'accompanying'} (as named)" in out
     all_stages = ",".join(str(trained / s) for s in ("fusion", "translator", "accompanying"))

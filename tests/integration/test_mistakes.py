@@ -24,7 +24,7 @@ def test_own_data_from_folder_to_training(video, tmp_path):
 
 
 def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_path):
-    rollout, prepare = ("scripts/rollout.py", *named(trained)), ("scripts/prepare.py",)
+    rollout, prepare = ("scripts/rollout.py", named(trained)), ("scripts/prepare.py",)
     output = f"--output={tmp_path / 'out'}"
     evaluate = ("scripts/evaluate.py", f"--data_dir={data_dir}", "--data_config=tiny", output)
     pair = f"--runs=ours={trained / 'fusion'},{trained / 'translator'}"
@@ -59,7 +59,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ((*rollout, clip_file, "--horizon=0", output), 2, "--horizon=0"),
         ((*rollout, clip_file, "--horizont=3", output), 2, "Unknown command line flag 'horizont'"),
         ((*rollout, "--data=moon", output), 2, "data set 'moon' is not in"),
-        (("scripts/rollout.py", f"--fusion={tmp_path}", output), 2, "holds no checkpoint"),
+        (("scripts/rollout.py", f"--runs={tmp_path}", output), 2, "holds no checkpoint"),
         ((*TRAIN, "--config=configs/fusion.py:huge"), 2, "preset 'huge' is not one of smoke, cpu"),
         ((*TRAIN, "--config=configs/none.py"), 2, "none.py"),
         ((*TRAIN,), 2, "--config must have a value"),
@@ -84,19 +84,10 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ),
         ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, in"),
         ((*evaluate, "--weights=moon"), 2, "weights ('moon') must be one of moving_mnist, real, sprites"),
-        (
-            (*rollout, "--runs=a,b", output),
-            2,
-            "--runs are instead of --fusion, --translator, --accompanying and",
-        ),
+        ((*rollout, "--weights=real", output), 2, "--weights are instead of --runs"),
+        ((*rollout, "--fusion=a", output), 2, "--fusion was removed: name runs by --runs=RUN,RUN"),
         ((*evaluate, pair, "--context=8"), 2, "--context=8, runs observe 'ours' 16 frames; they must be"),
-        ((*evaluate, pair, "--accompanying=newest"), 2, "--accompanying=newest goes with the newest"),
         ((*evaluate, pair, "--sharpen=magic"), 2, "--sharpen: 'magic' is not one of unsharp_mask"),
-        (
-            ("scripts/rollout.py", *named(trained), f"--accompanying={trained / 'fusion'}", output),
-            2,
-            "holds a fusion run; an accompanying run is needed",
-        ),
         (("benchmarks/ablate.py", "--seeds=x"), 2, "--seeds=x must be numbers, 0 or more"),
         ((*evaluate, "--runs=none", "--metrics=magic"), 2, "--metrics: 'magic' is not one of psnr"),
         (

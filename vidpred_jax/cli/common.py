@@ -128,6 +128,7 @@ _REMOVED_FLAGS = {
     "snap_labels": "maps are planes, which need no rounding",
     "blame": "use --ablate",
     "bounds": "use benchmarks/oracles.py",
+    **dict.fromkeys(("fusion", "translator", "accompanying"), "name runs by --runs=RUN,RUN"),
 }
 
 

@@ -38,9 +38,6 @@ _RUNS = flags.DEFINE_multi_string(
 _WEIGHTS = flags.DEFINE_multi_string(
     "weights", [], f"Weights that come with the package, of {', '.join(cards.names())}; again for more."
 )
-_ACCOMPANYING = flags.DEFINE_string(
-    "accompanying", None, "Stage 3 of the newest runs: a run folder, or newest; default none."
-)
 _SHARPEN = flags.DEFINE_list(
     "sharpen", [], f"Also each run sharpened by: {', '.join(sharpening.SHARPENERS)}."
 )
@@ -99,7 +96,7 @@ def main(_):
     writing.check_writable(output, () if _EXPORT.value else ("per_step.csv", "summary.json", "index.html"))
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
     runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
-    loaded = predictors.load(runs, _WEIGHTS.value, _ACCOMPANYING.value, _log)
+    loaded = predictors.load(runs, _WEIGHTS.value, _log)
     loaded = predictors.at_clarities(loaded, _CLARITY.value)
     for name in _WEIGHTS.value:
         _log(f"weights {cards.describe(name)}")

@@ -25,12 +25,9 @@ from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
 _RUNS = flags.DEFINE_list(
-    "runs", [], "Run folders that go together, such as stages 1 and 2, or one that predicts frames itself."
-)
-_FUSION = flags.DEFINE_string("fusion", None, "Run folder of stage 1; that of the newest pair.")
-_TRANSLATOR = flags.DEFINE_string("translator", None, "Run folder of stage 2; the newest.")
-_ACCOMPANYING = flags.DEFINE_string(
-    "accompanying", None, "Run folder of stage 3, which sharpens the frames, or newest; default none."
+    "runs",
+    [],
+    "Run folders that go together, as of stages 1 and 2, or one that predicts frames itself; the newest two.",
 )
 _VIDEO = flags.DEFINE_string("video", None, "Video file or folder of frames to predict.")
 _MASKS = flags.DEFINE_string("masks", None, "Folder of the video's mask images, one a frame.")
@@ -73,8 +70,9 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     names = [f"{name}{suffix}" for name in ("prediction", "fusion") for suffix in _SUFFIXES]
     writing.check_writable(output, [*names, "strip.png", "metrics.json"])
-    if _VIDEO.value and output.resolve() == pathlib.Path(_VIDEO.value).resolve():
-        raise InputError(f"--output={output} is the folder of the video's frames; name another")
+    for given, what in ((_VIDEO.value, "frames"), (_MASKS.value, "masks")):
+        if given and output.resolve() == pathlib.Path(given).resolve():
+            raise InputError(f"--output={output} is the folder of the video's {what}; name another")
     if _MASKS.value and not _VIDEO.value:
         raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
     ours, fps = _load(), _FPS
@@ -148,25 +146,17 @@ def _baselines(ours, known):
 
 def _load():
     """The predictor, told with the reason why these runs were taken."""
-    fusion, translator, weights, why = _FUSION.value, _TRANSLATOR.value, _WEIGHTS.value, "as named"
-    options = {"size": _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}"), "step": _STEP.value}
-    if _RUNS.value:
-        if fusion or translator or weights or _ACCOMPANYING.value:
-            raise InputError("--runs are instead of --fusion, --translator, --accompanying and --weights")
-        return _told(loading.load_runs(*_RUNS.value, **options), why)
-    if not (weights or fusion or translator):
+    named, weights, why = _RUNS.value, _WEIGHTS.value, "as named"
+    if named and weights:
+        raise InputError("--weights are instead of --runs")
+    if weights:
+        named, why = cards.runs_of(weights), f"weights {cards.describe(weights)}"
+    elif not named:
         # Runs on embedded sets know no real video.
         accept = lambda data: not _VIDEO.value or data not in registry.EMBEDDED
-        otherwise = "real" if _VIDEO.value else "sprites"
-        named, why = loading.find(accept=accept, otherwise=otherwise)
-        third = _ACCOMPANYING.value
-        if third == "newest":
-            third = loading.newest("accompanying")
-        return _told(loading.load_runs(*named, *[third] * bool(third), **options), why)
-    if weights:
-        why = f"weights {cards.describe(weights)}"
-    ours = loading.load(fusion, translator, _ACCOMPANYING.value, weights=weights, **options)
-    return _told(ours, why)
+        named, why = loading.find(accept=accept, otherwise="real" if _VIDEO.value else "sprites")
+    size = _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}")
+    return _told(loading.load(*named, size=size, step=_STEP.value), why)
 
 
 def _told(ours, why):

@@ -10,23 +10,24 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vidpred_jax.data import sizes
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.types import MAX_FPS, InputError, Limits
 
 # An error about a file that cannot be read is one line; OpenCV's messages would stand beside it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
+ANIMATED = (".webp", ".gif")  # Of which Pillow reads what FFmpeg does not.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow runs external programs to open some others.
 _ORIENTATION, _UPRIGHT, _TURNED = 0x0112, 1, (5, 6, 7, 8)  # Of EXIF.
 
 
 def natural_key(path: pathlib.Path) -> list:
-    """Sorts frame2 before frame10."""
-    parts = re.split(r"([0-9]+)", path.name.lower())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+    """Sorts frame before frame2 before frame10."""
+    parts = re.split(r"([0-9]+)", path.stem.lower())
+    return [[int(part) if i % 2 else part for i, part in enumerate(parts)], path.suffix.lower()]
 
 
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -57,7 +58,8 @@ def numbers(files: list[pathlib.Path]) -> list[decimal.Decimal] | None:
     """The numbers of names that are alike but for their last number, such as f_7, -0.5, clip-012 or 7_mask;
     None where they are not.
 
-    A hyphen or a point that stands before the same in every name parts words, it is no sign and no fraction.
+    A hyphen or a point that stands before the same in every name parts words, it is no sign and no fraction;
+    neither is what follows a point 1.9 and 1.10, with digits of which some end in 0 and not all are as many.
     """
     name = re.compile(r"(.*?)(-?)((?:[0-9]+\.)?)([0-9]+)([^0-9]*)", re.DOTALL)
     parts = [name.fullmatch(file.stem) for file in files]
@@ -66,6 +68,9 @@ def numbers(files: list[pathlib.Path]) -> list[decimal.Decimal] | None:
     signed = len({part[2] for part in parts}) > 1
     whole = {part[3] for part in parts}
     kept = [part[2] * signed + part[3] * (len(whole) > 1 or whole == {"0."}) + part[4] for part in parts]
+    ends = [number.partition(".")[2] for number in kept]
+    if len(set(map(len, ends))) > 1 and any(end[1:].endswith("0") for end in ends):
+        return None
     found = [decimal.Decimal(number) for number in kept]
     return found if len(set(found)) == len(found) else None
 
@@ -161,6 +166,10 @@ def read_folder(files: list[pathlib.Path], limits: Limits, check) -> list[np.nda
 
 def _decode(path) -> tuple[np.ndarray, int | None]:
     """The picture in 8 bits; the highest value of one in 16 bits."""
+    if pathlib.Path(path).suffix.lower() in (".tif", ".tiff"):
+        with opened(path) as image:
+            if image.mode in ("RGBA", "RGBa", "LA", "La"):  # OpenCV's colours would be multiplied by alpha.
+                return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").convert("RGB")), None
     image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(f"{path} cannot be decoded as an image; it is damaged or not an image")
@@ -173,10 +182,10 @@ def _decode(path) -> tuple[np.ndarray, int | None]:
 
 def _check_depth(path, peak):
     """Of all frames together: one of them may be dark."""
-    if peak is not None and peak < 1 << 12:
+    if peak is not None and peak < 1 << 15:
         raise InputError(
-            f"{path} holds 16-bit images with no value above {peak}: 12 or fewer bits, which would be black; "
-            "write them with 8"
+            f"{path} holds 16-bit images with no value above {peak}: of {peak.bit_length()} bits, which "
+            "would be dark; write them with 8, or scale them to 16"
         )
 
 
@@ -192,10 +201,10 @@ def is_animated(path: str | os.PathLike) -> bool:
 
 
 def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
-    """Frames of an animated WebP file, which FFmpeg does not read. Raises InputError."""
+    """Frames of an animated WebP or GIF file. Raises InputError."""
     frames = []
     try:
-        with opened(path, ("WEBP",)) as image:
+        with opened(path, ("WEBP", "GIF")) as image:
             check_pixels(path, image.size[::-1], limits)
             for number in range(start, min(start + wanted, image.n_frames)):
                 check(path)
@@ -206,14 +215,25 @@ def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list
     except InputError:
         raise
     except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{path} cannot be read as a WebP animation: {one_line(error)}") from error
+        raise InputError(f"{path} cannot be read as an animation: {one_line(error)}") from error
     return frames
+
+
+def animation_fps(path) -> float:
+    """Frames a second of an animation that `read_animation` reads, by its first frames; 24 if unknown."""
+    with opened(path, ("WEBP", "GIF")) as image:
+        some, told = min(image.n_frames, 64), []
+        for number in range(some):
+            image.seek(number)
+            image.load()
+            told.append(image.info.get("duration", 0))
+    return 1000 * some / sum(told) if sum(told) * MAX_FPS >= 1000 * some else 24.0
 
 
 def original_bytes(file: pathlib.Path) -> bytes | None:
     """A JPEG or PNG file, which need not be encoded anew; None for what is shown turned or has 16 bits."""
     with opened(file) as image:
-        plain = orientation(image) == _UPRIGHT and image.mode in ("RGB", "L", "P", "RGBA", "1")
+        plain = orientation(image) == _UPRIGHT and image.mode in ("RGB", "L", "LA", "P", "RGBA", "1")
         return file.read_bytes() if plain and image.format in ("JPEG", "PNG") else None
 
 

@@ -53,14 +53,16 @@ def read_masks(
     sampled = [_read(file) for file in files[:: max(len(files) // _SAMPLED, 1)] if file not in wanted]
     colored = any(mask.ndim == 3 and (mask != mask[..., :1]).any() for mask, _ in masks + sampled)
     masks, sampled = ([_plane(*mask, colored) for mask in some] for some in (masks, sampled))
-    counts = {True: np.zeros(256, int), False: np.zeros(256, int)}
+    counts, inner = {True: np.zeros(256, int), False: np.zeros(256, int)}, np.zeros(256, int)
     for mask, is_grey in masks + sampled:
         counts[is_grey] += np.bincount(mask.ravel(), minlength=256)
+        inner += np.bincount(_inner(mask), minlength=256) if is_grey else 0
+    lossy = any(map(_is_lossy, files))
     if set(np.flatnonzero(counts[True] + counts[False])) <= {0, 255}:
         half = {True: 128, False: 128}
     else:
-        half = {True: _threshold(folder, counts[True], log), False: None}
-    if half[True] is None and any(map(_is_lossy, files)):
+        half = {True: _threshold(folder, counts[True], None if lossy else inner, log), False: None}
+    if half[True] is None and lossy:
         raise InputError(
             f"{folder} holds JPEG or WebP masks of more than one object, whose ids are lost; PNG keeps them"
         )
@@ -80,8 +82,17 @@ def _labels(mask, half):
     return np.where(mask == 255, 0, mask).astype(np.uint8)
 
 
-def _threshold(folder, counts, log) -> float | None:
-    """Where an object begins in grey images that hold one; None if their values are ids."""
+def _inner(mask):
+    """Values of the pixels that equal their four neighbours: of areas, not of rims."""
+    same = (mask[1:] == mask[:-1])[:, 1:-1], (mask[:, 1:] == mask[:, :-1])[1:-1]
+    return mask[1:-1, 1:-1][same[0][1:] & same[0][:-1] & same[1][:, 1:] & same[1][:, :-1]]
+
+
+def _threshold(folder, counts, inner, log) -> float | None:
+    """Where an object begins in grey images that hold one; None if their values are ids.
+
+    counts: of pixels, by value. inner: of those within areas, None where values are not exact.
+    """
     values = np.flatnonzero(counts)
     if not len(values):
         return None
@@ -90,7 +101,11 @@ def _threshold(folder, counts, log) -> float | None:
     between = counts[peak // 4 + 1 : above]
     # Ids and void leave a gap; between two modes lies a rim, no grey value of which is an area.
     no_ids = np.any((values > _MOST_IDS) & (values < 255))
-    if no_ids and between.sum() <= counts[above:].sum() >= 4 * between.max(initial=0):
+    # An area of a value that is not 0 or the maximum, nor what noise makes of them, is an object of its own.
+    near, areas = (4 if peak >= 250 else 1), False
+    if inner is not None and len(values) <= _MOST_IDS:
+        areas = 20 * inner[near : peak - near + 1].max(initial=0) > inner[peak - near + 1 :].sum()
+    if no_ids and not areas and between.sum() <= counts[above:].sum() >= 4 * between.max(initial=0):
         log(f"{folder}: masks of grey values up to {peak} are read as one object, from {peak / 2:g} on")
         return peak / 2
     if len(values) > _MOST_IDS:
@@ -142,7 +157,12 @@ def _read(file) -> tuple[np.ndarray, bool]:
     except Exception as error:  # Of many kinds, for damaged files.
         raise InputError(f"{file} cannot be decoded as a mask; it is damaged") from error
     if mode in ("LA", "RGBA"):
-        mask = np.where(mask[..., -1:] < 128, 0, mask[..., :-1])
+        clear, mask = mask[..., -1:] < 128, mask[..., :-1]
+        if clear.any() and not clear.all() and not mask[~clear[..., 0]].any():
+            raise InputError(
+                f"{file} shows black on nothing: whether that is an object or the background is not told"
+            )
+        mask = np.where(clear, 0, mask)
         mask = mask[..., 0] if mode == "LA" else mask
     elif mode not in ("P", "RGB", *_GREY):
         raise InputError(f"{file} has mode {mode}; a mask is a palette, grey or RGB image")
@@ -160,9 +180,11 @@ def _read(file) -> tuple[np.ndarray, bool]:
 
 
 def _is_black_and_white(image) -> bool:
-    """Whether a palette has two greys at most: then which is brighter counts, not which comes first."""
+    """Whether a palette has two greys, maybe padded: then which is brighter counts, not which comes first."""
     colors = np.reshape(image.getpalette("RGB"), (-1, 3))
-    return len(colors) <= 2 and bool((colors == colors[:, :1]).all())
+    used = [index for _, index in image.getcolors() if index < len(colors)]
+    greys = bool((colors == colors[:, :1]).all()) and len(np.unique(colors[:, 0])) == 2
+    return greys and len(np.unique(colors[used, 0])) == len(used)
 
 
 def _is_lossy(file) -> bool:

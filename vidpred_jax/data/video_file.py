@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from vidpred_jax.data import sizes
+from vidpred_jax.data import containers, sizes
 from vidpred_jax.types import MAX_FPS, InputError, Limits
 
 # Containers of one file. Others name further files or addresses, which are never opened.
@@ -25,6 +25,8 @@ _FORMATS = (
 )
 # Recordings end in the middle of a frame.
 _ENDS_ANYWHERE = ("mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg")
+# Of which each frame's packet bears the time at which it is shown: MP4 and Matroska.
+_CLOCKED = ("mov", "matroska")
 _TAIL = 16  # Frames that may be shown after one that was decoded last.
 _FAR = 100  # From this frame on it is sought rather than decoded up to.
 
@@ -50,9 +52,12 @@ def fps_of(stream) -> float:
 
 
 def count(path: pathlib.Path, limits: Limits) -> int:
-    """Frames that the file holds, by its packets: none is decoded."""
+    """Frames that the file holds: packets, or those decoded of a recording, which begins within a frame."""
     with _opened(path, limits) as (container, stream):
-        return len(_packets(container, stream))
+        whole = container.format.name not in _ENDS_ANYWHERE
+        return (
+            len(_packets(container, stream)) if whole else sum(1 for _ in _decoded(path, container, stream))
+        )
 
 
 def read(path: pathlib.Path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
@@ -76,18 +81,20 @@ def read(path: pathlib.Path, start: int, wanted: int, limits: Limits, check) -> 
 
 
 def _from(path, start, limits, check) -> Iterator[av.VideoFrame]:
-    """Frames from `start` on: from the key frame before it where the packets tell which one that is."""
+    """Frames from `start` on: from the key frame before it, where as many packets as frames come between."""
     if start >= _FAR:
         with _opened(path, limits) as (container, stream):
-            pts = _seek(container, stream, start)
-            frames = _decoded(path, container, stream, start)
-            if pts is not None:
-                first = next((frame for frame in frames if frame.pts is None or frame.pts >= pts), None)
-                if first is not None and first.pts == pts:
-                    for frame in itertools.chain([first], frames):
-                        check(path)
-                        yield frame
-                    return
+            begin, pts, between = _seek(container, stream, start) or (0, 0, None)
+            frames, first = _decoded(path, container, stream, start), None
+            for first in frames if between is not None else ():
+                if first.pts is None or first.pts >= pts:
+                    break
+                between -= first.pts >= begin
+            if between == 0 and first.pts == pts:
+                for frame in itertools.chain([first], frames):
+                    check(path)
+                    yield frame
+                return
     with _opened(path, limits) as (container, stream):
         for number, frame in enumerate(_decoded(path, container, stream)):
             check(path)
@@ -96,28 +103,29 @@ def _from(path, start, limits, check) -> Iterator[av.VideoFrame]:
 
 
 def _packets(container, stream) -> list[tuple[int | None, int | None, bool]]:
-    """(time shown, time decoded, whether a key frame) of every frame."""
-    found = []
+    """(time shown, time decoded, whether decoding can begin there) of every frame."""
+    found, restarts = [], containers.restarts(stream)
     try:
         for packet in _demux(container, stream):
             if packet.size and not packet.is_discard:
-                found.append((packet.pts, packet.dts, packet.is_keyframe))
+                found.append((packet.pts, packet.dts, restarts(packet)))
     except av.FFmpegError:
         pass  # Cut off: what stands before it counts.
     return found
 
 
-def _seek(container, stream, start) -> int | None:
-    """Goes to the key frame that frame `start` needs; the time at which that frame is shown, or None where
-    packets do not tell it."""
-    packets = _packets(container, stream)
+def _seek(container, stream, start) -> tuple[int, int, int] | None:
+    """Goes to the key frame that frame `start` needs: (the time at which that is shown, the time of frame
+    `start`, the frames between); None where packets do not tell it."""
+    packets = _packets(container, stream) if container.format.name.startswith(_CLOCKED) else []
     if any(None in packet for packet in packets):
         return None
     packets.sort()
     if not start < len({pts for pts, *_ in packets}) == len(packets) or not packets[0][2]:
         return None
-    container.seek(next(dts for _, dts, is_key in reversed(packets[: start + 1]) if is_key), stream=stream)
-    return packets[start][0]
+    key = next(i for i in range(start, -1, -1) if packets[i][2])
+    container.seek(packets[key][1], stream=stream)
+    return packets[key][0], packets[start][0], start - key
 
 
 def _rgb(path, frame) -> np.ndarray:
@@ -160,6 +168,8 @@ def _opened(path, limits):
     with container:
         cover = av.stream.Disposition.attached_pic
         streams = [s for s in container.streams.video if not s.disposition & cover]
+        if not streams and containers.is_cut_off(path, container):
+            raise InputError(f"{path} is truncated: what tells of its pictures is missing")
         if not streams:
             raise InputError(f"{path} holds no moving pictures, but sound, a still cover or other data")
         stream = streams[0]
@@ -199,7 +209,7 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
                 number += 1
         if late > tail or (lost and not tail):
             raise InputError(f"{path} is truncated or damaged: frame {number} cannot be decoded")
-    if _is_cut_off(path, container, stream):
+    if containers.is_cut_off(path, container):
         raise InputError(f"{path} is truncated: what follows frame {number - 1} is missing")
 
 
@@ -262,33 +272,3 @@ def _rest(stream) -> list[av.VideoFrame]:
         return stream.codec_context.decode(None)
     except av.FFmpegError:
         return []
-
-
-def _is_cut_off(path, container, stream) -> bool:
-    """Whether a container that tells where its pictures lie, or where it ends, tells of more than it has."""
-    size = os.path.getsize(path)
-    if any(entry.pos + entry.size > size for entry in stream.index_entries):
-        return True
-    with open(path, "rb") as file:
-        if "matroska" in container.format.name:
-            end = _matroska_end(file.read(4096))
-            return end is not None and end > size
-        if container.format.name == "gif":
-            file.seek(max(size - 4096, 0))
-            return not file.read().rstrip(b"\0").endswith(b";")
-    return False
-
-
-def _matroska_end(head: bytes) -> int | None:
-    """Where the segment of a Matroska file ends, by its header (RFC 8794); None: it does not say."""
-    at = 0
-    for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-        at += len(element)
-        if head[at - len(element) : at] != element or at >= len(head) or not head[at]:
-            return None
-        length = 9 - head[at].bit_length()  # The leading zeros of the first byte count the bytes that follow.
-        value = int.from_bytes(head[at : at + length]) & ((1 << 7 * length) - 1)
-        if value == (1 << 7 * length) - 1:
-            return None
-        at += length + value
-    return at

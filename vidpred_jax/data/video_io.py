@@ -46,19 +46,20 @@ class VideoInfo:
 def probe(path: str | os.PathLike, limits: Limits = Limits()) -> VideoInfo:
     """Size and rate, by the first frame. Raises InputError."""
     path = _existing(path)
-    if path.is_dir() or path.suffix.lower() in (".npy", ".webp"):
-        return VideoInfo(*read(path, 0, 1, limits).shape[1:3], 24.0)
+    if path.is_dir() or path.suffix.lower() in (".npy", *images.ANIMATED):
+        fps = images.animation_fps(path) if path.suffix.lower() in images.ANIMATED else 24.0
+        return VideoInfo(*read(path, 0, 1, limits).shape[1:3], fps)
     return VideoInfo(*video_file.probe(path, limits))
 
 
 def count(path: str | os.PathLike, limits: Limits = Limits()) -> int:
-    """Frames, without decoding them; of a damaged file an estimate. Raises InputError."""
+    """Frames; of a damaged file an estimate. Raises InputError."""
     path = _existing(path)
     if path.is_dir():
         return len(_frames_of(path))
     if path.suffix.lower() == ".npy":
         return len(_array(path, limits))
-    if path.suffix.lower() == ".webp":
+    if path.suffix.lower() in images.ANIMATED:
         return len(images.read_animation(path, 0, limits.max_frames, limits, _timer(limits)))
     return video_file.count(path, limits)
 
@@ -76,8 +77,9 @@ def read(
     before num_frames. Raises InputError for a missing, unreadable, truncated, empty or oversized video, and
     for one whose frames differ in size; `limits` are of what is read.
     """
-    if start < 0 or start != int(start):
-        raise InputError(f"start ({start}) of {path} must be a whole number, 0 or more")
+    for name, number, least in (("start", start, 0), ("num_frames", num_frames, 1)):
+        if number is not None and (number < least or number != int(number)):
+            raise InputError(f"{name} ({number}) of {path} must be a whole number, {least} or more")
     path, check = _existing(path), _timer(limits)
     wanted = limits.max_frames + 1 if num_frames is None else num_frames
     if path.is_dir():
@@ -89,17 +91,17 @@ def read(
                 f"{path} would decode to {size} bytes; at most {limits.max_bytes} are read at once"
             )
         frames = images.read_folder(files, limits, check)
-    elif path.suffix.lower() == ".webp":
+    elif path.suffix.lower() in images.ANIMATED:
         frames = images.read_animation(path, start, wanted, limits, check)
     elif path.suffix.lower() == ".npy":
         frames = np.array(_array(path, limits)[start : start + wanted])
     else:
         frames = video_file.read(path, start, wanted, limits, check)
+    if not len(frames):
+        raise InputError(f"{path} holds 0 frames from frame {start} on")
     if num_frames is not None and not at_most and len(frames) < num_frames:
         raise InputError(f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for")
     _check_length(path, len(frames), limits)
-    if not len(frames):
-        raise InputError(f"{path} holds 0 frames from frame {start} on")
     return np.stack(frames)
 
 

@@ -140,8 +140,9 @@ def _read_npz(path, shape):
             raise InputError(f"{path} holds integers of 0 and 1; integers are 0 to 255, floats 0 to 1")
         return frames.astype(np.uint8)
     low, high = (frames.min(), frames.max()) if frames.size else (0, 0)
-    if not -0.5 <= low <= high <= 2:  # A little outside is left as it is; another range is refused.
+    if not -0.25 <= low <= high <= 2:  # A little outside is left as it is; another range is refused.
         raise InputError(
-            f"{path} holds floats from {low:g} to {high:g}; floats must be in [0, 1], not [-1, 1] or 0 to 255"
+            f"{path} holds floats from {low:g} to {high:g}; floats must be in [0, 1], not [-1, 1], [-.5, .5] "
+            "or 0 to 255"
         )
     return np.float32(frames) * 255

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vidpred_jax.checkpoints import cards
 from vidpred_jax.data import fusion, sizes
 from vidpred_jax.inference import loading
 from vidpred_jax.inference.predictor import Predictor
@@ -14,16 +15,13 @@ DEFAULT_SIZE = (128, 128)  # Of the published tables; where no run says otherwis
 _PIXELS = 16 * 128 * 128  # Of frames, one of each window that is predicted at once.
 
 
-def load(
-    texts: list[str], weights: list[str], accompanying: str | None = None, log=lambda line: None
-) -> dict[str, Predictor]:
+def load(texts: list[str], weights: list[str], log=lambda line: None) -> dict[str, Predictor]:
     """{name: Predictor} of texts as --runs takes them, and of weights that come with the package.
 
-    Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours,
-    with `accompanying`) or `none`. After @ a size of frames for runs of proposals alone, as of
-    `sizes.parse`. Raises InputError.
+    Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours) or
+    `none`. After @ a size of frames for runs of proposals alone, as of `sizes.parse`. Raises InputError.
     """
-    loaded = {name: loading.load(weights=name) for name in weights}
+    loaded = {name: loading.load(*cards.runs_of(name)) for name in weights}
     for text in texts:
         if text == "none":
             continue
@@ -36,19 +34,14 @@ def load(
                 log(f"{why}: baselines alone")
                 continue
             log(f"ours: {', '.join(pair)}, {why}")
-            third = loading.newest("accompanying") if accompanying == "newest" else accompanying
-            loaded["ours"] = loading.load_runs(*pair, *[third] * bool(third))
+            loaded["ours"] = loading.load(*pair)
             continue
         named, at, size = named.rpartition("@") if _names_size(named) else (named, "", "")
         size = sizes.parse(size, f"--runs={text}: the size after @ ({size})") if at else None
         parts = named.split(",")
         if not (equals and name and all(parts)):
             raise InputError(f"--runs={text} must be NAME=RUN[,RUN ...][@SIZE], newest or none")
-        loaded[name] = loading.load_runs(*parts, size=size)
-    if accompanying and not any(run.system.sharpen for run in loaded.values()):
-        raise InputError(
-            f"--accompanying={accompanying} goes with the newest runs; other runs name theirs in --runs"
-        )
+        loaded[name] = loading.load(*parts, size=size)
     return loaded
 
 

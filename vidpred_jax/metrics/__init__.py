@@ -1,5 +1,6 @@
 """Named metric variants: pure, one value per frame (FVD: one per set of videos)."""
 
+# ruff: noqa: F401  (what users import from here)
 from vidpred_jax.metrics.frames import (
     MAX_PSNR,
     mae_openstl,
@@ -20,31 +21,6 @@ from vidpred_jax.metrics.perceptual import (
     lpips,
 )
 from vidpred_jax.metrics.perceptual import available as perceptual_available
-from vidpred_jax.metrics.sharpness import gradient_ratio, spectrum_ratio
+from vidpred_jax.metrics.sharpness import gradient_ratio
 from vidpred_jax.metrics.structure import edge_f1, miou
 from vidpred_jax.metrics.temporal import true_flow, warp_error
-
-__all__ = [
-    "MAX_PSNR",
-    "MIN_I3D_FRAMES",
-    "Fvd",
-    "FvdMeter",
-    "edge_f1",
-    "frechet_distance",
-    "fvd",
-    "gradient_ratio",
-    "i3d_logits",
-    "lpips",
-    "mae_openstl",
-    "miou",
-    "ms_ssim_running",
-    "mse_openstl",
-    "perceptual_available",
-    "psnr",
-    "spectrum_ratio",
-    "ssim",
-    "ssim_openstl",
-    "ssim_paper",
-    "true_flow",
-    "warp_error",
-]

@@ -16,21 +16,3 @@ def gradient_ratio(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"])
 def _gradient_energy(x):
     x = jnp.asarray(x, jnp.float32) / 255
     return sum(jnp.square(jnp.diff(x, axis=axis)).mean((-3, -2, -1)) for axis in (-3, -2))
-
-
-@jax.jit
-def spectrum_ratio(pred: Num[Array, "*b h w c"], target: Num[Array, "*b h w c"]) -> Num[Array, "*b"]:
-    """Ratio of spectral energies beyond half the Nyquist frequency (.25 cycles a pixel).
-
-    Of each channel without its mean, under a Hann window.
-    """
-    return (_high_energy(pred) + _FLOOR) / (_high_energy(target) + _FLOOR)
-
-
-def _high_energy(x):
-    x = jnp.moveaxis(jnp.asarray(x, jnp.float32) / 255, -1, -3)
-    height, width = x.shape[-2:]
-    window = jnp.hanning(height)[:, None] * jnp.hanning(width)
-    spectrum = jnp.square(jnp.abs(jnp.fft.fft2((x - x.mean((-2, -1), keepdims=True)) * window)))
-    radius = jnp.hypot(jnp.fft.fftfreq(height)[:, None], jnp.fft.fftfreq(width))
-    return jnp.where(radius > 0.25, spectrum, 0.0).mean((-3, -2, -1)) / (height * width)

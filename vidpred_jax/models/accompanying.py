@@ -143,11 +143,6 @@ def choose(quality: Float[Array, "3 ..."]) -> Int[Array, "..."]:
     return jnp.where(best >= quality[2], pair, 2)
 
 
-def transmit(quality: Float[Array, "3 ..."]) -> Float[Array, "3 ..."]:
-    """Shares of a, b and p that are passed on: 1 for the chosen one."""
-    return jax.nn.one_hot(choose(quality), len(STACKS), axis=0)
-
-
 def behind(quality: Float[Array, "3 ..."]) -> Bool[Array, "..."]:
     """Selective optimisation: where both of the pair are below the reference."""
     return jnp.maximum(quality[0], quality[1]) < quality[2]
@@ -195,12 +190,6 @@ def qualities(frames: dict, target, scale: int) -> Float[Array, "3 n"]:
     return jnp.stack([level_psnr(frames[name], target, scale) for name in STACKS])
 
 
-def blend(frames: dict, share: Float[Array, "3 #n"]):
-    """The transmitted frame: the sum of the given frames by their shares of a, b and p."""
-    shares = zip(STACKS, share, strict=True)
-    return sum(part[:, None, None, None] * frames[name] for name, part in shares if name in frames)
-
-
 def run_pair(stack: AccompanyingStack, params: dict, frame, fusion, steps_ahead, target):
     """One pass of the algorithm with the true frame at hand: a list of one dict for each level.
 
@@ -218,7 +207,8 @@ def run_pair(stack: AccompanyingStack, params: dict, frame, fusion, steps_ahead,
         constant = jax.lax.stop_gradient(frames)
         frames["p"] = constant["p"]
         quality = qualities(constant, target, scale)
-        passed = blend(constant, transmit(quality))
+        chosen = choose(quality)[None, :, None, None, None]
+        passed = jnp.take_along_axis(jnp.stack([constant[name] for name in STACKS]), chosen, 0)[0]
         passes.append({"frames": frames, "quality": quality, "passed": passed})
         # The reference's levels are fed with its own outputs alone.
         feeds = {"a": passed, "b": passed, "p": constant["p"]}

@@ -1,32 +1,84 @@
-"""What stage 2 is told of each label: how its region looked in the references, and how far it has moved."""
+"""What stage 2 is told of the references: how far each label has moved since, and what was seen behind it."""
 
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float
 
-CHANNELS = 6
+from vidpred_jax import ops
+
+_GAPS = (1, 1, 3, 8)  # Frames between those that are compared, of one step of `velocity` each.
 
 
 def describe(
-    maps: Float[Array, "b t h w c"], references: Float[Array, "b n h w _"]
-) -> Float[Array, "b t h w 6"]:
-    """At each pixel of a map, of its label: the mean colour of that label in all references (3); the way,
-    in pixels (dy, dx), from its centre in the map to its centre in the newest reference (2), which is a
-    backward flow; and whether it is seen in both, 0 to 1. 0 of a label that is not.
-
-    maps: planes, one of edges and one for each label. references: RGB frames with such maps behind, oldest
-    first. Means over regions are those of pix2pixHD's features (Wang et al. 2018); centres are ours.
+    maps: Float[Array, "b t h w c"],
+    newest: Float[Array, "b h w c"],
+    steps_ahead: Float[Array, "b t"],
+    pan: Float[Array, "b 2"],
+) -> Float[Array, "b t h w 3"]:
+    """At each pixel of a map, of its label: the way in pixels (dy, dx) back to where the map of the newest
+    reference shows it (2), which is a backward flow: from its centre here to its centre there, for the
+    background (label 0) by its velocity `pan`; and whether it is seen in both, 0 to 1. 0 of a label that is
+    not. maps, newest: planes, one of edges and one for each label. steps_ahead: frames between them.
     """
-    labels, (frames, seen) = maps[..., 1:], jnp.split(references, [3], -1)
-    seen = seen[..., 1:]
+    labels, seen = maps[..., 1:], newest[..., 1:]
     h, w = maps.shape[2:4]
     grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1).astype(jnp.float32)
-    area = lambda x, axes: x.sum(axes)[..., None]
-    mean = lambda total, size: total / jnp.maximum(size, 1e-3)
-    color = mean(jnp.einsum("bnhwl,bnhwk->blk", seen, frames), area(seen, (1, 2, 3)))
-    size, newest_size = area(labels, (2, 3)), area(seen[:, -1], (1, 2))[:, None]
-    center = mean(jnp.einsum("bthwl,hwk->btlk", labels, grid), size)
-    newest_center = mean(jnp.einsum("bhwl,hwk->blk", seen[:, -1], grid)[:, None], newest_size)
-    both = jnp.minimum(size, 1) * jnp.minimum(newest_size, 1)
-    color = jnp.broadcast_to(color[:, None], (*center.shape[:-1], 3))
-    found = jnp.concatenate([color, (newest_center - center) * both, both], -1)
-    return jnp.einsum("bthwl,btlk->bthwk", labels, found)
+    size, seen_size = labels.sum((2, 3))[..., None], seen.sum((1, 2))[:, None, :, None]
+    center = ops.exact_einsum("bthwl,hwk->btlk", labels, grid) / jnp.maximum(size, 1e-3)
+    before = ops.exact_einsum("bhwl,hwk->blk", seen, grid)[:, None] / jnp.maximum(seen_size, 1e-3)
+    both = jnp.minimum(size, 1) * jnp.minimum(seen_size, 1)
+    way = (before - center).at[:, :, 0].set(-pan[:, None] * steps_ahead[..., None])
+    return ops.exact_einsum("bthwl,btlk->bthwk", labels, jnp.concatenate([way * both, both], -1))
+
+
+def velocity(frames: Float[Array, "b n h w 3"], background: Float[Array, "b n h w"]) -> Float[Array, "b 2"]:
+    """Pixels a frame (dy, dx) by which the background moves evenly: the least-squares step of Lucas and
+    Kanade (1981) between frames ever further apart, each from where the last one led. 0 where nothing
+    tells. For motion up to about a pixel a frame.
+    """
+    inner = jnp.pad(jnp.ones((frames.shape[2] - 4, frames.shape[3] - 4, 1)), ((2, 2), (2, 2), (0, 0)))
+    joined = jnp.concatenate([frames, _clear(background) * inner], -1)
+    found = jnp.zeros((len(frames), 2))
+    for gap in _GAPS:
+        if gap >= frames.shape[1]:
+            break
+        ages = jnp.full(frames.shape[1] - gap, float(gap))
+        moved = carry(joined[:, :-gap], found, ages)
+        newer, there = joined[:, gap:], moved[..., :-1]
+        weight = (moved[..., -1:] * newer[..., -1:])[..., None]
+        slopes = [(jnp.roll(there, -1, axis) - jnp.roll(there, 1, axis)) / 2 for axis in (2, 3)]
+        slopes = jnp.stack(slopes, -1)
+        inside = (1, 2, 3, 4)
+        square = (weight[..., None] * slopes[..., :, None] * slopes[..., None, :]).sum(inside)
+        least = 1e-4 * weight.sum((*inside, 5))[:, None, None] + 1e-6
+        error = (weight * slopes * (there - newer[..., :-1])[..., None]).sum(inside)
+        found += jnp.linalg.solve(square + least * jnp.eye(2), error[..., None])[..., 0] / gap
+    return found
+
+
+def behind(
+    frames: Float[Array, "b n h w 3"], background: Float[Array, "b n h w"], pan: Float[Array, "b 2"]
+) -> Float[Array, "b h w 4"]:
+    """The background where the newest frame stands, of the newest frame that shows each pixel of it, and
+    whether any does (0 to 1): a mosaic of frames that move by `pan` pixels a frame."""
+    clear = _clear(background)
+    ages = jnp.arange(frames.shape[1])[::-1].astype(jnp.float32)
+    aligned = carry(jnp.concatenate([frames * clear, clear], -1), pan, ages)[:, ::-1]  # Newest first.
+    aligned *= aligned[..., -1:] > 0.999  # Of four pixels that are all background.
+    hidden = jnp.cumprod(1 - aligned[..., -1:], 1)
+    before = jnp.concatenate([jnp.ones_like(hidden[:, :1]), hidden[:, :-1]], 1)
+    return (before * aligned).sum(1)
+
+
+def _clear(background):
+    """Background without the pixels beside an object, which hold some of its colour: (b, n, h, w, 1)."""
+    return 1 - nn.max_pool(1 - background[..., None], (1, 3, 3), padding="SAME")
+
+
+def carry(
+    pictures: Float[Array, "b n h w k"], pan: Float[Array, "b 2"], steps: Float[Array, "*_ n"]
+) -> Float[Array, "b n h w k"]:
+    """Each picture moved on by so many steps of `pan` pixels, bilinear; zeros enter."""
+    ways = pan[:, None] * jnp.broadcast_to(steps, pictures.shape[:2])[..., None]
+    padded = jnp.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
+    return ops.translate(padded, ways)[:, :, 1:-1, 1:-1]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -13,7 +14,6 @@ from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import NORMS, Conv
 from vidpred_jax.models.unet import UNet2d
 
-_MOVING = ("regions", "moves")
 _FAR = 16.0  # Pixels that count as 1.
 
 
@@ -25,9 +25,9 @@ class Translator(nn.Module):
         Without them the colours of a new scene cannot be known. At most the context.
     head_features: features at full resolution before the last layer, whose input they are beside the
         U-Net's input itself: outlines become exact to the pixel (ours); 0 is the paper.
-    regions: whether `regions.describe` is input too; of maps that are planes alone.
-    moves: whether the newest reference, moved by a flow of the network, is blended with what it paints (after
-        vid2vid, Wang et al. 2018). The flow starts as that of regions, where they are input.
+    regions: whether the references are told by label (`models.regions`), the newest as it is too; and whether
+        the newest, moved by a flow of the network that starts as that of regions, and the background are
+        blended with what it paints (after vid2vid, Wang et al. 2018). Of maps that are planes alone.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -36,7 +36,6 @@ class Translator(nn.Module):
     reference_frames: int = 0
     head_features: int = 0
     regions: bool = False
-    moves: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -50,8 +49,7 @@ class Translator(nn.Module):
             dropout=(0 <= self.dropout < 1, "must be at least 0 and below 1"),
             **{field: (getattr(self, field) >= 0, "must be 0 or more") for field in counts},
         )
-        unmet = lambda field: getattr(self, field) and not self.reference_frames
-        require(self, **{field: (not unmet(field), "needs model.reference_frames") for field in _MOVING})
+        require(self, regions=(self.reference_frames or not self.regions, "needs model.reference_frames"))
         check_multiple((height, width), 2 ** len(self.widths))
 
     @nn.compact
@@ -70,11 +68,10 @@ class Translator(nn.Module):
         """
         b, t, h, w, _ = maps.shape
         self.check(h, w)
-        inputs, flow = join_inputs(maps, references, steps_ahead, proposed), 0.0
+        shown, told = references, ()
         if self.regions:
-            found = regions.describe(maps, references).reshape(b * t, h, w, regions.CHANNELS)
-            flow = found[..., 3:5]
-            inputs = jnp.concatenate([inputs, found[..., :3], flow / _FAR, found[..., 5:]], -1)
+            shown, told = references[:, -1:], self._told(maps, references, steps_ahead)
+        inputs = jnp.concatenate([join_inputs(maps, shown, steps_ahead, proposed), *told], -1)
         inputs = inputs.astype(self.dtype)
         fields = (self.widths, self.dropout, self.norm, self.axis_name, self.dtype)
         features = UNet2d(*fields, name="unet")(inputs, train)
@@ -84,19 +81,32 @@ class Translator(nn.Module):
         # Added to a proposal, the output starts small.
         scale = 1.0 if proposed is None else 0.1
         x = self._conv(3, "paint", upsample=not self.head_features, scale=scale)(features).astype(jnp.float32)
-        if self.moves:
-            found = self._conv(3, "move", upsample=not self.head_features, scale=0.1)(features)
+        if self.regions:
+            flow, _, behind = told
+            found = self._conv(4, "move", upsample=not self.head_features, scale=0.1)(features)
             found = found.astype(jnp.float32)
             newest = jnp.repeat(references[:, -1, ..., :3], t, 0)
-            moved = ops.warp(newest, flow + _FAR * found[..., :2])
-            share = nn.sigmoid(found[..., 2:] + (2.0 if proposed is None else -4.0))
-            x = share * moved + (1 - share) * (jnp.tanh(x) if proposed is None else x)
+            moved = ops.warp(newest, _FAR * (flow + found[..., :2]))
+            shares = found[..., 2:] + (2.0 if proposed is None else -4.0)
+            shares = nn.softmax(jnp.pad(shares, ((0, 0),) * 3 + ((0, 1),)))[..., None, :]
+            painted = jnp.tanh(x) if proposed is None else x
+            x = (shares * jnp.stack([moved, behind[..., :3], painted], -1)).sum(-1)
         return x.reshape(b, t, h, w, 3)
+
+    def _told(self, maps, references, steps_ahead):
+        """Of each pixel of each map: flow (1 is _FAR pixels) and share of its label, the background."""
+        frames, background = references[..., :3], references[..., 4]
+        pan = jax.lax.stop_gradient(regions.velocity(frames, background))
+        found = regions.describe(maps, references[:, -1, ..., 3:], steps_ahead, pan)
+        behind = regions.behind(frames, background, pan)[:, None]
+        behind = regions.carry(jnp.repeat(behind, maps.shape[1], 1), pan, steps_ahead)
+        flow, both = jnp.split(found, [2], -1)
+        return [x.reshape(-1, *x.shape[2:]) for x in (flow / _FAR, both, behind)]
 
     @property
     def squash(self) -> bool:
         """Whether its raw values, where nothing is proposed, still pass a tanh."""
-        return not self.moves
+        return not self.regions
 
     def _conv(self, features, name, **fields):
         return Conv(features, (3, 3), dtype=self.dtype, name=name, **fields)

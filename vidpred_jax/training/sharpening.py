@@ -103,7 +103,7 @@ class _Schedule:
 
     def __init__(self, stack, frozen, config):
         self._stack, self._frozen, self._config = stack, frozen, config
-        self._schedule = [schedules.KEPT] * len(stack.scales)
+        self._schedule = schedules.alone(schedules.KEEP, stack)
         self._validation, self._compiled = None, functools.lru_cache(maxsize=2)(self._compile)
 
     def freeze(self, current, windows) -> dict:
@@ -126,8 +126,7 @@ class _Schedule:
 
     def predict(self, current, seen):
         """The same frames, sharpened along the schedule."""
-        schedule = tuple(map(tuple, self._schedule))
-        found = self._compiled(schedule)(current.ema, *self._predict(current, seen))
+        found = self._compiled(tuple(self._schedule))(current.ema, *self._predict(current, seen))
         return fusion.to_uint8(np.asarray(found))
 
     def _predict(self, current, seen):

@@ -227,7 +227,9 @@ def find_clips(
 def folder_splits(config: FolderConfig, clips: dict) -> dict:
     """{split: {clip: (video, masks or None)}}: the last clips by name are held out."""
     if not clips:
-        raise InputError(f"{config.input} holds 0 clips; videos or folders of frames are needed")
+        raise InputError(
+            f"{config.input} holds 0 clips; videos or folders of frames are needed, which stand in it"
+        )
     names, splits = list(clips), {}
     held_out = config.num_validation + config.num_test
     if len(names) <= held_out:

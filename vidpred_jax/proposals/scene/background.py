@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from vidpred_jax.ops import blur, move_by, plain_warp, resize, shift
+from vidpred_jax.ops import blur, resize, shift, translate
 from vidpred_jax.proposals.scene import tracking
 
 # Rounds of the pan's estimation: the last frame is compared with those so many frames before it, in so
@@ -40,13 +40,8 @@ class Background:
         """The planes moved by displacements in pixels: bilinear, border replicated. The gradient reaches
         the displacements alone.
         """
-        return move_by(_translate, displacement, jnp.moveaxis(self.planes, 1, -1))
-
-
-def _translate(displacement, planes):
-    (b, t), (h, w) = displacement.shape[:2], planes.shape[1:3]
-    flow = jnp.broadcast_to(-displacement.reshape(b * t, 1, 1, 2), (b * t, h, w, 2))
-    return plain_warp(jnp.repeat(planes, t, 0), flow).reshape(b, t, h, w, -1)
+        planes = jax.lax.stop_gradient(jnp.moveaxis(self.planes, 1, -1))
+        return translate(jnp.repeat(planes[:, None], displacement.shape[1], 1), displacement)
 
 
 def observe(

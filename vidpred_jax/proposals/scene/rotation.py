@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from vidpred_jax.ops import HALF, exact_einsum, move_by, plain_warp
+from vidpred_jax.ops import HALF, exact_einsum, plain_warp
 
 _ORDERS = range(2, 7)  # A shape with m-fold symmetry has moments of order m, if any.
 _FRAME_STRIDE = 2  # Every second frame is used.
@@ -69,13 +69,10 @@ def rotate(
 
     The gradient reaches offset and angle alone.
     """
-    return move_by(_rotate, jnp.concatenate([offset, angle[..., None]], -1), planes, center)
-
-
-def _rotate(motion, planes, center):
+    planes, center = jax.lax.stop_gradient((planes, center))
     b, k, n, h, w = planes.shape
-    t = motion.shape[2]
-    grid, source = _sources(h, w, center, motion[..., :2], motion[..., 2], 1)
+    t = angle.shape[2]
+    grid, source = _sources(h, w, center, offset, angle, 1)
     flow = jnp.stack([part - place for part, place in zip(source, grid, strict=True)], -1)
     # With a border of zeros.
     picture = jnp.pad(planes, [(0, 0)] * 3 + [(1, 1), (1, 1)])
