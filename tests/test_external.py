@@ -128,6 +128,7 @@ def test_refusals(tmp_path, windows):
         (dict(frames=np.float32(good) + 200), "floats from 200 to 200; floats must be in [0, 1]"),
         (dict(frames=good + 1), "integers of 0 and 1; integers are 0 to 255, floats 0 to 1"),
         (dict(frames=np.float32(good) - 1), "floats from -1 to -1; floats must be in [0, 1]"),
+        (dict(frames=np.float32(good) - 0.5), "floats from -0.5 to -0.5; floats must be in [0, 1]"),
         (dict(frames=np.full(SIZE, np.nan)), "floats from nan to nan"),
         (dict(frames=np.full(SIZE, 300)), "holds integers outside 0 to 255"),
         (dict(frames=good > 1), "holds bool"),
