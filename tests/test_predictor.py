@@ -9,13 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from smoke import get_config
 
 import vidpred_jax
 from vidpred_jax import metrics
 from vidpred_jax.checkpoints import export
+from vidpred_jax.config import parse
 from vidpred_jax.data import fusion, pipeline, video_io
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
+from vidpred_jax.inference.system import System
 from vidpred_jax.models import schedules
 from vidpred_jax.proposals.forecast import Window
 from vidpred_jax.types import InputError
@@ -166,10 +169,44 @@ def test_frames_of_any_size_by_proposals_alone(trained):
         plain.at_size((9000, 64))
     with pytest.raises(InputError, match=r"^size 64 x 50: .* of 50 x 64 does not fit .* multiples of 8"):
         vidpred_jax.load("real", size=(50, 64))
-    with pytest.raises(InputError, match="holds a network and predicts at 32 x 32 alone; weights"):
-        vidpred_jax.load(folder=trained, size=(96, 64))
+    with pytest.raises(
+        InputError, match=r"^size 60 x 96: fusion run .*: picture is 60 x 96; both sides must"
+    ):
+        vidpred_jax.load(folder=trained, size=(96, 60))
     with pytest.raises(InputError, match=r"size \(\(0, 64\)\) must be a height and a width"):
         vidpred_jax.load("real", size=(0, 64))
+
+
+def test_networks_predict_at_the_aspect_of_a_video(trained, clip):
+    predictor = vidpred_jax.load(folder=trained)
+    frames = np.repeat(clip.frames[:16, :40], 2, 2)[:, :, :72]
+    found = predictor.predict(frames, horizon=9)
+    assert found.frames.shape == found.fusion.shape == (9, 32, 56, 3) and predictor.size == (32, 32)
+    assert predictor.predict(frames.swapaxes(1, 2), horizon=1).frames.shape == (1, 56, 32, 3)
+    asked = vidpred_jax.load(folder=trained, size=(32, 32)).predict(frames, horizon=9)
+    assert asked.frames.shape == (9, 32, 32, 3)
+
+
+NETWORKS = [
+    (stage, "smoke") for stage in ("fusion", "translator", "accompanying", "pix2pixhd", "direct", "simvp")
+]
+NETWORKS += [("fusion", "sprites"), ("translator", "sprites")]
+
+
+@pytest.mark.parametrize(("stage", "preset"), NETWORKS)
+@pytest.mark.parametrize("video", [(720, 1280), (1280, 720), (480, 854)])
+def test_every_network_works_at_the_aspect_of_a_video(stage, preset, video, data_dir):
+    network = networks.make(parse(get_config(stage, data_dir, preset)), {"num_labels": 3, "edge_rule": {}})
+    size = System.of(network).size_at(*video) if stage != "accompanying" else (32, 64)
+    assert (
+        min(size) == min(network.size) and abs(max(size) / min(size) / (max(video) / min(video)) - 1) < 0.15
+    )
+    wide = network.at_size(size)
+    variables = jax.eval_shape(network.module.init, jax.random.key(0), *networks.example_inputs(network))
+    inputs = networks.example_inputs(wide)
+    found = jax.eval_shape(wide.module.apply, variables, *inputs)
+    last = found[-1] if isinstance(found, list) else found
+    assert last.shape[-3:-1] == size
 
 
 def test_labels_beyond_those_of_the_data_are_refused_by_networks_and_kept_by_proposals(trained):

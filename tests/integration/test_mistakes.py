@@ -76,7 +76,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ((*evaluate, "--runs=a=b"), 2, "run 'b' holds no checkpoint"),
         ((*evaluate, "--runs=none", "--resolution=axb"), 2, "--resolution=axb must be HEIGHTxWIDTH"),
         ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, less than 64 x 64"),
-        ((*evaluate, f"{pair}@64"), 2, "holds a network and predicts at 32 x 32 alone"),
+        ((*evaluate, f"{pair}@70"), 2, "picture is 70 x 70; both sides must be multiples of 8"),
         (
             (*evaluate, "--runs=none", "--baselines=flow@6"),
             2,

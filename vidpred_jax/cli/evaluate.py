@@ -31,7 +31,7 @@ _RUNS = flags.DEFINE_multi_string(
     "runs",
     None,
     "A predictor NAME=RUN[,RUN ...][@SIZE] of runs that go together, such as stages 1 and 2; again for "
-    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, for runs of proposals alone. "
+    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, where not that of training. "
     "`newest`: the newest pair under runs/, called ours, if there is one (the default without --weights); "
     "`none`: no run.",
 )

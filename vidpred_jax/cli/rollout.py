@@ -51,8 +51,8 @@ _STEP = flags.DEFINE_integer("step", None, "Checkpoint of the named runs; the be
 _SIZE = flags.DEFINE_string(
     "size",
     None,
-    "HEIGHTxWIDTH or SIDE of frames, multiples of 32 (of 64 from 363 on), of proposals alone, as real; "
-    "default the runs', of proposals alone at the video's aspect.",
+    "HEIGHTxWIDTH or SIDE of frames, such as multiples of 32 (of real of 64 from 363 on); default the lesser "
+    "side of training, at the video's aspect.",
 )
 _CLARITY = flags.DEFINE_float(
     "clarity",

@@ -31,13 +31,13 @@ def parse(text: str, name: str) -> tuple[int, int]:
     return size
 
 
-def nearest(side: int, height: int, width: int, factor: int) -> tuple[int, int]:
-    """(height, width) of the aspect nearest to that of height x width: the lesser is `side`, the other a
-    multiple of `factor` and at most four times as long.
+def near(side: int, height: int, width: int) -> list[tuple[int, int]]:
+    """Sizes (height, width) whose lesser side is `side`, the other at most four times as long, those first
+    whose aspect is nearest to that of height x width.
     """
-    least = min(height, width)
-    greater = max(round(side * min(max(height, width) / least, 4) / factor) * factor, side)
-    return (side, greater) if height == least else (greater, side)
+    least, wanted = min(height, width), side * max(height, width) / min(height, width)
+    greater = sorted(range(side, 4 * side + 1), key=lambda length: abs(length - wanted))
+    return [(side, length) if height == least else (length, side) for length in greater]
 
 
 def by(size: tuple[int, int]) -> str:

@@ -19,7 +19,7 @@ def load(texts: list[str], weights: list[str], log=lambda line: None) -> dict[st
     """{name: Predictor} of texts as --runs takes them, and of weights that come with the package.
 
     Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours) or
-    `none`. After @ a size of frames for runs of proposals alone, as of `sizes.parse`. Raises InputError.
+    `none`. After @ a size of frames, as of `sizes.parse`. Raises InputError.
     """
     loaded = {name: loading.load(*cards.runs_of(name)) for name in weights}
     for text in texts:

@@ -19,10 +19,9 @@ def load(
     or of weights that come with the package, by their name, such as `load("real")`.
 
     Where nothing is named, the newest run of stage 2 under `folder` with the run of stage 1 that it was
-    trained on; without such a pair the weights `real`. size: height and width of the frames, for proposals
-    alone, as `real`; None takes that of training, for a video the one nearest to its aspect with the same
-    lesser side. step: the checkpoint of each run; None takes the best by validation, or the newest. Raises
-    InputError if a run is missing, damaged, or if they do not fit.
+    trained on; without such a pair the weights `real`. size: height and width of the frames; None: that of
+    training, for a video the one nearest to its aspect with the same lesser side. step: the checkpoint of
+    each run; None: the best by validation, or the newest. Raises InputError where runs do not fit.
     """
     if len(named) == 1 and named[0] in cards.names() and not os.path.exists(named[0]):
         named = cards.runs_of(named[0])

@@ -58,6 +58,15 @@ class Network:
         """Observed frames that are references, of role `translate`."""
         return self.module.reference_frames
 
+    def at_size(self, size: tuple[int, int]) -> "Network":
+        """The same for frames and maps of a height and a width. Raises InputError."""
+        try:
+            self.module.check(*size)
+        except ValueError as error:
+            raise InputError(f"{self.stage.name} run {self.run!r}: {error}") from error
+        proposals = {name: proposal.at_size(size, self.size) for name, proposal in self.proposals.items()}
+        return dataclasses.replace(self, size=tuple(size), proposals=proposals)
+
     def apply(self, variables, *args, **kwargs):
         """The module's `apply`, or the stack along its schedule; in the precision of its own config."""
         with build.numerics(self.config):

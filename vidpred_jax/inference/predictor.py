@@ -70,8 +70,8 @@ class Predictor:
         segmentation_method: str = "motion",
         clarity: float | None = None,
     ) -> Prediction:
-        """The `horizon` frames after a clip, and their fusion pictures: of `size`, or of proposals alone for
-        which no size was asked, of the clip's aspect (`at_aspect`).
+        """The `horizon` frames after a clip, and their fusion pictures: of the clip's aspect (`at_aspect`)
+        where no size was asked for.
 
         frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed, after a
         scene cut among them those that follow it alone. labels: uint8 (t, h, w); None finds them by
@@ -105,14 +105,13 @@ class Predictor:
         return Prediction(predicted[0], None if pictures is None else pictures[0])
 
     def at_size(self, size: tuple[int, int]) -> "Predictor":
-        """The same weights for frames of a height and a width. Raises InputError where networks know one."""
+        """The same weights for frames of a height and a width. Raises InputError where these do not fit."""
         other = self._with(size, self.clarity)
         other._any_size = False
         return other
 
     def at_aspect(self, height: int, width: int) -> "Predictor":
-        """The same at the size nearest to the aspect of height x width, its lesser side as it is; itself
-        where a size was asked for, and where networks know but one."""
+        """The same at the size nearest to the aspect of height x width; itself where a size was asked for."""
         size = self.system.size_at(height, width)
         return self if size == self.size or not self._any_size else self.at_size(size)
 

@@ -42,11 +42,6 @@ class Proposal:
         """The same for frames of one size, that was for those of another. Raises InputError."""
         return dataclasses.replace(self, module=fitted.at_size(self.module, size, before))
 
-    @property
-    def multiple(self) -> int:
-        """What sides must be multiples of."""
-        return 2 ** max(getattr(self.module, "flow_levels", 2) - 1, 1)
-
     def at_clarity(self, clarity: float) -> "Proposal":
         """The same with the mean of what may come at 0, one clear future at 1; itself where it has one
         forecast alone."""

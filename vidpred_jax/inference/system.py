@@ -5,7 +5,6 @@
 
 import dataclasses
 import numbers
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -84,30 +83,29 @@ class System:
         return dataclasses.replace(self, form=form, proposals=proposals)
 
     def at_size(self, size: tuple[int, int]) -> "System":
-        """The same for frames of another size, for proposals alone. Raises InputError."""
+        """The same for frames of another size. Raises InputError where networks or proposals cannot."""
         whole = lambda x: isinstance(x, numbers.Integral) and x > 0
         if not (isinstance(size, Sequence) and len(size) == 2 and all(map(whole, size))):
             raise InputError(f"size ({size!r}) must be a height and a width, whole numbers above 0")
         sizes.check("size", size, least=1)
         if tuple(size) == self.size:
             return self
-        if self.networks:
-            run = self.networks[0]
-            raise InputError(
-                f"size {sizes.by(size)}: {run.stage.name} run {os.fspath(run.run)!r} holds a network and "
-                f"predicts at {sizes.by(self.size)} alone; weights real predict at others"
-            )
         try:
             proposals = {name: proposal.at_size(size, self.size) for name, proposal in self.proposals.items()}
+            networks = {network.stage.role: network.at_size(size) for network in self.networks}
         except InputError as error:
             raise InputError(f"size {sizes.by(size)}: {error}") from error
-        return dataclasses.replace(self, size=tuple(size), proposals=proposals)
+        return dataclasses.replace(self, size=tuple(size), proposals=proposals, **networks)
 
     def size_at(self, height: int, width: int) -> tuple[int, int]:
-        """The size nearest to an aspect, its lesser side as it is; its own where networks know no other."""
-        if self.networks:
-            return self.size
-        return sizes.nearest(min(self.size), height, width, max(p.multiple for p in self.proposals.values()))
+        """The size nearest to an aspect that all can work at, its lesser side as it is."""
+        return next(filter(self._fits, sizes.near(min(self.size), height, width)), self.size)
+
+    def _fits(self, size):
+        try:
+            return self.at_size(size) is not None
+        except InputError:
+            return False
 
     @property
     def has_clarity(self) -> bool:
