@@ -65,9 +65,6 @@ _CLARITY = flags.DEFINE_list(
     "Rows of each run that has a choice, as the weights real: from 0, the most accurate mean of what may "
     "come, to 1, one clear future; default 0,1.",
 )
-_LABELS = flags.DEFINE_integer(
-    "labels", None, "Labels, background included, that miou tells apart; those of the data set.", 2
-)
 _PROTOCOL = flags.DEFINE_enum(
     "protocol",
     "block",
@@ -107,7 +104,7 @@ def main(_):
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
     )
-    chosen = _metrics(height, width, _LABELS.value or max(source.num_labels, 2))
+    chosen = _metrics(height, width, max(source.num_labels, 2))
     length = context + _HORIZON.value
     stride = _STRIDE.value or (1 if _PROTOCOL.value == "paper" else length)
     places = pipeline.window_places(source, length, stride, _START.value)

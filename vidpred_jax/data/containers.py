@@ -1,5 +1,6 @@
 """What the bytes of a video file tell beside FFmpeg: whether it is cut off, and where decoding can begin."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -17,10 +18,9 @@ def is_cut_off(path: pathlib.Path, container) -> bool:
         if "matroska" in name:
             end = _matroska_end(file.read(4096))
             return end is not None and end > size
-        kind = next((kind for kind in _PARTS if kind in name), None)
-        if kind is None:
+        begin, least, length_of = next((parts for kind, parts in _PARTS.items() if kind in name), (None,) * 3)
+        if begin is None:
             return False
-        begin, least, length_of = _PARTS[kind]
         at = begin(file.read(16))
         while at < size:
             file.seek(at)
@@ -46,17 +46,14 @@ def _klv(head: bytes) -> int | None:
     return 17 + more + (int.from_bytes(head[17 : 17 + more]) if more else head[16])
 
 
+_little = functools.partial(int.from_bytes, byteorder="little")
 # By format: where the first part begins, by the file's first bytes; the bytes of a part's header at least;
 # its length by them.
 _PARTS: dict[str, tuple[Callable, int, Callable]] = {
     "mp4": (lambda head: 0, 8, _box),
     "mxf": (lambda head: 0, 17, _klv),
     "flv": (lambda head: int.from_bytes(head[5:9]) + 4, 11, lambda head: 15 + int.from_bytes(head[1:4])),
-    "ivf": (
-        lambda head: int.from_bytes(head[6:8], "little"),
-        12,
-        lambda head: 12 + int.from_bytes(head[:4], "little"),
-    ),
+    "ivf": (lambda head: _little(head[6:8]), 12, lambda head: 12 + _little(head[:4])),
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import decimal
+import itertools
 import os
 import pathlib
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence
 
 from vidpred_jax.data import sizes
 from vidpred_jax.types import MAX_FPS, InputError, Limits
@@ -193,41 +194,45 @@ def is_animated(path: str | os.PathLike) -> bool:
     """Whether it is a WebP or PNG file of several pictures."""
     if pathlib.Path(path).suffix.lower() not in (".webp", ".png"):
         return False
+    with contextlib.suppress(Exception), opened(path, ("WEBP", "PNG")) as image:
+        return getattr(image, "is_animated", False)
+    return False
+
+
+@contextlib.contextmanager
+def _animation(path, limits):
+    """An animated WebP or GIF file, opened. Raises InputError for whatever fails within the block."""
     try:
-        with opened(path, ("WEBP", "PNG")) as image:
-            return getattr(image, "is_animated", False)
-    except Exception:  # Of many kinds, for damaged files.
-        return False
+        with opened(path, ("WEBP", "GIF")) as image:
+            check_pixels(path, image.size[::-1], limits)
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # Of many kinds, for damaged files.
+        raise InputError(f"{path} cannot be read as an animation: {one_line(error)}") from error
 
 
 def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
     """Frames of an animated WebP or GIF file. Raises InputError."""
     frames = []
-    try:
-        with opened(path, ("WEBP", "GIF")) as image:
-            check_pixels(path, image.size[::-1], limits)
-            for number in range(start, min(start + wanted, image.n_frames)):
-                check(path)
-                image.seek(number)
-                frames.append(np.asarray(image.convert("RGB")))
-                if len(frames) * frames[0].size > limits.max_bytes:
-                    raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
-    except InputError:
-        raise
-    except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{path} cannot be read as an animation: {one_line(error)}") from error
+    with _animation(path, limits) as image:
+        for number in range(start, min(start + wanted, image.n_frames)):
+            check(path)
+            image.seek(number)
+            frames.append(np.asarray(image.convert("RGB")))
+            if len(frames) * frames[0].size > limits.max_bytes:
+                raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
     return frames
 
 
-def animation_fps(path) -> float:
-    """Frames a second of an animation that `read_animation` reads, by its first frames; 24 if unknown."""
-    with opened(path, ("WEBP", "GIF")) as image:
-        some, told = min(image.n_frames, 64), []
-        for number in range(some):
-            image.seek(number)
-            image.load()
-            told.append(image.info.get("duration", 0))
-    return 1000 * some / sum(told) if sum(told) * MAX_FPS >= 1000 * some else 24.0
+def animation_fps(path, limits: Limits = Limits()) -> float:
+    """Frames a second of such a file, by its first ones; 24 if unknown. Raises InputError."""
+    told = []
+    with _animation(path, limits) as image:
+        for frame in itertools.islice(ImageSequence.Iterator(image), 64):
+            frame.load()
+            told.append(frame.info.get("duration", 0))
+    return 1000 * len(told) / sum(told) if sum(told) * MAX_FPS >= 1000 * len(told) else 24.0
 
 
 def original_bytes(file: pathlib.Path) -> bytes | None:

@@ -3,6 +3,7 @@
 `Predictor`, validation and evaluation all predict by `make_predict`.
 """
 
+import contextlib
 import dataclasses
 import numbers
 from collections.abc import Callable, Sequence
@@ -99,13 +100,10 @@ class System:
 
     def size_at(self, height: int, width: int) -> tuple[int, int]:
         """The size nearest to an aspect that all can work at, its lesser side as it is."""
-        return next(filter(self._fits, sizes.near(min(self.size), height, width)), self.size)
-
-    def _fits(self, size):
-        try:
-            return self.at_size(size) is not None
-        except InputError:
-            return False
+        for size in sizes.near(min(self.size), height, width):
+            with contextlib.suppress(InputError):
+                return self.at_size(size).size
+        return self.size
 
     @property
     def has_clarity(self) -> bool:
