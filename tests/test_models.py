@@ -31,7 +31,7 @@ PREDICTORS = {
 TRANSLATORS = {
     "paper": Translator((8, 8, 8), dropout=0.5),
     "reference": Translator((8, 8), norm="group", reference_frames=2, head_features=4),
-    "moving": Translator((8, 8), norm="group", reference_frames=2, head_features=4, moves=True),
+    "regions": Translator((8, 8), norm="group", reference_frames=2, head_features=4, regions=True),
     "bfloat16": Translator((8, 8), norm="none", reference_frames=1, dtype=jnp.bfloat16),
     "pix2pixhd": Pix2PixHD(width=4, levels=2, blocks=1, reference_frames=1),
 }
@@ -256,7 +256,7 @@ def test_beside_proposals_the_output_starts_small(kind):
         ("translator", dict(scene=True), r"model.scene is not a field of Translator"),
         ("translator", dict(dropout=1.5), r"model.dropout \(1.5\) must be 0 to 1"),
         ("translator", dict(dropout=1.0), r"model.dropout \(1.0\) must be at least 0 and below 1"),
-        ("translator", dict(moves=True), r"model.moves \(True\) needs model.reference_frames"),
+        ("translator", dict(regions=True), r"model.regions \(True\) needs model.reference_frames"),
         ("translator", dict(widths=[]), r"model.widths \(\(\)\) must hold one number or more"),
         ("translator", dict(norm="x"), r"model.norm \('x'\) must be one of"),
         ("translator", dict(widths=[8] * 6), r"picture is 32 x 32; both sides must be multiples of 64"),
