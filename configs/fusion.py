@@ -8,7 +8,7 @@ cpu    64 x 64; the default without an accelerator: 900 steps, a minute and a ha
 moving_mnist  10 -> 10, after scripts/prepare.py --moving_mnist: 75 minutes of a core; docs/moving_mnist.md
 full   128 x 128; the default with one
 paper  256 x 256: fusion pictures, one new one a call, all 16 outputs painted
-sprites  64 x 64 without proposals, all 16 maps at once: an hour of a core; docs/experiments.md
+sprites  64 x 64 without proposals, all 16 maps at once: 40 minutes of a core; docs/experiments.md
 smoke  seconds, for tests
 """
 

@@ -8,7 +8,7 @@ It trains on the rollout of the newest stage-1 run beside it, or of --config.fus
 cpu    64 x 64; the default without an accelerator: 600 steps, three to four minutes on 2 cores
 full   128 x 128; the default with one
 paper  256 x 256: true fusion pictures, no reference frames
-sprites  64 x 64 without proposals, regions and a moved reference: half an hour of a core; docs/experiments.md
+sprites  64 x 64 without proposals, told how regions and background move: 8 minutes of a core; docs/experiments.md
 smoke  seconds, for tests
 moving_mnist  10 -> 10, on its stage 1: 6 minutes of a core, test MSE 75.0; docs/moving_mnist.md
 """
@@ -50,10 +50,10 @@ def get_config(preset: str = "") -> ConfigDict:
         config.loss.update(matching=1.0, gan="hinge")
         config.discriminator.update(widths=(8, 8), last_width=8, norm="spectral")
     elif preset == "sprites":
-        config.update(num_steps=6000, log_every=100)
+        config.update(num_steps=2000, log_every=100)
         config.model.update(reference_frames=16, regions=True)
         config.optimizer.update(kind="muon", learning_rate=5e-3)
-        config.evaluation.update(every=1000, clips=64)
+        config.evaluation.update(every=500, clips=64)
     elif preset == "full":
         presets.full(config)
         config.model.update(widths=(64, 128, 256, 512, 512), norm="batch")
