@@ -8,7 +8,7 @@ It trains on the rollout of the newest stage-1 run beside it, or of --config.fus
 cpu    64 x 64; the default without an accelerator: 600 steps, three to four minutes on 2 cores
 full   128 x 128; the default with one
 paper  256 x 256: true fusion pictures, no reference frames
-sprites  64 x 64 without proposals, told how regions and background move: 8 minutes of a core; docs/experiments.md
+sprites  64 x 64 without proposals, told how things move: 8 minutes of a core; docs/experiments.md
 smoke  seconds, for tests
 moving_mnist  10 -> 10, on its stage 1: 6 minutes of a core, test MSE 75.0; docs/moving_mnist.md
 """
