@@ -94,7 +94,7 @@ def test_cards_that_are_refused(change, message, tmp_path):
 
 
 def test_the_weights_of_the_package_have_cards():
-    assert set(cards.names()) == {"moving_mnist", "real", "sprites"}
+    assert set(cards.names()) == {"moving_mnist", "real", "sprites", "sprites_networks"}
     for name in cards.names():
         card = cards.read(name)
         alone = card["networks"] == "none"

@@ -83,7 +83,11 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
             "the size after @ (6) is 6 x 6; both sides must be 11",
         ),
         ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, in"),
-        ((*evaluate, "--weights=moon"), 2, "weights ('moon') must be one of moving_mnist, real, sprites"),
+        (
+            (*evaluate, "--weights=moon"),
+            2,
+            "weights ('moon') must be one of moving_mnist, real, sprites, sprites_",
+        ),
         ((*rollout, "--weights=real", output), 2, "--weights are instead of --runs"),
         ((*rollout, "--fusion=a", output), 2, "--fusion was removed: name runs by --runs=RUN,RUN"),
         ((*evaluate, pair, "--context=8"), 2, "--context=8, runs observe 'ours' 16 frames; they must be"),
