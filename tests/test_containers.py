@@ -26,6 +26,11 @@ def test_files_that_are_cut_off_within_a_part(tmp_path, name):
         cut.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(InputError, match=f"cut_{name} (is truncated|cannot be opened|holds 0 frames)"):
             vidpred_jax.read_video(cut)
+    for tail in (
+        () if name in ("a.ivf", "a.flv") else (b"\n", bytes(4), b"what a camera appends, of no known kind")
+    ):
+        cut.write_bytes(whole + tail)
+        assert len(vidpred_jax.read_video(cut)) == 120
 
 
 def test_gifs_without_delays_and_damaged(tmp_path):
@@ -35,6 +40,10 @@ def test_gifs_without_delays_and_damaged(tmp_path):
     assert video_io.count(tmp_path / "a.gif") == 30 and video_io.probe(tmp_path / "a.gif").fps == 24
     first.save(tmp_path / "slow.gif", save_all=True, append_images=rest, duration=90)
     assert video_io.probe(tmp_path / "slow.gif").fps == pytest.approx(1000 / 90)
+    ends = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(ends[: ends.rindex(b"\x2c")])  # Between two frames.
+    with pytest.raises(InputError, match="cut.gif is cut off: its end is missing"):
+        vidpred_jax.read_video(tmp_path / "cut.gif")
     data = bytearray((tmp_path / "a.gif").read_bytes())
     data[len(data) // 2 : len(data) // 2 + 300] = bytes(300)
     (tmp_path / "damaged.gif").write_bytes(data)

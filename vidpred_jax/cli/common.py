@@ -128,7 +128,10 @@ _REMOVED_FLAGS = {
     "snap_labels": "maps are planes, which need no rounding",
     "blame": "use --ablate",
     "bounds": "use benchmarks/oracles.py",
-    **dict.fromkeys(("fusion", "translator", "accompanying"), "name runs by --runs=RUN,RUN"),
+    **dict.fromkeys(
+        ("fusion", "translator", "accompanying"), "use --runs=RUN,RUN (evaluate.py: NAME=RUN,RUN)"
+    ),
+    "labels": "the data set tells how many there are",
 }
 
 

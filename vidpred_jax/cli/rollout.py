@@ -25,9 +25,7 @@ from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
 
 _RUNS = flags.DEFINE_list(
-    "runs",
-    [],
-    "Run folders that go together, as of stages 1 and 2, or one that predicts frames itself; the newest two.",
+    "runs", [], "Runs that go together, or one that predicts frames itself; the newest pair."
 )
 _VIDEO = flags.DEFINE_string("video", None, "Video file or folder of frames to predict.")
 _MASKS = flags.DEFINE_string("masks", None, "Folder of the video's mask images, one a frame.")
@@ -51,8 +49,8 @@ _STEP = flags.DEFINE_integer("step", None, "Checkpoint of the named runs; the be
 _SIZE = flags.DEFINE_string(
     "size",
     None,
-    "HEIGHTxWIDTH or SIDE of frames, such as multiples of 32 (of real of 64 from 363 on); default the lesser "
-    "side of training, at the video's aspect.",
+    "HEIGHTxWIDTH or SIDE of frames. Multiples of 32 fit (of real of 64 from 363 on). Default: the video's "
+    "aspect, with the lesser side of training.",
 )
 _CLARITY = flags.DEFINE_float(
     "clarity",

@@ -1,6 +1,5 @@
 """What the bytes of a video file tell beside FFmpeg: whether it is cut off, and where decoding can begin."""
 
-import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -8,11 +7,10 @@ from collections.abc import Callable
 import av
 
 
-def is_cut_off(path: pathlib.Path, container) -> bool:
+def is_cut_off(path: pathlib.Path, container, stream=None) -> bool:
     """Whether a file that tells where its pictures lie, or its parts end, tells of more than it holds."""
     size, name = os.path.getsize(path), container.format.name
-    entries = [entry for stream in container.streams.video[:1] for entry in stream.index_entries]
-    if any(entry.pos + entry.size > size for entry in entries):
+    if stream and any(entry.pos + entry.size > size for entry in stream.index_entries):
         return True
     with open(path, "rb") as file:
         if "matroska" in name:
@@ -25,16 +23,20 @@ def is_cut_off(path: pathlib.Path, container) -> bool:
         while at < size:
             file.seek(at)
             head = file.read(25)
-            length = length_of(head) if len(head) >= least else 1 + least
-            if length is None or length < least:  # No part begins here: what follows is not told.
+            length = length_of(head.ljust(25, b"\0"))
+            if length is None or length < least:  # No part begins here: what follows is none.
                 return False
             at += length
         return at > size
 
 
+_BOXES = b"ftyp moov mdat moof mfra free skip sidx styp uuid wide pnot meta emsg prft udta".split()
+
+
 def _box(head: bytes) -> int | None:
     """ISO base media (ISO/IEC 14496-12): 32 bits, or 1 and 64 bits behind the name; 0 is to the end."""
-    short = int.from_bytes(head[:4])
+    # Cameras and programs append data of their own.
+    short = int.from_bytes(head[:4]) if head[4:8] in _BOXES else 0
     return int.from_bytes(head[8:16]) if short == 1 else short or None
 
 
@@ -46,14 +48,13 @@ def _klv(head: bytes) -> int | None:
     return 17 + more + (int.from_bytes(head[17 : 17 + more]) if more else head[16])
 
 
-_little = functools.partial(int.from_bytes, byteorder="little")
 # By format: where the first part begins, by the file's first bytes; the bytes of a part's header at least;
 # its length by them.
 _PARTS: dict[str, tuple[Callable, int, Callable]] = {
     "mp4": (lambda head: 0, 8, _box),
     "mxf": (lambda head: 0, 17, _klv),
     "flv": (lambda head: int.from_bytes(head[5:9]) + 4, 11, lambda head: 15 + int.from_bytes(head[1:4])),
-    "ivf": (lambda head: _little(head[6:8]), 12, lambda head: 12 + _little(head[:4])),
+    "ivf": (lambda head: int.from_bytes(head[7:5:-1]), 12, lambda head: 12 + int.from_bytes(head[3::-1])),
 }
 
 
@@ -83,8 +84,8 @@ _UNITS = {
 def restarts(stream) -> Callable[[av.Packet], bool]:
     """Whether decoding can begin at a packet of a stream.
 
-    A mark as key frame tells it, but of H.264 and HEVC, which are also marked where a picture begins to be
-    refreshed part by part: there the packet's units tell it, and where these bear no lengths nothing does.
+    The mark of a key frame tells, except for H.264 and HEVC, whose packets are also marked where a picture
+    begins to be refreshed part by part: their units tell, and where these bear no lengths the answer is no.
     """
     name = stream.codec_context.name
     if name not in _UNITS:

@@ -27,8 +27,9 @@ _ORIENTATION, _UPRIGHT, _TURNED = 0x0112, 1, (5, 6, 7, 8)  # Of EXIF.
 
 def natural_key(path: pathlib.Path) -> list:
     """Sorts frame before frame2 before frame10."""
-    parts = re.split(r"([0-9]+)", path.stem.lower())
-    return [[int(part) if i % 2 else part for i, part in enumerate(parts)], path.suffix.lower()]
+    suffix = path.suffix.lower() if path.suffix.lower() in SUFFIXES else ""
+    parts = re.split(r"([0-9]+)", path.name.lower().removesuffix(suffix))
+    return [[int(part) if i % 2 else part for i, part in enumerate(parts)], suffix]
 
 
 def list_images(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -60,7 +61,7 @@ def numbers(files: list[pathlib.Path]) -> list[decimal.Decimal] | None:
     None where they are not.
 
     A hyphen or a point that stands before the same in every name parts words, it is no sign and no fraction;
-    neither is what follows a point 1.9 and 1.10, with digits of which some end in 0 and not all are as many.
+    nor are digits after a point a fraction where they differ in length and some end in 0, as in 1.9 and 1.10.
     """
     name = re.compile(r"(.*?)(-?)((?:[0-9]+\.)?)([0-9]+)([^0-9]*)", re.DOTALL)
     parts = [name.fullmatch(file.stem) for file in files]
@@ -205,6 +206,8 @@ def _animation(path, limits):
     try:
         with opened(path, ("WEBP", "GIF")) as image:
             check_pixels(path, image.size[::-1], limits)
+            if image.format == "GIF" and pathlib.Path(path).read_bytes().rstrip(b"\0")[-1:] != b";":
+                raise InputError(f"{path} is cut off: its end is missing")
             yield image
     except InputError:
         raise

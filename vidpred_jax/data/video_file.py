@@ -90,7 +90,7 @@ def _from(path, start, limits, check) -> Iterator[av.VideoFrame]:
                 if first.pts is None or first.pts >= pts:
                     break
                 between -= first.pts >= begin
-            if between == 0 and first.pts == pts:
+            if first and between == 0 and first.pts == pts:
                 for frame in itertools.chain([first], frames):
                     check(path)
                     yield frame
@@ -209,7 +209,7 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
                 number += 1
         if late > tail or (lost and not tail):
             raise InputError(f"{path} is truncated or damaged: frame {number} cannot be decoded")
-    if containers.is_cut_off(path, container):
+    if containers.is_cut_off(path, container, stream):
         raise InputError(f"{path} is truncated: what follows frame {number - 1} is missing")
 
 

@@ -7,6 +7,7 @@ from vidpred_jax import processes
 from vidpred_jax.checkpoints import cards, runs
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.predictor import Predictor
+from vidpred_jax.types import InputError
 
 
 def load(
@@ -16,17 +17,21 @@ def load(
     step: int | None = None,
 ) -> Predictor:
     """A predictor of run folders whose stages go together, such as `load("runs/fusion", "runs/translator")`,
-    or of weights that come with the package, by their name, such as `load("real")`.
+    or of weights that come with the package, by their name, such as `load("real")`; a folder goes before.
 
     Where nothing is named, the newest run of stage 2 under `folder` with the run of stage 1 that it was
     trained on; without such a pair the weights `real`. size: height and width of the frames; None: that of
     training, for a video the one nearest to its aspect with the same lesser side. step: the checkpoint of
-    each run; None: the best by validation, or the newest. Raises InputError where runs do not fit.
+    each run; None: the best by validation, or the newest. Raises InputError for runs that are missing or
+    damaged, or do not fit.
     """
-    if len(named) == 1 and named[0] in cards.names() and not os.path.exists(named[0]):
+    if len(named) == 1 and not os.path.exists(named[0]):
+        if named[0] not in cards.names():
+            raise InputError(
+                f"{named[0]} is no run folder, nor one of the weights {', '.join(cards.names())}"
+            )
         named = cards.runs_of(named[0])
-    runs = named or find(folder)[0]
-    found = Predictor(*(networks.load(run, step=step) for run in runs))
+    found = Predictor(*(networks.load(run, step=step) for run in named or find(folder)[0]))
     found = found.at_clarity(1.0) if found.system.has_clarity else found
     return found.at_size(size) if size is not None else found
 

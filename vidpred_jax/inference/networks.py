@@ -195,11 +195,6 @@ def read_config(run: str | os.PathLike, step: int | None = None) -> dict:
     return parse(restore.read_meta(os.fspath(run), step)["config"])
 
 
-def check_stage(run: str | os.PathLike, stage: str, step: int | None = None) -> None:
-    """Raises InputError if a run is of another stage."""
-    _check_stage(restore.read_meta(os.fspath(run), step), os.fspath(run), stage)
-
-
 def _check_stage(meta, run, stage):
     if stage is not None and meta["stage"] != stage:
         article = "an" if stage[0] in "aeiou" else "a"

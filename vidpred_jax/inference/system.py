@@ -84,7 +84,7 @@ class System:
         return dataclasses.replace(self, form=form, proposals=proposals)
 
     def at_size(self, size: tuple[int, int]) -> "System":
-        """The same for frames of another size. Raises InputError where networks or proposals cannot."""
+        """The same for frames of another size. Raises InputError where they do not fit it."""
         whole = lambda x: isinstance(x, numbers.Integral) and x > 0
         if not (isinstance(size, Sequence) and len(size) == 2 and all(map(whole, size))):
             raise InputError(f"size ({size!r}) must be a height and a width, whole numbers above 0")

@@ -227,9 +227,7 @@ def find_clips(
 def folder_splits(config: FolderConfig, clips: dict) -> dict:
     """{split: {clip: (video, masks or None)}}: the last clips by name are held out."""
     if not clips:
-        raise InputError(
-            f"{config.input} holds 0 clips; videos or folders of frames are needed, which stand in it"
-        )
+        raise InputError(f"{config.input} holds 0 clips; it must hold videos or folders of frames")
     names, splits = list(clips), {}
     held_out = config.num_validation + config.num_test
     if len(names) <= held_out:
