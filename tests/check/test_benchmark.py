@@ -102,11 +102,12 @@ def test_a_case_that_fails_does_not_end_the_others(benchmark, monkeypatch, tmp_p
 
 
 def test_ablation_of_stage_3(trained, data_dir, tmp_path):
-    from commands import named, succeed
+    from commands import succeed
 
+    runs = [f"--{stage}={trained / stage}" for stage in ("fusion", "translator")]
     fields = {"num_steps": 4, "log_every": 2, "data.data_dir": data_dir}
     succeed(
-        *("benchmarks/ablate.py", *named(trained), "--config=configs/accompanying.py:smoke"),
+        *("benchmarks/ablate.py", *runs, "--config=configs/accompanying.py:smoke"),
         *(f"--config.{k}={v}" for k, v in fields.items()),
         *("--seeds=3", "--pool=4", "--clips=2", "--metrics=psnr", f"--output={tmp_path / 'a'}"),
     )
