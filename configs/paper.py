@@ -37,7 +37,9 @@ def get_config(preset: str = "fusion") -> ConfigDict:
     config.discriminator = dict(widths=(32, 64, 128), last_width=256, norm="group")
     config.evaluation = dict(every=1_000_000, clips=0, horizon=16)
     if stage == "fusion":
-        config.optimizer.update(kind="muon", learning_rate=5e-3)  # By Adam its pictures stay black.
+        config.optimizer.update(
+            kind="muon", learning_rate=5e-3
+        )  # By Adam its pictures were black for 400 steps.
         config.max_unroll = 4
         config.data.future_frames = 9
         config.model = dict(

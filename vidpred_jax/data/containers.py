@@ -48,8 +48,7 @@ def _klv(head: bytes) -> int | None:
     return 17 + more + (int.from_bytes(head[17 : 17 + more]) if more else head[16])
 
 
-# By format: where the first part begins, by the file's first bytes; the bytes of a part's header at least;
-# its length by them.
+# Where the first part begins, by the file's first bytes; a header's least length; a part's length by it.
 _PARTS: dict[str, tuple[Callable, int, Callable]] = {
     "mp4": (lambda head: 0, 8, _box),
     "mxf": (lambda head: 0, 17, _klv),
@@ -73,8 +72,7 @@ def _matroska_end(head: bytes) -> int | None:
     return at
 
 
-# Of H.264 and HEVC: the byte of the header with the size of lengths, the type of a unit by its first byte,
-# and the types at which decoding begins anew.
+# The header's byte with the size of lengths; a unit's type by its first byte; types where decoding can begin.
 _UNITS = {
     "h264": (4, lambda byte: byte & 0x1F, (5,)),
     "hevc": (21, lambda byte: byte >> 1 & 0x3F, range(16, 22)),

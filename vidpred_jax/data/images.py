@@ -206,8 +206,10 @@ def _animation(path, limits):
     try:
         with opened(path, ("WEBP", "GIF")) as image:
             check_pixels(path, image.size[::-1], limits)
-            if image.format == "GIF" and pathlib.Path(path).read_bytes().rstrip(b"\0")[-1:] != b";":
-                raise InputError(f"{path} is cut off: its end is missing")
+            with open(path, "rb") as file:
+                file.seek(max(os.path.getsize(path) - 4096, 0))
+                if image.format == "GIF" and file.read().rstrip(b"\0")[-1:] != b";":
+                    raise InputError(f"{path} is cut off: its end is missing")
             yield image
     except InputError:
         raise

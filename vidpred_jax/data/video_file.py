@@ -52,12 +52,11 @@ def fps_of(stream) -> float:
 
 
 def count(path: pathlib.Path, limits: Limits) -> int:
-    """Frames that the file holds: packets, or those decoded of a recording, which begins within a frame."""
+    """Frames that the file holds, by its packets; of a recording, which may begin within a frame, decoded."""
     with _opened(path, limits) as (container, stream):
-        whole = container.format.name not in _ENDS_ANYWHERE
-        return (
-            len(_packets(container, stream)) if whole else sum(1 for _ in _decoded(path, container, stream))
-        )
+        if container.format.name in _ENDS_ANYWHERE:
+            return sum(1 for _ in _decoded(path, container, stream))
+        return len(_packets(container, stream))
 
 
 def read(path: pathlib.Path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ def load(
     step: int | None = None,
 ) -> Predictor:
     """A predictor of run folders whose stages go together, such as `load("runs/fusion", "runs/translator")`,
-    or of weights that come with the package, by their name, such as `load("real")`; a folder goes before.
+    or of weights that come with the package, by their name, such as `load("real")`.
 
     Where nothing is named, the newest run of stage 2 under `folder` with the run of stage 1 that it was
     trained on; without such a pair the weights `real`. size: height and width of the frames; None: that of

@@ -1,4 +1,4 @@
-"""What stage 2 is told of the references: how far each label has moved since, and what was seen behind it."""
+"""What stage 2 is given of its references: how far labels have moved, and the background behind objects."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,10 +15,11 @@ def describe(
     steps_ahead: Float[Array, "b t"],
     pan: Float[Array, "b 2"],
 ) -> Float[Array, "b t h w 3"]:
-    """At each pixel of a map, of its label: the way in pixels (dy, dx) back to where the map of the newest
-    reference shows it (2), which is a backward flow: from its centre here to its centre there, for the
-    background (label 0) by its velocity `pan`; and whether it is seen in both, 0 to 1. 0 of a label that is
-    not. maps, newest: planes, one of edges and one for each label. steps_ahead: frames between them.
+    """For each pixel of a map: the backward flow of its label to the newest reference in pixels (dy, dx), and
+    whether that label is in both maps, 0 to 1 (its flow is 0 where it is not).
+
+    The flow leads from a label's centre in the map to its centre in `newest`; that of the background
+    (label 0) is -pan * steps_ahead. maps, newest: planes, one of edges and one for each label.
     """
     labels, seen = maps[..., 1:], newest[..., 1:]
     h, w = maps.shape[2:4]
@@ -32,9 +33,10 @@ def describe(
 
 
 def velocity(frames: Float[Array, "b n h w 3"], background: Float[Array, "b n h w"]) -> Float[Array, "b 2"]:
-    """Pixels a frame (dy, dx) by which the background moves evenly: the least-squares step of Lucas and
-    Kanade (1981) between frames ever further apart, each from where the last one led. 0 where nothing
-    tells. For motion up to about a pixel a frame.
+    """The constant velocity of the background in pixels a frame (dy, dx), 0 where it has no texture.
+
+    Least-squares steps of Lucas and Kanade (1981) between frames `_GAPS` apart, each from the estimate of
+    the last. For up to about a pixel a frame.
     """
     inner = jnp.pad(jnp.ones((frames.shape[2] - 4, frames.shape[3] - 4, 1)), ((2, 2), (2, 2), (0, 0)))
     joined = jnp.concatenate([frames, _clear(background) * inner], -1)
@@ -45,9 +47,8 @@ def velocity(frames: Float[Array, "b n h w 3"], background: Float[Array, "b n h 
         ages = jnp.full(frames.shape[1] - gap, float(gap))
         moved = carry(joined[:, :-gap], found, ages)
         newer, there = joined[:, gap:], moved[..., :-1]
-        weight = (moved[..., -1:] * newer[..., -1:])[..., None]
-        slopes = [(jnp.roll(there, -1, axis) - jnp.roll(there, 1, axis)) / 2 for axis in (2, 3)]
-        slopes = jnp.stack(slopes, -1)
+        weight = (moved[..., -1:] * newer[..., -1:])[..., None]  # 1 where both show the background.
+        slopes = jnp.stack([jnp.roll(there, -1, i) - jnp.roll(there, 1, i) for i in (2, 3)], -1) / 2
         inside = (1, 2, 3, 4)
         square = (weight[..., None] * slopes[..., :, None] * slopes[..., None, :]).sum(inside)
         least = 1e-4 * weight.sum((*inside, 5))[:, None, None] + 1e-6
@@ -59,8 +60,7 @@ def velocity(frames: Float[Array, "b n h w 3"], background: Float[Array, "b n h 
 def behind(
     frames: Float[Array, "b n h w 3"], background: Float[Array, "b n h w"], pan: Float[Array, "b 2"]
 ) -> Float[Array, "b h w 4"]:
-    """The background where the newest frame stands, of the newest frame that shows each pixel of it, and
-    whether any does (0 to 1): a mosaic of frames that move by `pan` pixels a frame."""
+    """The background at the newest frame, each pixel from the last frame that shows it; whether any does."""
     clear = _clear(background)
     ages = jnp.arange(frames.shape[1])[::-1].astype(jnp.float32)
     aligned = carry(jnp.concatenate([frames * clear, clear], -1), pan, ages)[:, ::-1]  # Newest first.

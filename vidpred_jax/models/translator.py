@@ -25,9 +25,10 @@ class Translator(nn.Module):
         Without them the colours of a new scene cannot be known. At most the context.
     head_features: features at full resolution before the last layer, whose input they are beside the
         U-Net's input itself: outlines become exact to the pixel (ours); 0 is the paper.
-    regions: whether the references are told by label (`models.regions`), the newest as it is too; and whether
-        the newest, moved by a flow of the network that starts as that of regions, and the background are
-        blended with what it paints (after vid2vid, Wang et al. 2018). Of maps that are planes alone.
+    regions: the U-Net sees the newest reference alone, and what `models.regions` computes from all of them:
+        how far each label has moved, and the background. The newest reference, warped by that motion plus a
+        learned flow, and the background are blended with what the network paints (after vid2vid, Wang et
+        al. 2018). For maps that are planes.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
