@@ -4,17 +4,20 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidpred_jax import metrics
+from vidpred_jax import metrics, ops
 from vidpred_jax.checkpoints import cards
-from vidpred_jax.data import pipeline, preparation
+from vidpred_jax.data import fusion, pipeline, preparation
 from vidpred_jax.data.datasets import synthesis
 from vidpred_jax.data.datasets.moving_digits import load_sklearn_digits, to_rgb
 from vidpred_jax.evaluation import ablations
 from vidpred_jax.inference import loading
 from vidpred_jax.inference.predictor import Predictor
+from vidpred_jax.inference.system import make_predict
+from vidpred_jax.models import regions
 
 HORIZON, KEPT = 32, 0.8
 STAGES = {"fusion": "predict", "translator": "translate"}
@@ -108,3 +111,27 @@ def check_silence(run):
     proposed = predict(Predictor(system=dataclasses.replace(run.system, **bare)))
     for found, expected in zip(predict(without(run, *STAGES)), proposed, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_stage_2_adds_to_the_motion_that_is_computed_for_it():
+    """Computed alone: the background where the map shows it, else the newest reference moved by label."""
+    run = loading.load("sprites_networks")
+    system, whole = run.system, clips(run.size)
+    clip = {f: jnp.stack([element[f][: run.context] for element in whole]) for f in system.inputs}
+    fields = {"fields": ("maps", "frames"), "finish": lambda x: x}
+    found = jax.jit(make_predict(system, HORIZON, **fields))(system.variables, clip)
+    frames, observed = fusion.to_float(clip["frames"]), system.form.encode(clip[system.form.field])
+    maps, seen = found["maps"], observed[..., 1]
+    pan, steps = (
+        regions.velocity(frames, seen),
+        jnp.broadcast_to(jnp.arange(1.0, HORIZON + 1), maps.shape[:2]),
+    )
+    flow = regions.describe(maps, observed[:, -1], steps, pan)[..., :2]
+    moved = ops.warp(jnp.repeat(frames[:, -1], HORIZON, 0), flow.reshape(-1, *flow.shape[2:]))
+    behind = regions.behind(frames, seen, pan)[:, None]
+    behind = regions.carry(jnp.repeat(behind, HORIZON, 1), pan, steps)
+    shown = (maps[..., 1:2] > 0.5) & (behind[..., 3:] > 0.5)
+    computed = jnp.where(shown, behind[..., :3], moved.reshape(*flow.shape[:-1], 3))
+    ours, without = (score(np.asarray(fusion.to_uint8(x)), run.size) for x in (found["frames"], computed))
+    assert ours[0] - without[0] >= 0.5
+    assert ours[1] is None or without[1] / ours[1] >= 1.1
