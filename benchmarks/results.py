@@ -1,4 +1,4 @@
-"""Fills the tables of README.md from results/*.json.
+"""Fills the tables of docs/results.md, and the short ones of README.md, from results/*.json.
 
 python benchmarks/results.py            # writes them
 python benchmarks/results.py --check    # fails if one does not match
@@ -16,7 +16,7 @@ from vidpred_jax.metrics.named import METRICS
 from vidpred_jax.metrics.summary import SHOWN_STEPS
 from vidpred_jax.types import InputError, UserError
 
-_CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit code 1 if README.md is stale.")
+_CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit code 1 if a page is stale.")
 _ADD = flags.DEFINE_string(
     "add", None, "A summary.json, ablation.json or benchmark.json to keep in results/."
 )
@@ -99,6 +99,17 @@ def _steps_table(report) -> list[str]:
     return [*_rows(head, rows), "", about]
 
 
+def _short(report) -> str:
+    """README's table: the predictors that the file names as `short`."""
+    if not (rows := report.get("short")):
+        return ""
+    metrics = [m for m in ("psnr", "ssim", "lpips", "gradient_ratio") if m in report["predictors"][rows[0]]]
+    kept = {name: {m: report["predictors"][name][m] for m in metrics} for name in rows}
+    return "\n".join(
+        [f"**{report['title']}**", "", *_steps_table({**report, "predictors": kept})[:-2], "", ""]
+    )
+
+
 def _machine(report) -> str:
     machine = report["machine"]
     return f"{machine['devices']}, {machine['cpus']} CPU cores, JAX {machine['jax']}."
@@ -122,18 +133,18 @@ def main(_):
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{_NAME.value}.json"
         writing.write_text(kept, json.dumps(report, indent=1) + "\n")
-    page = _ROOT / "README.md"
-    text = page.read_text()
     files = sorted((_ROOT / "results").glob("[abe][bev]*_*.json"))
-    tables = "\n".join(table(json.loads(file.read_text())) for file in files)
-    before, rest = text.split("<!-- results -->\n")
-    after = rest.split("<!-- /results -->")[1]
-    made = f"{before}<!-- results -->\n{tables}<!-- /results -->{after}"
-    if not _CHECK.value:
-        writing.write_text(page, made)
-        print("wrote the tables of README.md")
-    elif made != text:
-        raise UserError("README.md does not match results/; run python benchmarks/results.py")
+    reports = [json.loads(file.read_text()) for file in files]
+    for name, make in (("docs/results.md", table), ("README.md", _short)):
+        text = (_ROOT / name).read_text()
+        before, rest = text.split("<!-- results -->\n")
+        made = "\n".join(filter(None, map(make, reports)))
+        made = f"{before}<!-- results -->\n{made}<!-- /results -->{rest.split('<!-- /results -->')[1]}"
+        if not _CHECK.value:
+            writing.write_text(_ROOT / name, made)
+            print(f"wrote the tables of {name}")
+        elif made != text:
+            raise UserError(f"{name} does not match results/; run python benchmarks/results.py")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from vidpred_jax import presets
 
-PRESETS = ("smoke", "cpu", "full", "paper", "moving_mnist", "sprites")
+PRESETS = ("smoke", "cpu", "full", "paper", "moving_mnist", "sprites", "real")
 
 
 def get_config(preset: str = "") -> ConfigDict:
@@ -54,6 +54,15 @@ def get_config(preset: str = "") -> ConfigDict:
         config.model.update(reference_frames=16, regions=True)
         config.optimizer.update(kind="muon", learning_rate=5e-3)
         config.evaluation.update(every=500, clips=64)
+    elif preset == "real":
+        config.update(num_steps=1400, fusion_run="none", predicted_fraction=1.0, log_every=100)
+        config.update(proposals=("flow_blend",), proposal_clarity=1.0, proposal_dropout=0.0)
+        config.step_sampling_power = 0.5
+        config.data.update(name="real", height=128, width=128, min_future_frames=12)
+        config.data.augmentation.update(flip_vertical=False, transpose=False, crop=0.67, speeds=(1, 1, 1, 2))
+        config.loss.update(l1=3.0, ssim=0.5, perceptual=8.0, adversarial=0.0)
+        config.optimizer.update(kind="muon", learning_rate=5e-3, warmup_steps=100)
+        config.evaluation.update(every=700, clips=12)
     elif preset == "full":
         presets.full(config)
         config.model.update(widths=(64, 128, 256, 512, 512), norm="batch")

@@ -48,20 +48,50 @@ def test_an_edge_rule_has_its_own_thresholds(clip):
     assert not fusion.EdgeRule((2040.0, 2040.0)).apply(clip.frames).any() and low.any()
 
 
+def test_a_density_of_edges_is_of_the_steepest_ridges():
+    """So it is of a dark, soft film too; each edge is at least as steep as any ridge that is none."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    bright = cv2.resize(noise, (320, 240), interpolation=cv2.INTER_CUBIC)
+    frames = np.stack([bright, bright // 8, np.full_like(bright, 90)])
+    edges = fusion.EdgeRule(density=0.045).apply(frames) > 0
+    share = edges.mean((1, 2))
+    assert 0.045 <= share[0] < 0.05 and 0.045 <= share[1] < 0.06 and share[2] == 0
+    grey = cv2.cvtColor(bright, cv2.COLOR_RGB2GRAY)
+    sobel = lambda dx: cv2.Sobel(grey, cv2.CV_64F, dx, 1 - dx, borderType=cv2.BORDER_REPLICATE)
+    slope = np.abs(sobel(0)) + np.abs(sobel(1))
+    ridges = cv2.Canny(grey, 0, 0) > 0
+    assert slope[edges[0]].min() >= slope[ridges & ~edges[0]].max()
+    assert not fusion.EdgeRule().apply(frames[1:]).any()
+
+
 def test_an_edge_rule_as_json():
-    for rule in (fusion.EdgeRule(), fusion.EdgeRule((0.0, 1.5))):
+    for rule in (fusion.EdgeRule(), fusion.EdgeRule((0.0, 1.5)), fusion.EdgeRule(density=0.045)):
         assert fusion.EdgeRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
 
 
 @pytest.mark.parametrize(
-    "found", [None, {}, [300, 350], {"canny": [1.0]}, {"canny": [1.0, True]}, {"canny": [1.0, 2.0], "x": 0}]
+    "found",
+    [
+        None,
+        {},
+        [300, 350],
+        {"canny": [1.0]},
+        {"canny": [1.0, True]},
+        {"canny": [1.0, 2.0], "x": 0},
+        {"share": 0.0},
+        {"share": 1},
+    ],
 )
 def test_an_edge_rule_that_is_none_is_refused(found):
-    with pytest.raises(InputError, match=r'the edge rule .* must be {"canny": \[LOW, HIGH\]}'):
+    with pytest.raises(
+        InputError, match=r'the edge rule .* must be {"canny": \[LOW, HIGH\]} or {"density": SHARE}'
+    ):
         fusion.EdgeRule.from_json(found)
     for pair in ((350.0, 300.0), (-1.0, 2.0), (0.0, 2041.0), (0.0, float("nan"))):
         with pytest.raises(InputError, match=r"canny \(.*\) must be LOW, HIGH: 0 <= LOW <= HIGH <= 2040"):
             fusion.EdgeRule(pair)
+    with pytest.raises(InputError, match=r"density of edges \(1.5\) must be 0 to 1"):
+        fusion.EdgeRule(density=1.5)
 
 
 def test_float_and_back():

@@ -10,11 +10,14 @@ import pytest
 from smoke import get_config, restored
 from test_networks_count import check_silence, predict, without
 
-from vidpred_jax import train
+from vidpred_jax import stages, train
 from vidpred_jax.checkpoints import restore
-from vidpred_jax.data import pipeline
+from vidpred_jax.checkpoints import runs as runs_of
+from vidpred_jax.data import fusion, pipeline
+from vidpred_jax.evaluation import ablations
 from vidpred_jax.inference import loading, networks
 from vidpred_jax.inference.predictor import Predictor
+from vidpred_jax.inference.system import System
 from vidpred_jax.training import earlier
 from vidpred_jax.types import InputError
 
@@ -109,6 +112,44 @@ def test_a_blend_trains_and_predicts_at_any_size(tmp_path, data_dir, clip):
     assert found.frames.shape == found.fusion.shape == (3, 64, 64, 3)
 
 
+@pytest.fixture(scope="module")
+def clear(tmp_path_factory, data_dir):
+    """Stage 2 over a clear `flow_blend`, without stage 1."""
+    folder = tmp_path_factory.mktemp("clear")
+    run(get_config("proposal", data_dir, "smoke_blend", num_steps=1, evaluation__clips=0), folder / "blend")
+    over = {**OVER, "proposals": ["flow_blend"], "proposal_clarity": 1.0, "proposal_dropout": 0.0}
+    over |= {"fusion_run": "none", "predicted_fraction": 1.0, "num_steps": 2, "evaluation__clips": 1}
+    lines = run(get_config("translator", data_dir, **over), folder / "translator")
+    assert any("validation at step 2" in line and " dB" in line for line in lines)
+    return folder
+
+
+def test_stage_2_over_a_proposal_alone_mixes_its_frames_with_the_mean(clear, clip):
+    ours, blend = (loading.load(clear / name) for name in ("translator", "blend"))
+    assert ours.clarity == 1 and runs_of.newest_pair(clear) == (str(clear / "translator"),)
+    assert restore.read_meta(clear / "translator")["proposals"]["flow_blend"][0]["model"]["clarity"] == 1
+    element = pipeline.to_batch_element(clip, (32, 32))
+    seen = [{field: x[:16] for field, x in element.items()}]
+    at = lambda predictor, clarity: predictor.at_clarity(clarity).predict_batch(seen, 9, exact=True)[1]
+    one, mean, sharp = at(ours, 1.0), at(blend, 0.0), at(blend, 1.0)
+    np.testing.assert_array_equal(at(ours, 0.0), mean)
+    np.testing.assert_allclose(at(ours, 0.25), 0.75 * mean + 0.25 * one, atol=2e-3)
+    assert 0 < np.abs(one - sharp).mean() < 12 < np.abs(mean - sharp).max()
+    rows = ablations.variants("ours", ours, 9, ablate=True, other=lambda element: element)
+    assert {"ours, no networks", "ours, true fusion", "ours, shuffled fusion"} < set(rows)
+    np.testing.assert_array_equal(
+        rows["ours, no networks"].predict(seen)["frames"][0], fusion.quantize(sharp[0])
+    )
+
+
+def test_runs_over_one_proposal_at_two_clarities_are_refused(clear):
+    network = networks.load(clear / "translator")
+    mean = {name: proposal.at_clarity(0.0) for name, proposal in network.proposals.items()}
+    first = dataclasses.replace(network, stage=stages.get("fusion"), proposals=mean)
+    with pytest.raises(InputError, match="add to different proposals 'flow_blend'"):
+        System.of(first, network)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -145,6 +186,13 @@ def test_a_proposal_that_knows_fewer_labels_than_the_data_is_refused(runs, data_
     assert set(earlier.load_proposals(config, 4)) == {"scene"}
     with pytest.raises(InputError, match="scene' tells 4 labels apart, background included, the data have 9"):
         earlier.load_proposals(config, 9)
+
+
+def test_stage_2_without_stage_1_needs_proposals(runs, data_dir):
+    with pytest.raises(
+        InputError, match=r"fusion_run \('none'\): without stage 1 maps are those of proposals"
+    ):
+        run(get_config("translator", data_dir, fusion_run="none", predicted_fraction=1.0), runs / "new")
 
 
 def test_a_pair_over_different_proposals_is_refused(runs):

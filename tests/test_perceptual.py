@@ -5,8 +5,10 @@ import pickle
 import sys
 
 import cv2
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from vidpred_jax import metrics
 from vidpred_jax.data import fusion, video_io
@@ -48,6 +50,18 @@ def test_lpips_of_many_frames_is_that_of_each(clip):
     np.testing.assert_allclose(whole[70:72], metrics.lpips(pred[70:72], frames[70:72]), atol=1e-5)
     with pytest.raises(ValueError, match="LPIPS needs frames of 32 x 32 or more, not 16 x 16"):
         metrics.lpips(frames[:, :16, :16], frames[:, :16, :16])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides"), [((7, 7, 7), (2, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((2, 1, 1), (1, 1, 1))]
+)
+@pytest.mark.parametrize("shape", [(2, 8, 10, 12, 3), (1, 9, 7, 11, 3)])
+def test_convolutions_by_frames_are_those_of_flax(kernel, strides, shape):
+    layer = nn.Conv(4, kernel, strides, use_bias=False)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    variables = layer.init(jax.random.key(0), x)
+    found = perceptual.conv3d(x, variables["params"]["kernel"], strides)
+    np.testing.assert_allclose(found, layer.apply(variables, x), atol=1e-5)
 
 
 def test_i3d_knows_what_happens_in_a_real_clip(davis):

@@ -11,7 +11,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from vidpred_jax.training import steps
-from vidpred_jax.training.progress import GanWatch, MetricsWriter, Progress
+from vidpred_jax.training.progress import MetricsWriter, Progress
 from vidpred_jax.training.state import TrainState
 from vidpred_jax.types import UserError
 
@@ -104,23 +104,3 @@ def test_tensorboard_shows_what_was_written(tmp_path):
         (3, "train/loss", 2.5),
         (4, "validation/ours/psnr", 20.5),
     ]
-
-
-@pytest.mark.parametrize(
-    ("gan", "values", "word"),
-    [
-        ("bce", [0.693] * 5, "stalled by step 4: d_loss 0.693, at chance 0.693"),
-        ("bce", [0.01] * 5, "won by step 4: d_loss 0.010, at chance 0.693"),
-        ("hinge", [1.99] * 5, "stalled by step 4"),
-        ("lsgan", [0.25] * 5, "stalled by step 4: d_loss 0.250, at chance 0.250"),
-        ("bce", [0.693] * 4 + [0.5] + [0.693] * 3, None),
-        ("bce", [0.3] * 9, None),
-    ],
-)
-def test_a_discriminator_that_does_not_help_is_told_once(gan, values, word):
-    said = []
-    watch = GanWatch(gan, said.append)
-    watch.add(0, {"loss": 1.0})  # Stage 1 has none.
-    for step, value in enumerate([*values, values[-1]]):
-        watch.add(step, {"d_loss": value})
-    assert len(said) == (word is not None) and (not word or word in said[0])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax.data import images, pipeline
-from vidpred_jax.evaluation import compare, report
+from vidpred_jax.evaluation import compare, page, report
 from vidpred_jax.metrics import named
 from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
@@ -152,16 +152,31 @@ def test_page_needs_no_network_and_escapes_what_it_shows(written):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: chromium)")
-def test_page_in_a_browser(written, tmp_path):
+@pytest.mark.parametrize("width", [400, 1400])
+def test_page_in_a_browser(width, written, tmp_path):
+    """An evaluation's, and a prediction's made of a clip of it: all is there, and nothing cut off."""
+    frames = np.random.default_rng(0).integers(0, 256, (8, 48, 80, 3)).astype(np.uint8)
+    clip = page.clip("a <b>", [("observed", "", frames), ("predicted", "20 dB", frames)], 25.0, 25.0)
+    (tmp_path / "b.html").write_text(page.prediction("t", "told", [clip], {}, {}, {"data": "x" * 300}))
+    body = open_page(tmp_path / "b.html", width, tmp_path)
+    assert 'data-videos="2/2"' in body and 'data-fits="true"' in body, body
+    # Two clips of context, truth and four predictors; five figures.
+    body = open_page(written / "index.html", width, tmp_path)
+    assert 'data-videos="12/12"' in body and 'data-images="5/5"' in body and 'data-fits="true"' in body, body
+
+
+def open_page(path, width, tmp_path):
+    """The page's body as a browser has it once all is loaded, which has nothing to complain of."""
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-        "--disable-background-networking --disable-component-update --enable-logging=stderr --dump-dom"
+        "--disable-background-networking --disable-component-update --enable-logging=stderr --dump-dom "
+        f"--window-size={width},1000"
     )
     for budget in (20_000, 100_000, 500_000):  # Virtual: videos decode in real time, slow or fast.
         done = subprocess.run(
             [
                 *(CHROMIUM, *flags.split(), f"--virtual-time-budget={budget}"),
-                *(f"--user-data-dir={tmp_path}", (written / "index.html").as_uri()),
+                *(f"--user-data-dir={tmp_path}", path.as_uri()),
             ],
             capture_output=True,
             text=True,
@@ -171,10 +186,8 @@ def test_page_in_a_browser(written, tmp_path):
         assert body, done.stderr[-2000:]
         if "data-videos" in body[0]:
             break
-    # Two clips of context, truth and four predictors; five figures.
-    assert 'data-videos="12/12"' in html.unescape(body[0]), body[0]
-    assert 'data-images="5/5"' in body[0], body[0]
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
+    return html.unescape(body[0])
 
 
 def test_reference_curves(tmp_path):

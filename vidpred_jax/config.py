@@ -174,13 +174,15 @@ class Proposing(Config):
 
 class Adding(Config):
     """proposals: what the network adds to, by name; proposal_runs: the run of each, () for the newest.
-    proposal_dropout: the share of clips that are shown none.
+    proposal_clarity: at which they forecast, where they have a choice. proposal_dropout: the share of clips
+    that are shown none.
     """
 
     optimizer: GanOptimizer
 
     proposals: Names = []
     proposal_runs: Runs = []
+    proposal_clarity: real(0, 1) = 0.0
     proposal_dropout: real(0, 1) = 0.3
 
 
@@ -191,7 +193,7 @@ class Predicting(Adding):
 
 
 class Translating(Adding):
-    """Role `translate`."""
+    """Role `translate`. fusion_run: "none" where the proposals' maps are translated, as without stage 1."""
 
     targets_per_clip: _NumFrames
     step_sampling_power: real(0, 10) = 1.0

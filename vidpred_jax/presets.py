@@ -59,6 +59,7 @@ def add_proposals(config: ConfigDict) -> None:
     """The fields of a network that may add to proposals; none by default."""
     config.proposals = ()
     config.proposal_runs = ()  # One for each; () for the newest.
+    config.proposal_clarity = 0.0  # At which they forecast, where they have a choice.
     config.proposal_dropout = 0.3  # Of clips in training, which are shown none.
 
 

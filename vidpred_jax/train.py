@@ -102,7 +102,6 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
     state, windows = parallel.replicate(state, devices), made.validation() if is_main else []
     describe = functools.partial(_describe_batch, made.clip_name)
     pace = progress.Progress(int(state.step), num_steps, describe, skippable, log)
-    watch = progress.GanWatch(config["loss"].get("gan", "bce"), log)
     summary, found = {}, None
     for step in range(int(state.step) + 1, num_steps + 1):
         batch = next(made.batches)
@@ -119,7 +118,6 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
             pace.pause()
         if last or step % config["log_every"] == 0:
             values = pace.means(step)
-            watch.add(step, values)
             # Of this process since it started: a resumed run counts anew.
             writer.write(step, {**values, "cpu_seconds": sum(os.times()[:4])})
             log(f"{stage} {pace.describe(step, values)}")

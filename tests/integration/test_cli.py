@@ -12,18 +12,24 @@ from vidpred_jax.data import images, video_io
 
 
 def assert_files(folder, size, horizon):
-    for name in ("prediction", "fusion"):
-        for suffix in (".webm", ".gif"):
-            frames = video_io.read(folder / f"{name}{suffix}")
-            assert len(frames) == horizon and frames.shape[1] == size[0]
+    """Videos of the observed frames, in blue, and of those predicted; H.264 keeps colours nearly."""
+    frames = video_io.read(folder / "prediction.mp4").astype(int)
+    assert len(frames) == 16 + horizon and frames.shape[1:3] == size
+    blue = lambda frame: np.abs(frame[:, 0] - (74, 127, 193)).mean() < 15
+    assert blue(frames[0]) and blue(frames[15]) and not blue(frames[16])
     assert images.read_image(folder / "strip.png").std() > 0
+    assert "predicted by" in (folder / "index.html").read_text()
+    comparison = folder / "comparison.mp4"
+    if comparison.exists():
+        assert video_io.read(comparison).shape[2] == 2 * size[1]
+    return comparison.exists()
 
 
 def test_rollout_of_a_data_set(trained, data_dir, tmp_path):
     flags = (f"--data_dir={data_dir}", "--data_config=tiny", f"--output={tmp_path}")
     out = succeed("scripts/rollout.py", named(trained), *flags)
     assert "4 windows of sprites test at 32 x 32" in out and "copy_last" in out
-    assert_files(tmp_path, (32, 128), 32)
+    assert assert_files(tmp_path, (128, 512), 32)
     report = json.loads((tmp_path / "metrics.json").read_text())
     names = {"ours", "copy_last", "mean_context", "blur", "flow", "flow_blur"}
     assert set(report["predictors"]) == names and report["windows"] == 4
@@ -35,8 +41,12 @@ def test_rollout_of_a_data_set(trained, data_dir, tmp_path):
 
 def test_rollout_of_a_video(trained, video, tmp_path):
     masks = (f"--video={video / 'clip.avi'}", f"--masks={video / 'masks'}", "--start=4")
-    succeed("scripts/rollout.py", named(trained), *masks, "--horizon=20", f"--output={tmp_path / 'a'}")
-    assert_files(tmp_path / "a", (32, 32), 20)
+    flags = ("--horizon=20", "--gif", "--save_frames", f"--output={tmp_path / 'a'}")
+    succeed("scripts/rollout.py", named(trained), *masks, *flags)
+    assert assert_files(tmp_path / "a", (128, 128), 20)
+    assert len(video_io.read(tmp_path / "a" / "prediction.gif")) == 36
+    for field in ("frames", "fusion"):
+        assert video_io.read(tmp_path / "a" / field).shape == (20, 32, 32, 3)
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["steps"] == 20
     # Sixteen frames and no masks: nothing to compare with, and still a prediction.
     video_io.write_video(tmp_path / "short.mp4", video_io.read(video / "clip.avi", 0, 16))
@@ -46,7 +56,7 @@ def test_rollout_of_a_video(trained, video, tmp_path):
         f"--video={tmp_path / 'short.mp4'}",
         f"--output={tmp_path / 'b'}",
     )
-    assert_files(tmp_path / "b", (32, 32), 32)
+    assert not assert_files(tmp_path / "b", (128, 128), 32)
     assert "truth is unknown" in out and not (tmp_path / "b" / "metrics.json").exists()
     # Frames of a size of their own, by proposals alone; an interlaced file and masks of soft edges.
     size = ("--weights=real", "--size=32x48", "--horizon=2", f"--output={tmp_path / 'c'}")
@@ -59,8 +69,7 @@ def test_rollout_of_a_video(trained, video, tmp_path):
     masks = f"--masks={tmp_path / 'soft'}"
     out = succeed("scripts/rollout.py", f"--video={tmp_path / '1:30.ts'}", masks, *size)
     assert "soft: masks of grey values up to 255 are read as one object" in out
-    assert video_io.read(tmp_path / "c" / "prediction.webm").shape == (2, 32, 48, 3)
-    assert video_io.read(tmp_path / "c" / "fusion.webm").shape == (2, 32, 48, 3)
+    assert video_io.read(tmp_path / "c" / "prediction.mp4").shape == (18, 128, 192, 3)
     report = json.loads((tmp_path / "c" / "metrics.json").read_text())
     assert (report["height"], report["width"], report["steps"], report["clarity"]) == (32, 48, 2, 1)
     assert ", clarity 1" in out
@@ -72,9 +81,25 @@ def test_rollout_of_a_video(trained, video, tmp_path):
     flags = ("--weights=real", "--horizon=2", "--clarity=0.5", f"--output={tmp_path / 'd'}")
     out = succeed("scripts/rollout.py", f"--video={tmp_path / 'wide.mp4'}", *flags)
     assert ", clarity 0.5" in out and "a scene cut before frame 9: of the observed frames those from" in out
-    assert video_io.read(tmp_path / "d" / "prediction.webm").shape == (2, 128, 256, 3)
-    rates = [video_io.probe(path).fps for path in (tmp_path / "1:30.ts", tmp_path / "c" / "prediction.webm")]
+    assert video_io.read(tmp_path / "d" / "prediction.mp4").shape == (18, 128, 256, 3)
+    rates = [video_io.probe(path).fps for path in (tmp_path / "1:30.ts", tmp_path / "c" / "prediction.mp4")]
     assert rates[0] == pytest.approx(rates[1], rel=0.01)
+
+
+def test_rollout_past_the_end_and_of_every_second_frame(tmp_path):
+    """What is observed is told; the video has the source's aspect and the seconds are its own."""
+    base = np.random.default_rng(0).integers(0, 256, (9, 16, 3)).astype(np.uint8)
+    frames = np.stack([np.roll(np.kron(base, np.ones((10, 10, 1), np.uint8)), t, 1) for t in range(40)])
+    video_io.write_video(tmp_path / "v.mp4", frames, fps=60.0)
+    flags = ("--weights=real", f"--video={tmp_path / 'v.mp4'}", "--horizon=3", "--frame_step=2")
+    out = succeed("scripts/rollout.py", *flags, "--after", f"--output={tmp_path / 'a'}")
+    assert "v, frames 9 to 39, observed; the 3 after them, 0.10 s, predicted by weights real" in out
+    assert "truth is unknown" in out and not (tmp_path / "a" / "comparison.mp4").exists()
+    info = video_io.probe(tmp_path / "a" / "prediction.mp4")
+    assert (info.height, info.width, info.fps) == (128, 228, 30)
+    out = succeed("scripts/rollout.py", *flags, "--start=1", f"--output={tmp_path / 'a'}")
+    assert "v, frames 1 to 31, observed" in out
+    assert len(video_io.read(tmp_path / "a" / "comparison.mp4")) == 16 + 3
 
 
 def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_path):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from vidpred_jax.checkpoints import restore
 
+NONE = "none"  # As `fusion_run`: stage 2 over proposals alone.
+
 
 def configs(folder: str | os.PathLike, stage: str) -> dict[str, dict]:
     """{run: its config} of the runs of a stage under `folder` that hold a checkpoint, newest first.
@@ -48,17 +50,19 @@ def newest(
 
 def newest_pair(
     folder: str | os.PathLike = "runs", accept: Callable[[str], bool] = lambda data: True
-) -> tuple[str, str] | None:
+) -> tuple[str, ...] | None:
     """The newest run of stage 2 and the run of stage 1 that it goes with, or None.
 
-    That is the run it was trained on; where it was trained on none, the newest trained on the same data
-    set. accept: of the name of that data set.
+    That is the run it was trained on, if it was not trained without one; where it names none, the newest
+    trained on the same data set. accept: of the name of that data set.
     """
     for run, config in configs(folder, "translator").items():
         data = config.get("data", {}).get("name")
         if not accept(data):
             continue
         first = config.get("fusion_run") or newest("fusion", folder, data)
+        if first == NONE:
+            return (run,)
         if isinstance(first, str) and (first := _moved(first, folder)):
             return first, run
     return None

@@ -99,7 +99,7 @@ def machine() -> dict:
 
 def command() -> str:
     """This command, as it can be run again."""
-    return " ".join(["python", *sys.argv])
+    return " ".join(sys.argv if sys.argv[0].startswith("vidpred ") else ["python", *sys.argv])
 
 
 def load_config(path: str | os.PathLike, preset: str) -> dict:

@@ -28,7 +28,12 @@ _TEST_SEQUENCES = flags.DEFINE_string(
 _VALIDATION = flags.DEFINE_integer("num_validation", 1, "Clips held out to choose on.", 0)
 _TEST = flags.DEFINE_integer("num_test", 1, "Clips held out to test on.", 0)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 2000, "Longest clip accepted.", 1)
-_CANNY = flags.DEFINE_list("canny", ["300", "350"], "Thresholds of the edges: LOW,HIGH.")
+_EDGE_DENSITY = flags.DEFINE_float("edge_density", 0.045, "Share of each frame that are edges, its steepest.")
+_CANNY = flags.DEFINE_list(
+    "canny",
+    None,
+    "Instead, fixed thresholds LOW,HIGH; the paper's (inferred), and of --moving_mnist: 300,350.",
+)
 _LOSSLESS = flags.DEFINE_bool(
     "lossless", False, "Store the frames of video files as PNG; default JPEG of quality 95."
 )
@@ -83,6 +88,9 @@ def main(_):
 
 
 def _edge_rule() -> fusion.EdgeRule:
+    if _CANNY.value is None:
+        density = 0.0 if _MOVING_MNIST.value else _EDGE_DENSITY.value
+        return fusion.EdgeRule(density=density)
     try:
         low, high = map(float, _CANNY.value)
     except ValueError as error:

@@ -1,15 +1,17 @@
 """Predicts the frames after a clip, or after every clip of a data set, and writes what came out.
 
 python scripts/rollout.py                                  # newest runs, sprites' test split
-python scripts/rollout.py --video=clip.mp4 --output=out    # your clip
+python scripts/rollout.py --video=clip.mp4 --output=out    # your clip; --after: past its end
 
-Writes prediction.webm, .gif, fusion.webm, strip.png and, where the truth is known, metrics.json
-(per step: ours, its proposals and every naive baseline).
+Writes prediction.mp4 (the observed frames in a blue border, then the predicted ones), strip.png and
+index.html, which plays both beside the truth and the maps; where the truth is known also comparison.mp4 and
+metrics.json (per step: ours, its proposals and every naive baseline).
 """
 
 import itertools
 import json
 import pathlib
+import time
 
 import numpy as np
 from absl import flags
@@ -18,7 +20,7 @@ from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
 from vidpred_jax.data import cuts, masks, pipeline, preparation, segmentation, sizes, video_io, writing
 from vidpred_jax.data.datasets import registry
-from vidpred_jax.evaluation import ablations, compare, predictors, strip
+from vidpred_jax.evaluation import ablations, compare, outcome, predictors
 from vidpred_jax.inference import loading
 from vidpred_jax.metrics import summary
 from vidpred_jax.proposals import naive
@@ -33,6 +35,10 @@ _SEGMENTATION = flags.DEFINE_string(
     "segmentation", "motion", f"Labels where there are no masks: {', '.join(segmentation.METHODS)}."
 )
 _START = flags.DEFINE_integer("start", 0, "First observed frame of the video.", lower_bound=0)
+_AFTER = flags.DEFINE_bool("after", False, "Observe the video's last frames and predict what follows them.")
+_FRAME_STEP = flags.DEFINE_integer(
+    "frame_step", 1, "Take each so many-th frame of the video, as 2 of 60 fps.", 1
+)
 _DATA = flags.DEFINE_string("data", "sprites", "Prepared data set to predict without --video.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where data sets are.")
 _WEIGHTS = flags.DEFINE_string(
@@ -61,29 +67,28 @@ _CLARITY = flags.DEFINE_float(
     1.0,
 )
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
-_SHOWN_CLIPS, _SUFFIXES, _FPS = 4, (".webm", ".gif"), 12.0
+_GIF = flags.DEFINE_bool("gif", False, "Write prediction.gif too.")
+_SAVE_FRAMES = flags.DEFINE_bool("save_frames", False, "Write each predicted frame and map as PNG too.")
+_SHOWN_CLIPS, _FPS = 4, 12.0
 
 
 def main(_):
-    output = pathlib.Path(_OUTPUT.value)
-    names = [f"{name}{suffix}" for name in ("prediction", "fusion") for suffix in _SUFFIXES]
-    writing.check_writable(output, [*names, "strip.png", "metrics.json"])
-    for given, what in ((_VIDEO.value, "frames"), (_MASKS.value, "masks")):
-        if given and output.resolve() == pathlib.Path(given).resolve():
-            raise InputError(f"--output={output} is the folder of the video's {what}; name another")
-    if _MASKS.value and not _VIDEO.value:
-        raise InputError(f"--masks ({_MASKS.value!r}) needs --video")
-    ours, fps = _load(), _FPS
+    begin, output = time.perf_counter(), pathlib.Path(_OUTPUT.value)
+    files = ("prediction.mp4", "comparison.mp4", "prediction.gif", "strip.png", "index.html", "metrics.json")
+    writing.check_writable(output, files)
+    _check_flags(output)
+    (ours, weights), fps, shape = _load(), _FPS, None
     if _VIDEO.value:
         info = video_io.probe(_VIDEO.value)
-        ours, fps = ours.at_aspect(info.height, info.width), info.fps
+        ours, fps = ours.at_aspect(info.height, info.width), info.fps / _FRAME_STEP.value
+        shape = None if _SIZE.value else _exact(ours.size, info)
     windows = _video_windows(ours, fps) if _VIDEO.value else _data_windows(ours)
     first = next(windows, None)
     if first is None:
         frames = ours.context + _HORIZON.value
         raise InputError(f"no clip of {_DATA.value} {_SPLIT.value} has {frames} frames")
     known = min(len(first[2]["frames"]) - ours.context, _HORIZON.value)
-    shown, elements = [], []
+    shown = []
 
     def predict(seen):
         """Predicted once: the first are shown as well."""
@@ -93,47 +98,105 @@ def main(_):
             shown.append({field: np.array(video[i]) for field, video in found.items()})
         return {"frames": found["frames"][:, :known]}
 
-    def remembered(windows):
-        for window in windows:
-            if len(elements) < _SHOWN_CLIPS:
-                elements.append(window[2])
-            yield window
-
+    kept, windows = _remembered(itertools.chain([first], windows))
     if known < 1:
-        elements.append(first[2])
-        predict([first[2]])
-        _write_pictures(ours, elements, shown, output, (), fps)
-        print(f"no frame after the {ours.context} observed ones: the truth is unknown, no metrics.json")
-        return
-    table = compare.compare(
-        remembered(itertools.chain([first], windows)),
-        {"ours": predict, **_baselines(ours, known)},
-        context=ours.context,
-        log=lambda line: print(line, flush=True),
-    )
-    _write_pictures(ours, elements, shown, output, ("metrics.json",), fps)
-    found = summary.summarize(table.clips, table.values)
-    report = {
+        predict([next(windows)[2]])
+        found, counts = {}, {}
+    else:
+        table = compare.compare(
+            windows,
+            {"ours": predict, **_baselines(ours, known)},
+            context=ours.context,
+            log=lambda line: print(line, flush=True),
+        )
+        found = summary.summarize(table.clips, table.values)
+        counts = {"windows": len(table.clips), "steps": known}
+    about = {
         "data": _VIDEO.value or f"{_DATA.value} {_SPLIT.value}",
+        "weights": weights,
         "runs": ours.runs,
         "clarity": ours.clarity,
         "height": ours.size[0],
         "width": ours.size[1],
-        "windows": len(table.clips),
-        "steps": known,
+        **counts,
         "seed": ours.seed,
         "command": common.command(),
         "machine": common.machine(),
+        "seconds": round(time.perf_counter() - begin, 1),
         "protocol": "psnr and ssim per frame on 8-bit RGB, means over windows",
-        "predictors": found,
     }
-    writing.write_text(output / "metrics.json", json.dumps(report, indent=1) + "\n")
-    print(f"\n{report['windows']} windows of {report['data']} at {report['width']} x {report['height']}")
+    _write(output, ours, kept, shown, found, about, fps, shape)
+    if not found:
+        print(f"no frame after the {ours.context} observed ones: the truth is unknown, no metrics.json")
+        return
+    report = json.dumps({**about, "predictors": found}, indent=1) + "\n"
+    writing.write_text(output / "metrics.json", report)
+    print(f"\n{counts['windows']} windows of {about['data']} at {about['width']} x {about['height']}")
     print(summary.format_table(found))
     for name in ours.system.proposals if ours.system.networks else ():
         added = found["ours"]["psnr"]["mean"] - found[name]["psnr"]["mean"]
         print(f"the networks add {added:+.2f} dB to the proposal {name}")
     print(f"wrote {output / 'metrics.json'}")
+
+
+def _check_flags(output):
+    for given, what in ((_VIDEO.value, "frames"), (_MASKS.value, "masks")):
+        if given and output.resolve() == pathlib.Path(given).resolve():
+            raise InputError(f"--output={output} is the folder of the video's {what}; name another")
+    for flag in (_MASKS, _AFTER, _FRAME_STEP):
+        if flag.value != flag.default and not _VIDEO.value:
+            raise InputError(f"--{flag.name} ({flag.value!r}) needs --video")
+    if _AFTER.value and _START.value:
+        raise InputError(f"--start={_START.value} and --after name different frames; give one")
+
+
+def _exact(size, info):
+    """The video's own aspect in even numbers, as near to a size as that."""
+    height = size[0] + size[0] % 2
+    return height, max(2 * round(height * info.width / info.height / 2), 2)
+
+
+def _remembered(windows):
+    """(the first windows, which fill up as they come by; the windows)."""
+    kept = []
+
+    def passing():
+        for window in windows:
+            if len(kept) < _SHOWN_CLIPS:
+                kept.append(window)
+            yield window
+
+    return kept, passing()
+
+
+def _write(output, ours, kept, shown, found, about, fps, shape):
+    """All but metrics.json, and what was done in a sentence."""
+    context, clips = ours.context, []
+    for (name, start, element), predicted in zip(kept, shown, strict=True):
+        frames, fusion = element["frames"], predicted.get("fusion")
+        truth = frames[context : context + _HORIZON.value]
+        title = f"{name}, frames {start} to {start + (context - 1) * _FRAME_STEP.value}"
+        clip = outcome.Clip(title, frames[:context], truth, predicted["frames"], fusion)
+        clips.append(clip.resized(*shape) if shape else clip)
+    observed = clips[0].title if _VIDEO.value else f"{context} frames of each clip"
+    length = f", {_HORIZON.value / fps:.2f} s," if _VIDEO.value else ""
+    told = f"{observed}, observed; the {_HORIZON.value} after them{length} predicted by "
+    told += f"{about['weights'] or ', '.join(ours.described)} on {about['machine']['devices']}"
+    print(told, flush=True)
+    outcome.write(
+        output,
+        clips,
+        fps=fps,
+        headline=told,
+        found=found,
+        naive=tuple(naive.BASELINES),
+        about=about,
+        others=("metrics.json",) if found else (),
+        gif=_GIF.value,
+        save_frames=_SAVE_FRAMES.value,
+    )
+    names = [name for name in outcome.names(clips, gif=_GIF.value) if name]
+    print(f"wrote {', '.join(names)} in {output}", flush=True)
 
 
 def _baselines(ours, known):
@@ -143,7 +206,7 @@ def _baselines(ours, known):
 
 
 def _load():
-    """The predictor, told with the reason why these runs were taken."""
+    """(the predictor, told with the reason why these runs were taken; which of the package's weights)."""
     named, weights, why = _RUNS.value, _WEIGHTS.value, "as named"
     if named and weights:
         raise InputError("--weights are instead of --runs")
@@ -154,7 +217,8 @@ def _load():
         accept = lambda data: not _VIDEO.value or data not in registry.EMBEDDED
         named, why = loading.find(accept=accept, otherwise="real" if _VIDEO.value else "sprites")
     size = _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}")
-    return _told(loading.load(*named, size=size, step=_STEP.value), why)
+    ours = _told(loading.load(*named, size=size, step=_STEP.value), why)
+    return ours, why.split(":")[0] if why.startswith("weights") else ""
 
 
 def _told(ours, why):
@@ -166,20 +230,26 @@ def _told(ours, why):
 
 
 def _video_windows(ours, fps):
-    wanted, start, context = ours.context + _HORIZON.value, _START.value, ours.context
+    start, context, step = _START.value, ours.context, _FRAME_STEP.value
+    if _AFTER.value:
+        start = max(video_io.count(_VIDEO.value) - (context - 1) * step - 1, 0)
+    wanted = (context + _HORIZON.value - 1) * step + 1
     frames = video_io.read(_VIDEO.value, start, wanted, at_most=True)
+    end = start + len(frames)
+    frames = frames[::step]
     if len(frames) < context:
         raise InputError(
             f"{_VIDEO.value} has {len(frames)} frames from frame {start} on; at least {context} are needed"
         )
     labels = None
     if _MASKS.value:
-        window = start, start + len(frames)
         count = video_io.count(_VIDEO.value)
-        labels = masks.read_masks(_MASKS.value, count, frames.shape[1:3], *window, frames=_VIDEO.value)
+        labels = masks.read_masks(_MASKS.value, count, frames.shape[1:3], start, end, frames=_VIDEO.value)
+        labels = labels[::step]
     cut = cuts.last(frames[:context])
     if cut:
-        print(f"a scene cut before frame {start + cut}: of the observed frames those from there on are used")
+        cut = start + cut * step
+        print(f"a scene cut before frame {cut}: of the observed frames those from there on are used")
     clip = preparation.prepare_clip(
         pathlib.Path(_VIDEO.value).stem,
         frames,
@@ -197,29 +267,3 @@ def _data_windows(ours):
     return pipeline.evaluation_windows(
         source, num_frames=ours.context + _HORIZON.value, wanted=[ours.size], clips=_CLIPS.value or None
     )
-
-
-def _write_pictures(ours, elements, shown, output, others, fps):
-    """Videos and a strip of the first clips: truth, prediction and fusion one above the other.
-
-    others: names of files that will be written beside them.
-    """
-    rows = []
-    for element, found in zip(elements, shown, strict=True):
-        truth = element["frames"][ours.context :]
-        if len(truth) >= _HORIZON.value:
-            rows.append(("truth", truth))
-        rows.append(("predicted", found["frames"]))
-        if "fusion" in found:
-            rows.append(("fusion", found["fusion"]))
-    names = {"prediction": "frames", "fusion": "fusion"}
-    names = {name: field for name, field in names.items() if field in shown[0]}
-    videos = [f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
-    writing.renew(output, [*videos, "strip.png", *others])
-    for name, field in names.items():
-        video = np.concatenate([found[field] for found in shown], 2)
-        for suffix in _SUFFIXES:
-            video_io.write_video(output / f"{name}{suffix}", video, fps)
-            print(f"wrote {output / name}{suffix}")
-    video_io.write_image(output / "strip.png", strip.draw(rows))
-    print(f"wrote {output / 'strip.png'}", flush=True)

@@ -1,9 +1,10 @@
-"""Labels for clips, computed from motion, colour or a user's network.
+"""Labels for clips, computed from motion or by a user's network.
 
 Every function returns uint8 (t, h, w); 0 is background and an object keeps its id over the clip. The
 labels that `segment` gives frame t depend on frames 0 to t alone.
 """
 
+import itertools
 import os
 import pathlib
 
@@ -12,16 +13,18 @@ import numpy as np
 
 from vidpred_jax.types import InputError
 
-METHODS = ("motion", "kmeans", "onnx:MODEL")
+METHODS = ("motion", "onnx:MODEL")
 MAX_MODEL_BYTES = 2 << 30
+_FARNEBACK = 0.5, 4, 15, 3, 5, 1.2, 0
+# Of the evidence that a pixel moves, from 0 to 1: what is left of it a frame later, and how much of it a new
+# label and a known one need.
+_MEMORY, _APPEARS, _STAYS = 0.75, 0.35, 0.2
 
 
 def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
     """Labels of uint8 (t, h, w, 3) frames by a method of METHODS. Raises InputError."""
     if method == "motion":
         return motion(frames)
-    if method == "kmeans":
-        return kmeans(frames)
     if method.startswith("onnx:"):
         return onnx(frames, method.removeprefix("onnx:"))
     raise InputError(f"segmentation {method!r} is not one of {', '.join(METHODS)}")
@@ -30,37 +33,67 @@ def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
 def motion(
     frames: np.ndarray, threshold: float = 1.0, min_area: float = 0.004, max_objects: int = 3
 ) -> np.ndarray:
-    """Objects are the regions that move relative to the camera; frame 0 is all background.
+    """Objects are the regions that move relative to the camera, carried along by the flow.
 
-    Camera motion is a partial affine map fitted to tracked corners (RANSAC). An object is a region
-    where the dense flow (Farneback) from the frame before differs from it by more than `threshold`
-    pixels, at a width of 320. Regions below `min_area` of the frame are dropped, and all where more than
-    half of it moves, as after a cut. An id passes on to the region that overlaps it most.
+    Camera motion is a partial affine map fitted to tracked corners (RANSAC). A region moves where the dense
+    flow (Farneback) from the frame before differs from it by more than `threshold` pixels, at a width of
+    320; regions below `min_area` of the frame are dropped, and all where more than half of it moves, as
+    after a cut. An id passes on to the region that overlaps it most. Evidence of an id gathers over frames:
+    an object appears where it has moved for some, keeps its label for as long after it stops, and is
+    background while flow forward and backward do not agree where it is.
     """
-    num_frames, height, width, _ = frames.shape
+    height, width = frames.shape[1:3]
     scale = min(1.0, 320 / width)
     size = max(int(width * scale), 16), max(int(height * scale), 16)
     grey = [
         cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for f in frames
     ]
-    residual = [np.zeros(size[::-1], np.float32)]
-    residual += [_residual(grey[t - 1], grey[t]) for t in range(1, num_frames)]
+    previous = np.zeros(size[::-1], np.uint8)
+    labels, evidence = [previous], np.zeros((max_objects, *size[::-1]), np.float32)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    labels, previous = [], np.zeros(size[::-1], np.uint8)
-    for magnitude in residual:
+    for before, after in itertools.pairwise(grey):
+        back, magnitude = _residual(after, before)
         moving = (cv2.GaussianBlur(magnitude, (0, 0), 1.5) > threshold).astype(np.uint8)
         moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, kernel)
         moving = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, kernel, iterations=2)
-        if moving.mean() > 0.5:
-            moving[:] = 0
-        previous = _track(moving, previous, min_area * moving.size, max_objects)
-        labels.append(cv2.resize(previous, (width, height), interpolation=cv2.INTER_NEAREST))
-    return np.stack(labels)
+        was_cut = moving.mean() > 0.5
+        if was_cut:
+            moving[:], evidence[:] = 0, 0
+        carried = np.stack([_carry(e, back) for e in evidence])
+        known = _strongest(carried, _carry(previous, back, cv2.INTER_NEAREST))
+        found = _track(moving, known, min_area * moving.size, max_objects)
+        ids = np.arange(1, max_objects + 1).reshape(-1, 1, 1)
+        evidence = _MEMORY * carried + (1 - _MEMORY) * (found == ids)
+        previous = _strongest(evidence, known)
+        if previous.any():
+            forward = cv2.calcOpticalFlowFarneback(before, after, None, *_FARNEBACK)
+        for i in np.unique(previous[previous > 0]):
+            own = previous == i
+            again = _carry(_carry(own.astype(np.float32), forward), back) > 0.5
+            agree = (own & again).sum() >= 0.5 * (own | again).sum()
+            if not (min_area <= own.mean() <= 0.5 and agree):
+                previous[own] = 0
+        labels.append(previous)
+    shape = (width, height)
+    return np.stack([cv2.resize(each, shape, interpolation=cv2.INTER_NEAREST) for each in labels])
 
 
-def _residual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Length in pixels of the flow from first to second minus the camera's."""
-    flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 4, 15, 3, 5, 1.2, 0)
+def _carry(plane, flow, interpolation=cv2.INTER_LINEAR):
+    """plane (h, w) of one frame, seen from another: flow leads from each pixel there to where it was."""
+    y, x = np.mgrid[: plane.shape[0], : plane.shape[1]].astype(np.float32)
+    return cv2.remap(plane, x + flow[..., 0], y + flow[..., 1], interpolation)
+
+
+def _strongest(evidence, known):
+    """The id of most evidence (k, h, w), where there is enough; less will do where it is `known`."""
+    best = evidence.argmax(0) + 1
+    enough = np.where(best == known, _STAYS, _APPEARS)
+    return np.where(evidence.max(0) > enough, best, 0).astype(np.uint8)
+
+
+def _residual(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the flow from first to second, its length in pixels without the camera's)."""
+    flow = cv2.calcOpticalFlowFarneback(first, second, None, *_FARNEBACK)
     height, width = first.shape
     camera = np.zeros_like(flow)
     corners = cv2.goodFeaturesToTrack(first, 400, 0.01, 5)
@@ -73,7 +106,7 @@ def _residual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
                 y, x = np.mgrid[:height, :width].astype(np.float32)
                 camera[..., 0] = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] - x
                 camera[..., 1] = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] - y
-    return np.linalg.norm(flow - camera, axis=-1).astype(np.float32)
+    return flow, np.linalg.norm(flow - camera, axis=-1).astype(np.float32)
 
 
 def _track(moving, previous, min_area, max_objects) -> np.ndarray:
@@ -100,38 +133,10 @@ def _track(moving, previous, min_area, max_objects) -> np.ndarray:
     return labels
 
 
-def kmeans(frames: np.ndarray, clusters: int = 4, seed: int = 0) -> np.ndarray:
-    """Clusters of colour and position, fitted to frame 0; label 0 covers most of its border."""
-    height, width = frames.shape[1:3]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    place = 40 * np.stack([y / height, x / width], -1)
-
-    def features(frame):
-        lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB).astype(np.float32)
-        return np.concatenate([lab, place], -1).reshape(-1, 5)
-
-    rng = np.random.default_rng(seed)
-    sample = features(frames[0])
-    sample = sample[rng.permutation(len(sample))[:20_000]]
-    cv2.setRNGSeed(seed)
-    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 30, 0.1)
-    clusters = min(clusters, len(sample))
-    centers = cv2.kmeans(sample, clusters, None, criteria, 3, cv2.KMEANS_PP_CENTERS)[2]
-    labels = np.stack([_nearest(features(frame), centers).reshape(height, width) for frame in frames])
-    first = labels[0]
-    border = np.concatenate([first[0], first[-1], first[:, 0], first[:, -1]])
-    order = np.argsort(-np.bincount(border, minlength=clusters), kind="stable")
-    return np.argsort(order).astype(np.uint8)[labels]
-
-
-def _nearest(points, centers):
-    distance = np.square(centers).sum(1) - 2 * points @ centers.T
-    return distance.argmin(1)
-
-
 def onnx(frames: np.ndarray, model: str) -> np.ndarray:
     """Labels of a segmentation network: input (1, 3, h, w), RGB in [0, 1] at the frame's size;
-    output (1, k, h', w') scores (k > 1: argmax; k = 1: logit above 0), resized to the frame.
+    output (1, k, h', w') scores (k > 1: argmax; k = 1: logit above 0), resized to the frame and carried
+    along by the flow: see `steady`.
     """
     path = pathlib.Path(model)
     if not path.is_file():
@@ -155,4 +160,22 @@ def onnx(frames: np.ndarray, model: str) -> np.ndarray:
     except cv2.error as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"ONNX model {model!r} cannot be run: {reason}") from error
-    return np.stack(labels)
+    return steady(frames, np.stack(labels))
+
+
+def steady(frames: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Labels of frames each for itself, without flicker: a label goes where the flow (Farneback) leads, until
+    others have been found there for some frames."""
+    evidence, steadied, before = {}, [], None
+    for frame, found in zip(frames, labels, strict=True):
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        if before is not None:
+            back = cv2.calcOpticalFlowFarneback(grey, before, None, *_FARNEBACK)
+            evidence = {label: _MEMORY * _carry(e, back) for label, e in evidence.items()}
+        new = 1.0 if before is None else 1 - _MEMORY
+        for label in np.unique(found):
+            evidence[label] = evidence.get(label, 0) + np.float32(new) * (found == label)
+        ids = np.array(list(evidence), np.uint8)
+        steadied.append(ids[np.argmax(list(evidence.values()), 0)])
+        before = grey
+    return np.stack(steadied)

@@ -64,7 +64,9 @@ def renew(folder: str | os.PathLike, names: list[str]) -> None:
     """
     folder, listed = pathlib.Path(folder), pathlib.Path(folder, ".written.json")
     for name in _written(folder):
-        plain = re.fullmatch(r"(strips/)?[^/\\\0]+\.(png|json|csv|html|webm|gif|npz)", name)
+        plain = re.fullmatch(
+            r"(strips/|frames/|fusion/)?[^/\\\0]+\.(png|json|csv|html|webm|mp4|gif|npz)", name
+        )
         if plain and name not in names and (folder / name).is_file():
             (folder / name).unlink()
     write_text(listed, json.dumps(names, indent=1) + "\n")

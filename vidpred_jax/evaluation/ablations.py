@@ -52,8 +52,8 @@ def variants(
         rows["no networks"] = Variant(functools.partial(_predict, proposed, horizon))
     else:
         rows["no networks"] = Variant(functools.partial(_copied, horizon))
+    frozen = Variant(functools.partial(_translated, run, functools.partial(_frozen, horizon)))
     if system.predict and system.translate:
-        frozen = Variant(functools.partial(_translated, run, functools.partial(_frozen, horizon)))
         proposed = functools.partial(_predict, _without(run, predict=None), horizon)
         rows["no stage 1"] = Variant(proposed) if system.proposals else frozen
         plainer = functools.partial(_predict, _without(run, translate=None), horizon)
@@ -63,7 +63,7 @@ def variants(
     if system.proposals and system.predict and system.translate:
         alone = _without(run, alone=True)
         rows["no proposals"] = Variant(functools.partial(_predict, alone, horizon))
-    if system.predict and system.translate:
+    if system.translate:
         true = functools.partial(_translated, run, lambda run, element: element)
         rows["true fusion"] = Variant(true, (field,))
         if other is not None:

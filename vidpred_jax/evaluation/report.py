@@ -49,7 +49,7 @@ def write(
     if fvd:
         summary["fvd"] = fvd
     ablated = tuple(dict.fromkeys((*variants.values(), *variants)))
-    figures = _draw_all(found, naive, ablated, reference or [])
+    figures = draw_all(found, naive, ablated, reference or [])
     strips = [f"strips/{external.window_name(entry['clip'], entry['start'])}.png" for entry in table.shown]
     pictures = [f"{name}.png" for name in figures]
     writing.renew(folder, ["per_step.csv", "summary.json", "index.html", *pictures, *strips])
@@ -58,7 +58,7 @@ def write(
     for name, png in figures.items():
         with writing.atomic(folder / f"{name}.png") as path:
             pathlib.Path(path).write_bytes(png)
-    writing.write_text(folder / "index.html", page.render(summary, table.shown, figures, naive))
+    writing.write_text(folder / "index.html", page.report(summary, table.shown, figures, naive))
     for name, entry in zip(strips, table.shown, strict=True):
         video_io.write_image(folder / name, _strip(entry, naive))
     return summary
@@ -149,7 +149,8 @@ def read_reference(path: str | os.PathLike, sequence: str = "") -> list[dict]:
     ]
 
 
-def _draw_all(found, naive, ablated, reference) -> dict[str, bytes]:
+def draw_all(found, naive, ablated, reference) -> dict[str, bytes]:
+    """A PNG of curves by step for each metric, and of the ablation."""
     metrics = list(dict.fromkeys(m for entry in found.values() for m in entry))
     figures = {}
     for metric in metrics:
@@ -188,8 +189,7 @@ def _draw(panels, naive, reference) -> bytes:
         for curve in reference:
             axes.plot(curve["steps"], curve["values"], "x-", linewidth=1, label=curve["label"])
         unit = named.METRICS[metric].unit
-        better = {True: "higher is better", False: "lower is better", None: "like the truth's is best"}
-        better = better[named.METRICS[metric].higher_is_better]
+        better = page.BETTER[named.METRICS[metric].higher_is_better]
         axes.set(xlabel="step", title=f"{metric}{f' ({unit})' if unit else ''}: {better}")
         axes.grid(alpha=0.25)
         axes.legend(fontsize=7)

@@ -14,6 +14,12 @@ def to_pixels(frames) -> np.ndarray:
     return frames if frames.dtype == np.uint8 else frames.round().clip(0, 255).astype(np.uint8)
 
 
+def enlarge(frames: np.ndarray, side: int = 128) -> np.ndarray:
+    """Small frames (t, h, w, 3), each pixel as a block, at least `side` high: codecs blur pixels."""
+    scale = max(1, -(-side // frames.shape[1]))
+    return frames.repeat(scale, 1).repeat(scale, 2)
+
+
 def draw(
     rows: list[tuple[str, np.ndarray]],
     steps: tuple[int, ...] = DEFAULT_STEPS,

@@ -45,10 +45,12 @@ class Predictor:
         self.system = system or System.of(*networks)
         roles = {network.stage.role: network.stage.field for network in networks}
         direct = "propose" in roles or roles.get("predict") == "frames"
-        if networks and not direct and not {"predict", "translate"} <= roles.keys():
+        over = "translate" in roles and self.system.proposals
+        if networks and not direct and not over and not {"predict", "translate"} <= roles.keys():
             named = ", ".join(f"{n.run!r} ({n.stage.name})" for n in networks)
             raise InputError(
-                f"{named} predict no frames; runs of stages 1 and 2 do, a direct run, or a proposal"
+                f"{named} predict no frames; runs of stages 1 and 2 do, one of stage 2 over proposals, a "
+                "direct run, or a proposal"
             )
         self.runs = [network.run for network in networks]
         self.described = [f"{n.stage.name} {n.run}" for n in networks]
@@ -118,7 +120,7 @@ class Predictor:
     def at_clarity(self, clarity: float) -> "Predictor":
         """The same weights at a clarity from 0, the most accurate mean of what may come, to 1, one clear
         future, which is what `vidpred_jax.load` gives. Raises InputError where they have no choice: the
-        proposal `flow_blend` alone has one.
+        proposal `flow_blend` has one, and stage 2 over it.
         """
         return self._with(self.size, clarity)
 
@@ -198,7 +200,8 @@ class Predictor:
         args = self._variables, clip
         labels = self._labels_of(clip)
         modules = [proposal.module for proposal in self.system.proposals.values()]
-        key = horizon, known_maps, exact, labels, *modules, *(x.shape for x in clip.values())
+        shapes = (x.shape for x in clip.values())
+        key = horizon, known_maps, exact, labels, self.system.clarity, *modules, *shapes
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8

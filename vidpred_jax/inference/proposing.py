@@ -49,6 +49,15 @@ class Proposal:
             return self
         return dataclasses.replace(self, module=self.module.clone(clarity=float(clarity)))
 
+    def trained_at(self, clarity: float) -> "Proposal":
+        """The same at a clarity, which a checkpoint that carries it keeps."""
+        found = self.at_clarity(clarity)
+        if found is self:
+            return self
+        config, facts = self.described
+        model = {**config["model"], "clarity": float(clarity)}
+        return dataclasses.replace(found, described=({**config, "model": model}, facts))
+
 
 def window_of(clip: dict[str, jax.Array], context: int) -> Window:
     """The observed window of uint8 arrays `frames` and `planes` (b, t, h, w, 3 or 2)."""

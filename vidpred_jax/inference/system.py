@@ -29,7 +29,8 @@ class System:
     in mean colours (`fill`).
 
     context: observed frames. size: height and width of frames and maps. facts: of the data that the first
-    network was trained on. alone: whether networks that add to proposals are given none.
+    network was trained on. alone: whether networks that add to proposals are given none. clarity: below 1
+    what stage 2 gives is mixed with the proposals' mean.
     """
 
     context: int
@@ -41,6 +42,7 @@ class System:
     sharpen: Network | None = None
     proposals: dict[str, Proposal] = dataclasses.field(default_factory=dict)
     alone: bool = False
+    clarity: float = 1.0
 
     @classmethod
     def of(cls, *networks: Network) -> "System":
@@ -107,8 +109,9 @@ class System:
 
     @property
     def has_clarity(self) -> bool:
-        """Whether `at_clarity` has a choice: networks add to what they were trained over."""
-        return not self.networks and any(hasattr(p.module, "clarity") for p in self.proposals.values())
+        """Whether `at_clarity` has a choice: not behind stage 1, which adds to what it was trained over."""
+        choice = any(hasattr(p.module, "clarity") for p in self.proposals.values())
+        return choice and self.networks in ([], [self.translate])
 
     def at_clarity(self, clarity: float) -> "System":
         """The same at a clarity, as of `Predictor.at_clarity`."""
@@ -116,11 +119,12 @@ class System:
             raise InputError(f"clarity ({clarity!r}) must be a number from 0 to 1")
         if not self.has_clarity:
             raise InputError(
-                f"clarity ({clarity}): these weights have one forecast; the proposal flow_blend alone, as of "
-                "the weights real, has a choice"
+                f"clarity ({clarity}): these weights have one forecast; the proposal flow_blend and "
+                "stage 2 over it have a choice, as the weights real"
             )
-        proposals = {name: proposal.at_clarity(clarity) for name, proposal in self.proposals.items()}
-        return dataclasses.replace(self, proposals=proposals)
+        if self.translate and clarity:
+            return dataclasses.replace(self, clarity=float(clarity))
+        return dataclasses.replace(self, translate=None, proposals=_at_clarity(self.proposals, clarity))
 
     @property
     def networks(self) -> list[Network]:
@@ -146,13 +150,18 @@ class System:
         return tuple(dict.fromkeys(("frames", self.form.field, *proposed)))
 
 
+def _at_clarity(proposals, clarity) -> dict[str, Proposal]:
+    return {name: proposal.at_clarity(clarity) for name, proposal in proposals.items()}
+
+
 def _union(networks) -> dict[str, Proposal]:
     """The proposals of all networks, by name. Raises InputError where two of one name differ."""
     found = {}
     for network in networks:
         for name, proposal in network.proposals.items():
             known, run = found.setdefault(name, (proposal, network.run))
-            if not _equal(known.params, proposal.params):
+            clarities = {getattr(p.module, "clarity", None) for p in (known, proposal)}
+            if len(clarities) > 1 or not _equal(known.params, proposal.params):
                 raise InputError(
                     f"runs {run!r} and {network.run!r} add to different proposals {name!r}; train one "
                     "behind the other"
@@ -218,14 +227,16 @@ def make_predict(
 
 
 def _forecasts(system, variables, clip):
-    """`(steps_ahead) -> forecasts by name` after a clip, which is observed once."""
+    """`(steps_ahead, proposals=those of the system) -> forecasts by name` after a clip, observed once."""
     if not system.proposals:
         return lambda steps_ahead: {}
     window = proposing.window_of(clip, system.context)
     observations = proposing.observe(system.proposals, variables["propose"], window)
-    return lambda steps_ahead: proposing.propose(
-        system.proposals, variables["propose"], observations, steps_ahead
-    )
+
+    def forecast(steps_ahead, proposals=system.proposals):
+        return proposing.propose(proposals, variables["propose"], observations, steps_ahead)
+
+    return forecast
 
 
 def _translate(system, variables, clip, observed, forecast):
@@ -238,6 +249,9 @@ def _translate(system, variables, clip, observed, forecast):
             seen = rollout.references(frames, observed, network.reference_frames)
             kept = jnp.zeros(len(some), bool) if system.alone else None
             found = network.translate(variables["translate"], some, seen, steps_ahead, forecasts, kept)
+            if system.clarity < 1:
+                mean = proposing.frame_base(forecast(steps_ahead, _at_clarity(system.proposals, 0.0)))
+                found = mean + system.clarity * (found - mean)
         elif system.proposals:
             found = proposing.frame_base(forecasts)
         else:

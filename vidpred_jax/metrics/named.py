@@ -18,9 +18,9 @@ class Metric:
     """function: (pred, target, prepared) -> (n, t); pred and target (n, t, h, w, 3) in [0, 255].
 
     field: what is compared. prepare: (target, newest observed picture) -> prepared, once for all
-    predictors. higher_is_better: None where a value should be the truth's. unclipped: takes a
-    predictor's `unclipped` pictures, where it gives them beside the 8-bit ones. of_truth: the truth's
-    own value is told as well, as predictor `truth`.
+    predictors. higher_is_better: None where a value should be the truth's. meaning: in a few words.
+    unclipped: takes a predictor's `unclipped` pictures, where it gives them beside the 8-bit ones.
+    of_truth: the truth's own value is told as well, as predictor `truth`.
     """
 
     function: Callable
@@ -28,6 +28,7 @@ class Metric:
     field: str = "frames"
     higher_is_better: bool | None = True
     unit: str = ""
+    meaning: str = ""
     unclipped: bool = False
     of_truth: bool = False
 
@@ -48,27 +49,42 @@ def _pairwise(function, **fields):
 
 
 def miou_metric(num_labels: int) -> Metric:
-    return _pairwise(functools.partial(structure.miou, num_labels=num_labels), field="fusion")
+    return _pairwise(
+        functools.partial(structure.miou, num_labels=num_labels), field="fusion", meaning="overlap of labels"
+    )
 
 
 METRICS = {
-    "psnr": _pairwise(frames.psnr, unit="dB"),
-    "ssim": _pairwise(frames.ssim),
-    "ssim_paper": _pairwise(frames.ssim_paper),
-    "ssim_openstl": _pairwise(frames.ssim_openstl),
-    "mse_openstl": _pairwise(frames.mse_openstl, higher_is_better=False, unclipped=True),
-    "mae_openstl": _pairwise(frames.mae_openstl, higher_is_better=False, unclipped=True),
-    "ms_ssim_running": _pairwise(frames.ms_ssim_running),
+    "psnr": _pairwise(frames.psnr, unit="dB", meaning="closeness of pixels"),
+    "ssim": _pairwise(frames.ssim, meaning="closeness of local structure"),
+    "ssim_paper": _pairwise(frames.ssim_paper, meaning="SSIM as the paper called it"),
+    "ssim_openstl": _pairwise(frames.ssim_openstl, meaning="SSIM as OpenSTL has it"),
+    "mse_openstl": _pairwise(
+        frames.mse_openstl,
+        higher_is_better=False,
+        unclipped=True,
+        meaning="squared errors, summed over pixels",
+    ),
+    "mae_openstl": _pairwise(
+        frames.mae_openstl, higher_is_better=False, unclipped=True, meaning="errors, summed over pixels"
+    ),
+    "ms_ssim_running": _pairwise(frames.ms_ssim_running, meaning="SSIM at several scales"),
     "warp_error": Metric(
         lambda pred, target, prepared: temporal.warp_error(pred, *prepared),
         lambda target, last: (temporal.true_flow(target, last), last),
         higher_is_better=None,
         of_truth=True,
+        meaning="flicker that the true motion does not explain",
     ),
-    "gradient_ratio": _pairwise(sharpness.gradient_ratio, higher_is_better=None, of_truth=True),
-    "lpips": _pairwise(perceptual.lpips, higher_is_better=False),
-    "fusion_psnr": _pairwise(frames.psnr, field="fusion", unit="dB"),
-    "edge_f1": _pairwise(structure.edge_f1, field="fusion"),
+    "gradient_ratio": _pairwise(
+        sharpness.gradient_ratio,
+        higher_is_better=None,
+        of_truth=True,
+        meaning="sharpness: gradient energy as a share of the truth's",
+    ),
+    "lpips": _pairwise(perceptual.lpips, higher_is_better=False, meaning="distance as people see it"),
+    "fusion_psnr": _pairwise(frames.psnr, field="fusion", unit="dB", meaning="closeness of fusion pictures"),
+    "edge_f1": _pairwise(structure.edge_f1, field="fusion", meaning="edges found and right"),
     "miou": miou_metric(4),
 }
 

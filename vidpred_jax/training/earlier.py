@@ -23,8 +23,16 @@ def fill_in(config: dict, workdir: pathlib.Path) -> dict:
     return _fill_in_proposals(config, workdir)
 
 
+def _stands_behind_stages(config, stage):
+    if config.get("fusion_run") == runs.NONE and not config.get("proposals"):
+        raise InputError(
+            f"fusion_run ({runs.NONE!r}): without stage 1 maps are those of proposals; name some"
+        )
+    return stage.role != "translate" or (config["predicted_fraction"] and config["fusion_run"] != runs.NONE)
+
+
 def _fill_in_stages(config, stage, folder, data, workdir):
-    if stage.role == "translate" and not config["predicted_fraction"]:
+    if not _stands_behind_stages(config, stage):
         return config
     fields = [f"{name}_run" for name in stage.earlier]
     missing = [field for field in fields if not config[field]]
@@ -61,7 +69,8 @@ def _fill_in_proposals(config, workdir):
         saved = restore.read_meta(workdir)["config"]
         return {**config, "proposal_runs": saved.get("proposal_runs", [])}
     # Those of stage 1, so that both add to the same.
-    first = networks.read_config(run) if (run := config.get("fusion_run")) else {}
+    run = config.get("fusion_run")
+    first = networks.read_config(run) if run and run != runs.NONE else {}
     same = dict(zip(first.get("proposals", ()), first.get("proposal_runs", ()), strict=False))
     newest = lambda name: same.get(name) or runs.newest("proposal", workdir.parent, data, name)
     found = processes.from_main(lambda: [newest(name) for name in names])
@@ -78,13 +87,13 @@ def _fill_in_proposals(config, workdir):
 
 def load_proposals(config: dict, num_labels: int) -> dict[str, Proposal]:
     """Those that the network adds to, from the runs that a config names for them. num_labels: of the data."""
-    names, runs = config.get("proposals", ()), config.get("proposal_runs", ())
-    if len(names) != len(runs):
+    names, named = config.get("proposals", ()), config.get("proposal_runs", ())
+    if len(names) != len(named):
         raise InputError(
-            f"proposal_runs ({', '.join(runs)}) must name a run for each of proposals ({', '.join(names)})"
+            f"proposal_runs ({', '.join(named)}) must name a run for each of proposals ({', '.join(names)})"
         )
     size, found = (config["data"]["height"], config["data"]["width"]), {}
-    for name, run in zip(names, runs, strict=True):
+    for name, run in zip(names, named, strict=True):
         network = networks.load(run, "proposal", size=size)
         if network.config["network"] != name:
             raise InputError(f"proposal_runs: {run!r} holds {network.config['network']}, not {name}")
@@ -99,13 +108,13 @@ def load_proposals(config: dict, num_labels: int) -> dict[str, Proposal]:
                 f"{num_labels}; fit it on them"
             )
         found |= network.proposals
-    return found
+    return {name: proposal.trained_at(config["proposal_clarity"]) for name, proposal in found.items()}
 
 
 def load(config: dict, network: Network) -> list[Network]:
     """The networks of the earlier stages that this one is trained behind, where it sees their output."""
     stage = network.stage
-    if stage.role == "translate" and not config["predicted_fraction"]:
+    if not _stands_behind_stages(config, stage):
         return []
     loaded = []
     for name in stage.earlier:

@@ -161,9 +161,9 @@ def translate_forward(
 
     Step k is drawn in proportion to k ** -step_sampling_power, up to the clip's last frame. The
     references are the last `reference_frames` frames of the context. With probability
-    `predicted_fraction` a clip's maps are the stage-1 network's own rollout (`system.predict`, with the
-    parameters in `state.frozen`), as at prediction; else they are the true ones. names: of the terms of the
-    loss. proposal_dropout: see `proposals_of`.
+    `predicted_fraction` a clip's maps are those of prediction, the stage-1 network's own rollout
+    (`system.predict`, with the parameters in `state.frozen`) or without one the proposals'; else they are
+    the true ones. names: of the terms of the loss. proposal_dropout: see `proposals_of`.
     """
     context, form = network.context, network.form
 
@@ -177,6 +177,8 @@ def translate_forward(
         )
         forecast, kept = proposals_of(system, state.frozen, batch, proposal_dropout, keys)
         shown, observed = true_maps, true_maps[:, :context]
+        use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
+        use = use[:, None, None, None, None]
         if system.predict is not None and predicted_fraction:
             predicted = rollout.roll_maps(
                 system.predict,
@@ -188,18 +190,19 @@ def translate_forward(
                 needed=steps.max() + 1,
             )
             predicted = jnp.concatenate([observed, predicted], 1)
-            use = jax.vmap(lambda k: jax.random.bernoulli(k, predicted_fraction))(keys)
-            shown = jnp.where(use[:, None, None, None, None], predicted, true_maps)
-            shown = jax.lax.stop_gradient(shown)
+            shown = jax.lax.stop_gradient(jnp.where(use, predicted, true_maps))
         pick = jax.vmap(lambda video, i: video[i])
         condition, target = pick(shown, steps + context), pick(frames, steps + context)
+        forecasts = forecast(steps + 1.0)
+        if system.predict is None and forecasts:
+            condition = jnp.where(use, proposing.proposed_maps(form, forecasts), condition)
         seen = rollout.references(frames[:, :context], observed, network.reference_frames)
         raw, updated = network.raw_frames(
             {"params": g_params, "batch_stats": state.batch_stats["g"]},
             condition,
             seen,
             steps + 1.0,
-            forecast(steps + 1.0),
+            forecasts,
             kept,
             train=True,
             mutable=["batch_stats"],

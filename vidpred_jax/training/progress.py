@@ -1,6 +1,5 @@
 """How training goes: its rate and means, its events as files, and warnings about what goes wrong."""
 
-import collections
 import contextlib
 import json
 import math
@@ -86,38 +85,6 @@ class Progress:
         shown = {k: v for k, v in values.items() if not k.startswith(("steps_per", "share_"))}
         losses = "  ".join(f"{k} {v:.4f}" for k, v in shown.items())
         return f"step {step}/{self._num_steps}  {rate:.2f} steps/s  {left}  {losses}"
-
-
-class GanWatch:
-    """Warns, once each, of a discriminator that has stalled or has won."""
-
-    # d_loss where real and predicted look the same.
-    _CHANCE = {"bce": math.log(2), "hinge": 2.0, "lsgan": 0.25}
-    _PATIENCE = 5  # Logged means in a row.
-
-    def __init__(self, gan: str, log):
-        self._chance, self._log = self._CHANCE[gan], log
-        self._recent, self._told = collections.deque(maxlen=self._PATIENCE), set()
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """values: means of the metrics since the last call."""
-        if "d_loss" not in values:
-            return
-        self._recent.append(values["d_loss"] / self._chance)
-        if len(self._recent) < self._PATIENCE:
-            return
-        if all(abs(share - 1) < 0.01 for share in self._recent):
-            self._warn(step, "stalled", "it tells real from predicted no better than chance")
-        elif all(share < 0.05 for share in self._recent):
-            self._warn(step, "won", "the generator learns little from it, or has collapsed")
-
-    def _warn(self, step, kind, meaning):
-        if kind not in self._told:
-            self._told.add(kind)
-            self._log(
-                f"warning: the discriminator has {kind} by step {step}: d_loss "
-                f"{self._recent[-1] * self._chance:.3f}, at chance {self._chance:.3f}; {meaning}"
-            )
 
 
 def _step_of(line: str) -> int | float:

@@ -108,7 +108,7 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
         seed=config["seed"] + 1,
         ema_decay=config["ema_decay"],
     )
-    staged = network.stage.role != "translate" or system.predict is not None
+    staged = network.stage.role != "translate" or bool(system.predict or system.proposals)
     field, form, context = network.stage.field, system.form, config["context"]
     horizon = config["evaluation"]["horizon"]
     run = jax.jit(make_predict(system, horizon, known_maps=not staged, fields=(field,)))
