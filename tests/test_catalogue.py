@@ -21,7 +21,7 @@ def test_catalogue_examples_become_clips():
     assert clip.name == "bear"
     np.testing.assert_array_equal(clip.labels, np.stack(masks)[..., 0])
     big = np.zeros((4, 32, 32, 3), np.uint8)
-    assert catalogue.to_clip("ucf101", {"video": big}, "x", "kmeans").frames.shape == big.shape
+    assert catalogue.to_clip("ucf101", {"video": big}, "x").frames.shape == big.shape
     bair = [{"image_main": f, "action": np.zeros(4)} for f in big]
     assert catalogue.to_clip("bair_robot_pushing_small", bair, "x").frames.shape == big.shape
 

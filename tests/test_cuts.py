@@ -44,12 +44,11 @@ def test_what_precedes_a_cut_is_left_out():
     assert cuts.leave_out(element, 10) is element  # The cut is not observed.
 
 
-@pytest.mark.parametrize("method", ["motion", "kmeans"])
-def test_frames_before_a_cut_change_no_prediction(method):
+def test_frames_before_a_cut_change_no_prediction():
     """Neither frames nor maps, whose labels are found in what follows the cut."""
     predictor = vidpred_jax.load("real", size=(64, 64))
     shown = lambda seed: np.concatenate([pan(seed, 14), pan(9, 6)])
-    found = [predictor.predict(shown(seed), None, 3, method) for seed in (0, 1)]
+    found = [predictor.predict(shown(seed), None, 3) for seed in (0, 1)]
     np.testing.assert_array_equal(found[0].frames, found[1].frames)
     np.testing.assert_array_equal(found[0].fusion, found[1].fusion)
     labels = np.zeros((16, 64, 64), np.uint8)

@@ -35,21 +35,20 @@ def test_predictor(trained, clip):
     assert predictor.predict(clip.frames[:16]).frames.shape == (32, 32, 32, 3)  # Labels by motion.
 
 
-@pytest.mark.parametrize("method", ["motion", "kmeans"])
-def test_prediction_equals_that_of_the_same_clip_out_of_a_data_set(method, trained, clip, tmp_path):
+def test_prediction_equals_that_of_the_same_clip_out_of_a_data_set(trained, clip, tmp_path):
     """Bit for bit, where it is stored losslessly: both are prepared by one function."""
     frames = clip.frames[:20]
     for t, frame in enumerate(frames):
         video_io.write_image(tmp_path / "in" / "a" / f"{t}.png", frame)
     folders = {"input": str(tmp_path / "in"), "num_validation": 0, "num_test": 0}
-    builder = registry.video_folder("mine", tmp_path / "data", segmentation=method, **folders)
+    builder = registry.video_folder("mine", tmp_path / "data", **folders)
     registry.prepare(builder)
     predictor = vidpred_jax.load(folder=trained)
     sizes = {"num_frames": 16, "wanted": [predictor.size]}
     source = registry.open_split("mine", "train", data_dir=tmp_path / "data")
     ((_, _, element),) = pipeline.evaluation_windows(source, first=4, **sizes)
     pictures, expected = predictor.predict_batch([element], 5)
-    found = predictor.predict(frames, horizon=5, segmentation_method=method)
+    found = predictor.predict(frames, horizon=5)
     np.testing.assert_array_equal(found.frames, expected[0])
     np.testing.assert_array_equal(found.fusion, pictures[0])
 

@@ -48,7 +48,7 @@ def variants(
         return found
     rows, field = {}, system.form.field
     if system.proposals:
-        proposed = _without(run, predict=None, translate=None, sharpen=None)
+        proposed = Predictor(system=system.without_networks)
         rows["no networks"] = Variant(functools.partial(_predict, proposed, horizon))
     else:
         rows["no networks"] = Variant(functools.partial(_copied, horizon))
@@ -75,10 +75,10 @@ def variants(
 
 def proposals(run: Predictor, horizon: int) -> dict[str, Callable]:
     """Each of a run's proposals alone, by its name."""
-    bare = {"predict": None, "translate": None, "sharpen": None}
+    bare = Predictor(system=run.system.without_networks)
     return {
-        name: functools.partial(_predict, _without(run, **bare, proposals={name: proposal}), horizon)
-        for name, proposal in run.system.proposals.items()
+        name: functools.partial(_predict, _without(bare, proposals={name: proposal}), horizon)
+        for name, proposal in bare.system.proposals.items()
     }
 
 

@@ -179,7 +179,18 @@ class Predictor:
         elements = [cuts.leave_out(element, self.context) for element in elements]
         missing = 2 ** (len(elements) - 1).bit_length() - len(elements)
         elements = [*elements, *[elements[-1]] * missing]
-        return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
+        clip = {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
+        known = self.system.facts["num_labels"]
+        if self._over_proposals and known > 1:  # Whose maps tell objects from their neighbours, no more.
+            edges, labels = clip["planes"][..., :1], clip["planes"][..., 1:]
+            labels = np.where(labels < known, labels, 1 + (labels.astype(int) - 1) % (known - 1))
+            clip["planes"] = np.concatenate([edges, labels.astype(np.uint8)], -1)
+        return clip
+
+    @property
+    def _over_proposals(self) -> bool:
+        """Whether stage 2 stands over proposals alone: more labels than it knows are counted round."""
+        return bool(self.system.proposals) and self.system.networks == [self.system.translate]
 
     def _labels_of(self, clip) -> int:
         """How many labels are told apart: as many as in the runs' data; by proposals alone as many as the

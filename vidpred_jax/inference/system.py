@@ -127,6 +127,14 @@ class System:
         return dataclasses.replace(self, translate=None, proposals=_at_clarity(self.proposals, clarity))
 
     @property
+    def without_networks(self) -> "System":
+        """Its proposals alone, at its clarity."""
+        alone = dataclasses.replace(self, predict=None, translate=None, sharpen=None, clarity=1.0)
+        if not self.has_clarity or self.clarity == 1:
+            return alone
+        return dataclasses.replace(alone, proposals=_at_clarity(self.proposals, self.clarity))
+
+    @property
     def networks(self) -> list[Network]:
         return [n for n in (self.predict, self.translate, self.sharpen) if n is not None]
 
