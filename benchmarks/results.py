@@ -14,12 +14,10 @@ from vidpred_jax.cli import common
 from vidpred_jax.data import writing
 from vidpred_jax.metrics.named import METRICS
 from vidpred_jax.metrics.summary import SHOWN_STEPS
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax.types import UserError
 
 _CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit code 1 if a page is stale.")
-_ADD = flags.DEFINE_string(
-    "add", None, "A summary.json, ablation.json or benchmark.json to keep in results/."
-)
+_ADD = flags.DEFINE_string("add", None, "A summary.json, ablation.json or benchmark.json to keep.")
 _NAME = flags.DEFINE_string("name", None, "Its name: evaluation_, ablation_ or benchmark_ ...")
 _TITLE = flags.DEFINE_string("title", None, "Its heading.")
 _NOTE = flags.DEFINE_string("note", None, "How the runs were made: commands, data, time.")
@@ -47,11 +45,8 @@ def _benchmark_table(report) -> list[str]:
     names += ["times_fast", "input_times_step_rate", "error"]
     names = [name for name in names if any(name in case for case in report["cases"])]
     head = ["case", *(name.replace("_", " ") for name in names)]
-    rows = [
-        [f"{case['case']} at {case['size']}", *(str(case.get(name, "")) for name in names)]
-        for case in report["cases"]
-    ]
-    return [*_rows(head, rows), "", f"Medians of calls. {_machine(report)}"]
+    cells = lambda case: [f"{case['case']} at {case['size']}", *(str(case.get(n, "")) for n in names)]
+    return [*_rows(head, map(cells, report["cases"])), "", f"Medians of calls. {_machine(report)}"]
 
 
 def _seeds_table(report) -> list[str]:
@@ -123,21 +118,15 @@ def _without_root(report):
 
 def main(_):
     if _ADD.value:
-        if not (_NAME.value and _TITLE.value and _NOTE.value):
-            raise InputError("--add needs --name, --title and --note")
-        try:
-            report = json.loads(pathlib.Path(_ADD.value).read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"--add={_ADD.value} cannot be read: {error}") from error
-        report = {"title": _TITLE.value, "note": _NOTE.value, **_without_root(report)}
+        report = _without_root(json.loads(pathlib.Path(_ADD.value).read_text()))
+        report = {"title": _TITLE.value, "note": _NOTE.value, **report}
         table(report)  # Fails before anything is kept.
         kept = _ROOT / "results" / f"{_NAME.value}.json"
         writing.write_text(kept, json.dumps(report, indent=1) + "\n")
-    files = sorted((_ROOT / "results").glob("[abe][bev]*_*.json"))
+    files = sorted((_ROOT / "results").glob("*.json"))
     reports = [json.loads(file.read_text()) for file in files]
     for name, make in (("docs/results.md", table), ("README.md", _short)):
-        text = (_ROOT / name).read_text()
-        before, rest = text.split("<!-- results -->\n")
+        before, rest = (text := (_ROOT / name).read_text()).split("<!-- results -->\n")
         made = "\n".join(filter(None, map(make, reports)))
         made = f"{before}<!-- results -->\n{made}<!-- /results -->{rest.split('<!-- /results -->')[1]}"
         if not _CHECK.value:

@@ -10,6 +10,8 @@ full   128 x 128; the default with one
 paper  256 x 256: true fusion pictures, no reference frames
 sprites  64 x 64 without proposals, told how things move: 8 minutes of a core; docs/experiments.md
 smoke  seconds, for tests
+real  128 x 128, over the proposal flow_blend at clarity 1, without stage 1: 40 minutes of a core, and no
+    better than the proposal's own mix at .8; docs/experiments.md
 moving_mnist  10 -> 10, on its stage 1: 6 minutes of a core, test MSE 75.0; docs/moving_mnist.md
 """
 
@@ -55,7 +57,7 @@ def get_config(preset: str = "") -> ConfigDict:
         config.optimizer.update(kind="muon", learning_rate=5e-3)
         config.evaluation.update(every=500, clips=64)
     elif preset == "real":
-        config.update(num_steps=1400, fusion_run="none", predicted_fraction=1.0, log_every=100)
+        config.update(num_steps=1200, fusion_run="none", predicted_fraction=1.0, log_every=100)
         config.update(proposals=("flow_blend",), proposal_clarity=1.0, proposal_dropout=0.0)
         config.step_sampling_power = 0.5
         config.data.update(name="real", height=128, width=128, min_future_frames=12)

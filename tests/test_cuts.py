@@ -4,7 +4,6 @@ import itertools
 
 import cv2
 import numpy as np
-import pytest
 
 import vidpred_jax
 from vidpred_jax.data import cuts

@@ -130,6 +130,7 @@ def test_a_clear_future_by_hand():
         odds = np.exp(2 / step)  # Of the first; seven others have 1, of which one moves and slows down.
         moved = -2 * step * (odds + left(4)) / (odds + 7) * left(1 / 0.125)
         expected = ops.cubic_warp(ramp, jnp.zeros((1, 32, 32, 2)).at[..., 1].set(moved))
+        expected = 0.1 * mean.frames[:, number] + 0.9 * expected
         np.testing.assert_allclose(clear.frames[:, number, :, 12:-2], expected[:, :, 12:-2], atol=1e-5)
     assert float(mean.confidence.min()) == pytest.approx(0.5)
     np.testing.assert_allclose(mixed.frames, 0.75 * mean.frames + 0.25 * clear.frames, atol=1e-6)
@@ -159,7 +160,7 @@ def test_of_two_futures_the_mean_shows_both_at_half_and_the_clear_one_a_single_o
     expected = jnp.zeros(32).at[10:13].set(0.5).at[16:19].set(0.5)
     np.testing.assert_allclose(mean, expected, atol=1e-5)
     clear, labels = row(1.0)
-    assert clear[13] > 0.9 and jnp.abs(clear[jnp.r_[:11, 17:32]]).max() < 0.1
+    assert clear[13] > 0.8 and jnp.abs(clear[jnp.r_[:11, 17:32]]).max() < 0.15
     np.testing.assert_array_equal(labels, jnp.zeros(32).at[13:16].set(1))
 
 
@@ -172,9 +173,8 @@ def test_motion_dies_out_as_fast_as_it_did_in_the_window():
 
 
 def test_every_number_is_learned_at_any_clarity(panned):
-    """At 1 but those of blurred candidates, which are not mixed in."""
     seen, future = panned
-    for clarity, never in ((0.5, 0), (1.0, 20)):
+    for clarity in (0.5, 1.0):
         module = FlowBlend(flow_levels=2, clarity=clarity)
 
         def loss(params, module=module):
@@ -183,7 +183,7 @@ def test_every_number_is_learned_at_any_clarity(panned):
 
         slopes = jax.jit(jax.grad(loss))(untrained()["params"])["gates"]
         assert all(bool(jnp.any(slope != 0)) for slope in jax.tree.leaves(slopes))
-        assert int((slopes["prior"]["kernel"] == 0).all(0).sum()) == never
+        assert not (slopes["prior"]["kernel"] == 0).all(0).any()
 
 
 def test_steps_beyond_32_are_blended_as_step_32():

@@ -225,7 +225,8 @@ def _predictors(loaded, chosen, places, height, width, others):
         rows |= {row: name for row in variants if row != name}
         if run.system.networks:
             for proposal, predict in ablations.proposals(run, _HORIZON.value).items():
-                row = proposal if proposal not in {*loaded, *found} else f"{name}, {proposal}"
+                taken = proposal in {*loaded, *found} or ", clarity " in name
+                row = f"{name}, {proposal}" if taken else proposal
                 found[row], rows[row] = predict, None
     for text in _PREDICTIONS.value:
         name, equals, folder = text.partition("=")
