@@ -18,7 +18,17 @@ from absl import flags
 
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
-from vidpred_jax.data import cuts, masks, pipeline, preparation, segmentation, sizes, video_io, writing
+from vidpred_jax.data import (
+    cuts,
+    fusion,
+    masks,
+    pipeline,
+    preparation,
+    segmentation,
+    sizes,
+    video_io,
+    writing,
+)
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import ablations, compare, outcome, predictors
 from vidpred_jax.inference import loading
@@ -69,7 +79,7 @@ _CLARITY = flags.DEFINE_float(
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _GIF = flags.DEFINE_bool("gif", False, "Write prediction.gif too.")
 _SAVE_FRAMES = flags.DEFINE_bool("save_frames", False, "Write each predicted frame and map as PNG too.")
-_SHOWN_CLIPS, _FPS = 4, 12.0
+_SHOWN_CLIPS, _FPS, _AT_ONCE = 4, 12.0, 4
 
 
 def main(_):
@@ -233,10 +243,8 @@ def _video_windows(ours, fps):
     start, context, step = _START.value, ours.context, _FRAME_STEP.value
     if _AFTER.value:
         start = max(video_io.count(_VIDEO.value) - (context - 1) * step - 1, 0)
-    wanted = (context + _HORIZON.value - 1) * step + 1
-    frames = video_io.read(_VIDEO.value, start, wanted, at_most=True)
-    end = start + len(frames)
-    frames = frames[::step]
+    end = start + (context - 1) * step + 1
+    frames = video_io.read(_VIDEO.value, start, end - start, at_most=True)[::step]
     if len(frames) < context:
         raise InputError(
             f"{_VIDEO.value} has {len(frames)} frames from frame {start} on; at least {context} are needed"
@@ -259,7 +267,22 @@ def _video_windows(ours, fps):
         fps=fps,
         observed=(0, context),
     )
-    yield clip.name, start, pipeline.to_batch_element(clip, ours.size)
+    name, element = clip.name, pipeline.to_batch_element(clip, ours.size)
+    del clip, frames, labels  # Of a large video they fill the memory.
+    element["frames"] = np.concatenate([element["frames"], *_coming(end - 1, step, ours.size)])
+    yield name, start, element
+
+
+def _coming(newest, step, size):
+    """The frames that follow in the video, resized a few at a time: of a large one all fill the memory."""
+    left = _HORIZON.value
+    while left > 0:
+        wanted = min(left, _AT_ONCE)
+        # The newest known frame is read again: so there is always one.
+        some = video_io.read(_VIDEO.value, newest, wanted * step + 1, at_most=True)[step::step]
+        if len(some):
+            yield fusion.resize_frames(some, *size)
+        newest, left = newest + wanted * step, left - wanted if len(some) == wanted else 0
 
 
 def _data_windows(ours):

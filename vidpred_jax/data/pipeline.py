@@ -34,15 +34,14 @@ def to_batch_element(clip: Clip, *wanted: tuple[int, int]) -> dict:
 
     Edges are computed before resizing.
     """
-    made = {
-        field: (make(*(getattr(clip, stream) for stream in streams)), resize)
-        for field, (streams, make, resize) in _FIELDS.items()
-    }
-    return {
-        sizes.name(field, size, wanted[0]): resize(array, *size)
-        for size in wanted
-        for field, (array, resize) in made.items()
-    }
+    parts = []
+    for start in range(0, len(clip.frames), _AT_ONCE):  # Large frames fill the memory several times over.
+        made, some = {}, slice(start, start + _AT_ONCE)
+        for field, (streams, make, resize) in _FIELDS.items():
+            array = make(*(getattr(clip, stream)[some] for stream in streams))
+            made |= {sizes.name(field, size, wanted[0]): resize(array, *size) for size in wanted}
+        parts.append(made)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 class DrawnClips:
@@ -247,6 +246,7 @@ def _resize(window: dict, height: int, width: int) -> dict:
     return {field: _FIELDS[field][2](x, height, width) for field, x in window.items()}
 
 
+_AT_ONCE = 2  # Frames of a clip that are resized together.
 _DECODED_AHEAD = 32  # Frames after a window that are decoded with it.
 
 
