@@ -23,12 +23,13 @@ _PRESETS = [
     *itertools.product(("pix2pixhd", "simvp", "direct"), ("smoke", "cpu", "full")),
     *itertools.product(("fusion", "translator", "simvp", "direct"), ("moving_mnist",)),
     *itertools.product(("fusion", "translator"), ("sprites",)),
+    ("translator", "real"),
     *itertools.product(("proposal",), ("scene", "flow_blend", "davis", "smoke", "smoke_blend")),
     *itertools.product(("paper",), ("fusion", "translator", "fusion_256", "translator_256")),
 ]
 _OPTIONAL = ("skip_nonfinite", "precision", "convolutions", "network", "step_sampling_power")
 _OPTIONAL += ("context", "discriminator", "max_unroll", "maps")
-_OPTIONAL += ("proposals", "proposal_runs", "proposal_dropout")
+_OPTIONAL += ("proposals", "proposal_runs", "proposal_clarity", "proposal_dropout")
 
 
 @pytest.mark.parametrize(("name", "preset"), _PRESETS)
