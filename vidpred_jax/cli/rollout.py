@@ -205,8 +205,7 @@ def _write(output, ours, kept, shown, found, about, fps, shape):
         gif=_GIF.value,
         save_frames=_SAVE_FRAMES.value,
     )
-    names = [name for name in outcome.names(clips, gif=_GIF.value) if name]
-    print(f"wrote {', '.join(names)} in {output}", flush=True)
+    print(f"wrote {', '.join(outcome.names(clips, gif=_GIF.value))} in {output}", flush=True)
 
 
 def _baselines(ours, known):
@@ -227,16 +226,11 @@ def _load():
         accept = lambda data: not _VIDEO.value or data not in registry.EMBEDDED
         named, why = loading.find(accept=accept, otherwise="real" if _VIDEO.value else "sprites")
     size = _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}")
-    ours = _told(loading.load(*named, size=size, step=_STEP.value), why)
-    return ours, why.split(":")[0] if why.startswith("weights") else ""
-
-
-def _told(ours, why):
-    """The predictor at the clarity asked for."""
+    ours = loading.load(*named, size=size, step=_STEP.value)
     ours = ours if _CLARITY.value is None else ours.at_clarity(_CLARITY.value)
     at = "" if ours.clarity is None else f", clarity {ours.clarity:g}"
     print(f"predicting with {', '.join(ours.described)} ({why}){at}", flush=True)
-    return ours
+    return ours, why.split(":")[0] if why.startswith("weights") else ""
 
 
 def _video_windows(ours, fps):

@@ -102,10 +102,7 @@ def read(
     if num_frames is not None and not at_most and len(frames) < num_frames:
         raise InputError(f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for")
     _check_length(path, len(frames), limits)
-    found = np.empty((len(frames), *frames[0].shape), np.uint8)
-    for t in range(len(frames)):  # Each is let go at once: large frames would be held twice.
-        found[t], frames[t] = frames[t], 0
-    return found
+    return np.stack(frames)
 
 
 def _frames_of(folder) -> list[pathlib.Path]:

@@ -24,9 +24,9 @@ class Clip:
 
     def resized(self, height: int, width: int) -> "Clip":
         """All at another size."""
-        pictures = ("context", "truth", "frames", "fusion")
-        found = {name: getattr(self, name) for name in pictures if getattr(self, name) is not None}
-        return dataclasses.replace(self, **{name: _resize(x, height, width) for name, x in found.items()})
+        found = {name: getattr(self, name) for name in ("context", "truth", "frames", "fusion")}
+        found = {name: _resize(x, height, width) for name, x in found.items() if x is not None}
+        return dataclasses.replace(self, **found)
 
 
 def names(clips: list[Clip], *, gif: bool = False, save_frames: bool = False) -> list[str]:
@@ -125,6 +125,5 @@ def _even(clip):
 
 
 def _resize(frames, height, width):
-    if frames.shape[1:3] == (height, width) or not len(frames):
-        return frames.reshape(len(frames), *((height, width) if not len(frames) else frames.shape[1:3]), 3)
-    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC) for frame in frames])
+    found = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC) for frame in frames]
+    return np.reshape(found, (len(found), height, width, 3)).astype(np.uint8)

@@ -181,16 +181,14 @@ class Predictor:
         elements = [*elements, *[elements[-1]] * missing]
         clip = {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
         known = self.system.facts["num_labels"]
-        if self._over_proposals and known > 1:  # Whose maps tell objects from their neighbours, no more.
+        # Stage 2 over proposals alone: more labels than it knows are counted round, for its maps tell objects
+        # from their neighbours, no more.
+        over = self.system.proposals and self.system.networks == [self.system.translate]
+        if over and known > 1:
             edges, labels = clip["planes"][..., :1], clip["planes"][..., 1:]
             labels = np.where(labels < known, labels, 1 + (labels.astype(int) - 1) % (known - 1))
             clip["planes"] = np.concatenate([edges, labels.astype(np.uint8)], -1)
         return clip
-
-    @property
-    def _over_proposals(self) -> bool:
-        """Whether stage 2 stands over proposals alone: more labels than it knows are counted round."""
-        return bool(self.system.proposals) and self.system.networks == [self.system.translate]
 
     def _labels_of(self, clip) -> int:
         """How many labels are told apart: as many as in the runs' data; by proposals alone as many as the
