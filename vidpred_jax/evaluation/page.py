@@ -40,16 +40,8 @@ def report(summary: dict, shown: list[dict], figures: dict[str, bytes], naive) -
 
 def prediction(title: str, headline: str, clips: list[dict], found: dict, figures: dict, about: dict) -> str:
     """clips: of `clip`. found: of `summary.summarize`, {} where the truth is unknown."""
-    return _render(
-        "prediction.html",
-        title=title,
-        headline=headline,
-        clips=clips,
-        found=found,
-        best=_best(found),
-        figures=_uris(figures),
-        about=about,
-    )
+    told = {"title": title, "headline": headline, "clips": clips, "found": found, "about": about}
+    return _render("prediction.html", **told, best=_best(found), figures=_uris(figures))
 
 
 def clip(title: str, videos: list[tuple], fps: float = _FPS, source_fps: float | None = None) -> dict:
