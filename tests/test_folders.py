@@ -132,11 +132,13 @@ def test_prepare_with_an_edge_rule_and_lossless(tmp_path, video_folder, clip):
             (*prepare, *held, "--name=lossy"),
             (*prepare, "--canny=350,300"),
             (*prepare, "--canny=350"),
+            (*prepare, "--edge_density=1.5"),
         ],
     )
-    assert [x.returncode for x in done] == [0, 0, 2, 2], done
+    assert [x.returncode for x in done] == [0, 0, 2, 2, 2], done
     assert "canny (350.0, 300.0) must be LOW, HIGH: 0 <= LOW <= HIGH" in done[2].stderr
     assert "--canny=350 must be two numbers: LOW,HIGH" in done[3].stderr
+    assert "density of edges (1.5) must be 0 to 1" in done[4].stderr
     sources = {
         (name, split): registry.open_split(name, split, data_dir=tmp_path / "data")
         for name in ("fine", "lossy")
@@ -144,7 +146,7 @@ def test_prepare_with_an_edge_rule_and_lossless(tmp_path, video_folder, clip):
     }
     truth = video_io.read(root / "c.avi")
     for (name, split), source in sources.items():
-        rule = fusion.EdgeRule((50.0, 100.5)) if name == "fine" else fusion.EdgeRule()
+        rule = fusion.EdgeRule((50.0, 100.5)) if name == "fine" else fusion.EdgeRule(density=0.045)
         assert source.edge_rule == rule
         assert source.fps.tolist() == ([12.0] if split == "test" else [24.0, 24.0])
         found = clips.decode(source[0])
