@@ -10,8 +10,8 @@ full   128 x 128; the default with one
 paper  256 x 256: true fusion pictures, no reference frames
 sprites  64 x 64 without proposals, told how things move: 8 minutes of a core; docs/experiments.md
 smoke  seconds, for tests
-real  128 x 128, over the proposal flow_blend at clarity 1, without stage 1: 40 minutes of a core, and no
-    better than the proposal's own mix at .8; docs/experiments.md
+real  128 x 128, over the proposal flow_blend at clarity 1, without stage 1: 45 minutes of a core, and no
+    better than the proposal mixed with its mean; docs/experiments.md
 moving_mnist  10 -> 10, on its stage 1: 6 minutes of a core, test MSE 75.0; docs/moving_mnist.md
 """
 

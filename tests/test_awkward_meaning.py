@@ -233,6 +233,10 @@ def test_commands_that_would_lose_or_guess(tmp_path):
         ),
         ([f"--video={frames}", f"--output={frames}"], "is the folder of the video's frames; name another"),
         (
+            [f"--video={frames}", f"--output={tmp_path}", "--save_frames"],
+            "is the folder of the video's frames; name another",
+        ),
+        (
             [f"--video={frames}", f"--masks={tmp_path}", f"--output={tmp_path}"],
             "is the folder of the video's masks; name another",
         ),

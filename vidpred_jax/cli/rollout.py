@@ -150,9 +150,10 @@ def main(_):
 
 
 def _check_flags(output):
+    folders = [output, *(output / name for name in ("frames", "fusion") if _SAVE_FRAMES.value)]
     for given, what in ((_VIDEO.value, "frames"), (_MASKS.value, "masks")):
-        if given and output.resolve() == pathlib.Path(given).resolve():
-            raise InputError(f"--output={output} is the folder of the video's {what}; name another")
+        if given and pathlib.Path(given).resolve() in [folder.resolve() for folder in folders]:
+            raise InputError(f"--output: {given} is the folder of the video's {what}; name another")
     for flag in (_MASKS, _AFTER, _FRAME_STEP):
         if flag.value != flag.default and not _VIDEO.value:
             raise InputError(f"--{flag.name} ({flag.value!r}) needs --video")
