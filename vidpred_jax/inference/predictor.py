@@ -77,7 +77,8 @@ class Predictor:
 
         frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed, after a
         scene cut among them those that follow it alone. labels: uint8 (t, h, w); None finds them by
-        `segmentation_method`, from the first frame on. clarity: as of `at_clarity`; None: as it is. Raises
+        `segmentation_method`, from the first frame on; where stage 2 stands over proposals alone, ids beyond
+        those it knows are counted round. clarity: as of `at_clarity`; None: as it is. Raises
         InputError.
         """
         frames = np.asarray(frames)
