@@ -1,6 +1,7 @@
 # make demo: install, fit a proposal, train both stages over it on the embedded data, predict 32 frames.
-# make test: install, lint, unit tests, smoke runs end to end, resume, devices: under 8 minutes.
-# make check: wheel, documents, several processes, faults, benchmarks, browser, a short fuzz.
+# make test: install, lint, unit tests, smoke runs end to end, resume, devices.
+# make docs: the site, build/site, strictly.
+# make check: wheel, documents, several processes, faults, benchmarks, these pages, examples, a short fuzz.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ DEMO := demo
 OVER := --config.proposals="('scene',)"
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint results clean
+.PHONY: demo test check docs lint results clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m vidpred_jax.train --config=configs/proposal.py:scene --workdir=$(DEMO)/runs/scene
@@ -19,13 +20,16 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test lint
 	$(PYTEST) tests --ignore=tests/check
 
-check: $(VENV)/installed-test
+check: $(VENV)/installed-test docs
 	$(PYTEST) tests/check
 	$(BIN)/python tests/fuzz.py --inputs=120
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 results: $(VENV)/installed
 	$(BIN)/python benchmarks/results.py
@@ -37,6 +41,10 @@ $(VENV)/installed: pyproject.toml requirements.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
 
 clean:

@@ -17,7 +17,7 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # Quicker to low
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vidpred_jax_tests_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(8 << 30)  # Only then are its files locked.
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
@@ -31,6 +31,8 @@ from PIL import Image
 from vidpred_jax import startup
 from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis
+
+LONG = ("test_train", "test_steps", "test_models", "test_regions", "test_perceptual", "test_contexts")
 
 startup.collect_rarely()
 startup.compile_quickly()
@@ -95,5 +97,10 @@ def davis():
 
 
 def pytest_collection_modifyitems(items):
-    """What takes long begins first: the commands, then what needs runs."""
-    items.sort(key=lambda x: (x.path.parent.name != "integration", "trained" not in x.fixturenames))
+    """What takes long begins first: the commands, then what needs runs, then long files."""
+    known = lambda x: (
+        x.path.parent.name != "integration",
+        "trained" not in x.fixturenames,
+        x.path.stem not in LONG,
+    )
+    items.sort(key=known)

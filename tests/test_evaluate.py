@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from vidpred_jax import metrics
-from vidpred_jax.data import pipeline
-from vidpred_jax.evaluation import compare, strip
+from vidpred_jax.data import pipeline, strip
+from vidpred_jax.evaluation import compare
 from vidpred_jax.metrics import named, summary
 from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError

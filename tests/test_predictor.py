@@ -251,7 +251,7 @@ def test_predictor_refusals(trained, clip, tmp_path):
     with pytest.raises(InputError, match="frames are float32"):
         predictor.predict(clip.frames[:16].astype(np.float32))
     with pytest.raises(
-        InputError, match=r"frames are uint8 \(16, 0, 64, 3\); they must be uint8 \(t, h, w, 3\)"
+        InputError, match=r"frames are uint8 \(16, 0, 64, 3\); they must be \(t, h, w, 3\), \(b, t"
     ):
         predictor.predict(clip.frames[:16, :0])
     with pytest.raises(InputError, match=r"horizon \(0\) must be a whole number, 1 or more"):

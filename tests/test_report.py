@@ -36,7 +36,9 @@ def written(tmp_path_factory, clip):
     )
     folder = tmp_path_factory.mktemp("report")
     curve = {"metric": "ssim_paper", "label": "dance", "steps": [1, 2], "values": [0.9, 0.8]}
-    fvd = {"ours": {"value": 12.5, "num_real": 2, "num_predicted": 2, "num_frames": 8}}
+    even = {"low": 1.5, "high": 20.25}
+    fvd = {name: {"value": 12.5, "videos": 2, "frames": 8, **even} for name in ("ours", "blur")}
+    fvd["ours"]["against"], fvd["blur"]["against"] = {"blur": {"mean": -31.5, **even}}, {}
     about = {"data": "sprites", "command": "a & b"}
     options = {"naive": NAIVE, "variants": {LESSER: "ours"}, "fvd": fvd, "reference": [curve]}
     report.write(folder, table, about, **options)

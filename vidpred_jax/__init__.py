@@ -6,11 +6,15 @@ __version__ = "0.4.0"
 _PUBLIC = {
     "load": ("inference.loading", "load"),
     "Predictor": ("inference.predictor", "Predictor"),
-    "Prediction": ("inference.predictor", "Prediction"),
+    "Prediction": ("inference.prediction", "Prediction"),
     "read_video": ("data.video_io", "read"),
     "read_masks": ("data.masks", "read_masks"),
 }
 __all__ = list(_PUBLIC)
+
+
+def __dir__():
+    return [*globals(), *__all__]
 
 
 def __getattr__(name):

@@ -20,8 +20,7 @@ from vidpred_jax import interruption, processes
 from vidpred_jax.checkpoints import restore, save
 from vidpred_jax.cli import common
 from vidpred_jax.config import parse
-from vidpred_jax.data import pipeline, video_io, writing
-from vidpred_jax.evaluation import strip
+from vidpred_jax.data import pipeline, strip, video_io, writing
 from vidpred_jax.models import build
 from vidpred_jax.training import earlier, experiment, parallel, progress, resume, steps, validation
 from vidpred_jax.training.state import from_items, to_items

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = ("rollout", "evaluate", "prepare", "export")
 SCRIPTS = {name: f"python scripts/{name}.py" for name in COMMANDS}
 SCRIPTS |= {"predict": "python scripts/rollout.py", "train": "python -m vidpred_jax.train"}

@@ -105,7 +105,9 @@ def test_rollout_past_the_end_and_of_every_second_frame(tmp_path):
 def test_evaluation_of_runs_baselines_and_another_system(trained, data_dir, tmp_path):
     data = (f"--data_dir={data_dir}", "--data_config=tiny")
     windows, theirs, output = (tmp_path / name for name in ("windows", "theirs", "out"))
-    out = succeed("scripts/evaluate.py", *data, "--runs=none", "--resolution=32", f"--export={windows}")
+    out = succeed(
+        "scripts/evaluate.py", *data, "--runs=none", "--resolution=32", f"--write_windows={windows}"
+    )
     assert "wrote 4 windows" in out
     theirs.mkdir()
     for path in windows.glob("*.npz"):  # A system that knows the truth, but for the sign of its noise.

@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 
+from vidpred_jax.checkpoints import runs
 from vidpred_jax.types import InputError
 
 FOLDER = pathlib.Path(__file__).parents[1] / "weights"
@@ -23,7 +24,6 @@ _FIELDS = {
     "figures": dict,
     "networks": (dict, str),
 }
-_STAGES = ("proposal", "fusion", "translator", "accompanying")
 
 
 def names() -> tuple[str, ...]:
@@ -35,10 +35,7 @@ def runs_of(weights: str) -> tuple[str, ...]:
     """The run folders of weights, the first stage first. Raises InputError for an unknown name."""
     if weights not in names():
         raise InputError(f"weights ({weights!r}) must be one of {', '.join(names())}")
-    folder = FOLDER / weights
-    # A network carries its proposals itself.
-    stages = [stage for stage in _STAGES if (folder / stage).is_dir()]
-    return tuple(str(folder / stage) for stage in stages if stage != "proposal" or len(stages) == 1)
+    return runs.within(FOLDER / weights)
 
 
 def read(weights: str) -> dict:
@@ -93,7 +90,7 @@ def make(card: dict, summary: dict, runs: dict[str, str]) -> dict:
         raise InputError("the evaluation of networks needs --ablate")
     mean = lambda row, metric: rows[row][metric]["mean"]
     networks = {}
-    for number, stage in enumerate(_STAGES[1:], 1):
+    for number, stage in enumerate(("fusion", "translator", "accompanying"), 1):
         row = f"{name}, no stage {number}"
         if row in rows:
             psnr = mean(name, "psnr") - mean(row, "psnr")

@@ -5,7 +5,9 @@ import os
 import pathlib
 from collections.abc import Callable
 
+from vidpred_jax import stages
 from vidpred_jax.checkpoints import restore
+from vidpred_jax.types import InputError
 
 NONE = "none"  # As `fusion_run`: stage 2 over proposals alone.
 
@@ -30,6 +32,23 @@ def configs(folder: str | os.PathLike, stage: str) -> dict[str, dict]:
             newest = run / restore.FOLDER / str(steps[-1])
             found.append((newest.stat().st_mtime, os.fspath(run), config))
     return {run: config for _, run, config in sorted(found, key=lambda x: x[:2], reverse=True)}
+
+
+def within(folder: str | os.PathLike) -> tuple[str, ...]:
+    """The runs that a folder holds, one of each stage; itself, where it is a run or holds none.
+
+    A proposal only where it stands alone: networks carry theirs. Raises InputError for two of a stage.
+    """
+    folder, found = os.fspath(folder), {}
+    if os.path.exists(os.path.join(folder, "config.json")):
+        return (folder,)
+    for stage in stages.STAGES:
+        held = [*configs(folder, stage)]
+        if len(held) > 1:
+            raise InputError(f"{folder} holds {len(held)} runs of stage {stage}: {', '.join(held)}; name one")
+        found |= dict.fromkeys(held, stage)
+    networks = tuple(run for run, stage in found.items() if stage != "proposal")
+    return networks or tuple(found) or (folder,)
 
 
 def newest(

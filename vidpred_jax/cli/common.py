@@ -131,6 +131,7 @@ _REMOVED_FLAGS = {
     **dict.fromkeys(
         ("fusion", "translator", "accompanying"), "use --runs=RUN,RUN (evaluate.py: NAME=RUN,RUN)"
     ),
+    "export": "use --write_windows",
     "labels": "the data set tells how many there are",
 }
 

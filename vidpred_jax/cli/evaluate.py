@@ -2,7 +2,7 @@
 
 python scripts/evaluate.py --data=sprites --split=test --output=evaluation
 python scripts/evaluate.py --data=davis --runs=none --resolution=128 --stride=8
-python scripts/evaluate.py --data=mine --export=windows           # what another system must predict
+python scripts/evaluate.py --data=mine --write_windows=windows    # what another system must predict
 python scripts/evaluate.py --data=mine --predictions=theirs=DIR   # and how it fares
 """
 
@@ -83,14 +83,14 @@ _BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once.", 1)
 _SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page and to draw as strips.", 0)
 _REFERENCE = flags.DEFINE_string("reference", None, "CSV of published curves to draw beside ours.")
 _SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this sequence.")
-_EXPORT = flags.DEFINE_string("export", None, "Only write each window's frames as npz, here.")
+_WRITE = flags.DEFINE_string("write_windows", None, "Only write each window's frames as npz, here.")
 _OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
 
 
 def main(_):
     start = time.perf_counter()
-    output = pathlib.Path(_EXPORT.value or _OUTPUT.value)
-    writing.check_writable(output, () if _EXPORT.value else ("per_step.csv", "summary.json", "index.html"))
+    output = pathlib.Path(_WRITE.value or _OUTPUT.value)
+    writing.check_writable(output, () if _WRITE.value else ("per_step.csv", "summary.json", "index.html"))
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
     runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
     loaded = predictors.load(runs, _WEIGHTS.value, _log)
@@ -122,7 +122,7 @@ def main(_):
         stride=stride,
         first=_START.value,
     )
-    if _EXPORT.value:
+    if _WRITE.value:
         names = [f"{external.window_name(*place)}.npz" for place in places]
         writing.check_writable(output, names)
         writing.renew(output, names)
@@ -167,15 +167,12 @@ def main(_):
         about,
         naive=(*_BASELINES.value, *(row for row, of in rows.items() if of is None)),
         variants={row: of for row, of in rows.items() if of},
-        fvd=fvd.values(),
+        fvd=fvd.values(table.clips),
         reference=reference,
     )
     print(summary.format_table(written["predictors"]))
     for name, found in written.get("fvd", {}).items():
-        print(
-            f"FVD {name} {found['value']:.1f} ({found['num_real']} real, "
-            f"{found['num_predicted']} predicted videos of {found['num_frames']} frames, no context)"
-        )
+        print(f"FVD {name} {found['value']:.1f} ({found['videos']} videos of {found['frames']} frames)")
     print(f"wrote {output / 'index.html'}, per_step.csv, summary.json, curves and strips")
 
 

@@ -1,11 +1,13 @@
-"""Keeps of runs what prediction needs, without the state of their training: a tenth of their size.
+"""Keeps of runs what prediction needs: as folders a tenth of their size, or as a file that JAX alone runs.
 
 python scripts/export.py --run=runs/fusion --output=slim/fusion
 python scripts/export.py --runs=runs/fusion,runs/translator --card=card.json --evaluation=evaluation \\
     --output=weights/mine
+vidpred export real --format=stablehlo --size=128x224 --output=real.stablehlo   # examples/serve_exported.py
 
 A slim folder is a run as others are for rollout.py and evaluate.py, but training cannot go on from it. With
 --runs a folder of weights is written: a run for each stage and their card, without which they are not saved.
+StableHLO files take and give uint8 frames, of any number of clips, on CPU, CUDA and TPU.
 """
 
 import json
@@ -15,10 +17,12 @@ import shutil
 from absl import flags
 
 from vidpred_jax.checkpoints import cards, export, restore
-from vidpred_jax.data import writing
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax.data import sizes, writing
+from vidpred_jax.inference import loading, stablehlo
+from vidpred_jax.types import HORIZON, InputError, UserError
 
-_RUN = flags.DEFINE_string("run", None, "Run folder.")
+_FORMAT = flags.DEFINE_enum("format", "weights", ["weights", "stablehlo"], "What is written.")
+_RUN = flags.DEFINE_string("run", None, "Run folder; of stablehlo also one of both stages, or weights' name.")
 _RUNS = flags.DEFINE_list("runs", [], "Run folders of the stages of one set of weights.")
 _CARD = flags.DEFINE_string(
     "card", None, "JSON of the weights: description, data, terms, commands and seconds."
@@ -27,22 +31,41 @@ _EVALUATION = flags.DEFINE_string(
     "evaluation", None, "Folder of an evaluation of these runs with --ablate, for the card's figures."
 )
 _STEP = flags.DEFINE_integer("step", None, "Its checkpoint; the best by validation.", 0)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; it must not exist.", required=True)
+_HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames that a stablehlo file predicts.", 1)
+_SIZE = flags.DEFINE_string("size", None, "Its HEIGHTxWIDTH or SIDE of frames; that of training.")
+_CLARITY = flags.DEFINE_float("clarity", None, "Its clarity, as of rollout.py.", 0.0, 1.0)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder or file to write; it must not exist.", required=True)
 
 
 def main(_):
     output = pathlib.Path(_OUTPUT.value)
     if output.exists():
-        raise InputError(f"--output={output} exists already; name a new folder")
+        raise InputError(f"--output={output} exists already; name another")
     if bool(_RUN.value) == bool(_RUNS.value):
         raise InputError("give one of --run=RUN and --runs=RUN,RUN")
-    if _RUNS.value and not (_CARD.value and _EVALUATION.value):
+    if _FORMAT.value == "weights" and _RUNS.value and not (_CARD.value and _EVALUATION.value):
         raise InputError("--runs need --card and --evaluation: weights are not saved without a card")
     try:
+        if _FORMAT.value == "stablehlo":
+            return _stablehlo(output)
         files = export.export(_RUN.value, output, _STEP.value) if _RUN.value else _weights(output)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}") from error
     print(f"wrote {output}: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB")
+
+
+def _stablehlo(output):
+    size = _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}")
+    found = loading.load(*(_RUNS.value or [_RUN.value]), size=size, step=_STEP.value)
+    found = found if _CLARITY.value is None else found.at_clarity(_CLARITY.value)
+    data, takes = stablehlo.export(found, _HORIZON.value)
+    with writing.atomic(output) as path:
+        path.write_bytes(data)
+    height, width = found.size
+    print(
+        f"wrote {output}: {len(data) / 2**20:.1f} MiB; {' and '.join(takes)} of {found.context} frames of "
+        f"{width} x {height} -> the {_HORIZON.value} after them, on {', '.join(stablehlo.PLATFORMS)}"
+    )
 
 
 def _weights(output) -> list:

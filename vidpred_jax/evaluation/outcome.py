@@ -6,10 +6,8 @@ import pathlib
 import cv2
 import numpy as np
 
-from vidpred_jax.data import video_io, writing
-from vidpred_jax.evaluation import page, report, strip
-
-_BORDER, _BLUE = 3, (74, 127, 193)
+from vidpred_jax.data import strip, video_io, writing
+from vidpred_jax.evaluation import page, report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +61,7 @@ def write(
     writing.renew(folder, [*files, *others])
     shown = [_even(clip) for clip in clips]
     side_by_side = lambda videos: np.concatenate(videos, 2)
-    context = side_by_side([_framed(clip.context) for clip in shown])
+    context = side_by_side([strip.framed(clip.context) for clip in shown])
     predicted = side_by_side([clip.frames for clip in shown])
     video = np.concatenate([context, predicted])
     video_io.write_video(folder / "prediction.mp4", video, fps)
@@ -72,7 +70,7 @@ def write(
     if "comparison.mp4" in files:
         known = min(len(clip.truth) for clip in shown)
         pairs = [np.concatenate([clip.truth[:known], clip.frames[:known]], 2) for clip in shown]
-        twice = [np.concatenate([_framed(clip.context)] * 2, 2) for clip in shown]
+        twice = [np.concatenate([strip.framed(clip.context)] * 2, 2) for clip in shown]
         both = np.concatenate([side_by_side(twice), side_by_side(pairs)])
         video_io.write_video(folder / "comparison.mp4", both, fps)
     if save_frames:
@@ -108,19 +106,9 @@ def _videos(clip):
     return videos + ([("predicted maps", "", clip.fusion)] if clip.fusion is not None else [])
 
 
-def _framed(frames):
-    """With a border, which tells observed frames from predicted ones."""
-    shown = frames.copy()
-    for frame in shown:
-        cv2.rectangle(frame, (0, 0), (frame.shape[1] - 1, frame.shape[0] - 1), _BLUE, _BORDER)
-    return shown
-
-
 def _even(clip):
     """As H.264 needs it, small frames enlarged by blocks."""
-    height, width = clip.frames.shape[1:3]
-    clip = clip.resized(height + height % 2, width + width % 2)
-    large = {field: strip.enlarge(getattr(clip, field)) for field in ("context", "truth", "frames")}
+    large = {f: strip.even(strip.enlarge(getattr(clip, f))) for f in ("context", "truth", "frames")}
     return dataclasses.replace(clip, **large)
 
 

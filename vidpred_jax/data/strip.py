@@ -5,6 +5,7 @@ import numpy as np
 
 DEFAULT_STEPS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 _MARGIN, _HEADER = 84, 18
+_BORDER, _BLUE = 3, (74, 127, 193)
 _FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.38, 1)
 
 
@@ -18,6 +19,20 @@ def enlarge(frames: np.ndarray, side: int = 128) -> np.ndarray:
     """Small frames (t, h, w, 3), each pixel as a block, at least `side` high: codecs blur pixels."""
     scale = max(1, -(-side // frames.shape[1]))
     return frames.repeat(scale, 1).repeat(scale, 2)
+
+
+def framed(frames: np.ndarray) -> np.ndarray:
+    """With a border, which tells observed frames from predicted ones."""
+    shown = frames.copy()
+    for frame in shown:
+        cv2.rectangle(frame, (0, 0), (frame.shape[1] - 1, frame.shape[0] - 1), _BLUE, _BORDER)
+    return shown
+
+
+def even(frames: np.ndarray) -> np.ndarray:
+    """Frames (t, h, w, 3) of even sides, as H.264 needs them, the last row and column repeated."""
+    height, width = frames.shape[1:3]
+    return np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], "edge")
 
 
 def draw(

@@ -1,0 +1,56 @@
+"""A prediction, which saves and shows itself."""
+
+import base64
+import dataclasses
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+from vidpred_jax.data import strip, video_io
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """uint8 (horizon, h, w, 3) each, RGB; (b, horizon, h, w, 3) of a batch.
+
+    frames: predicted. fusion: the predicted fusion pictures; None where frames are predicted without them.
+    observed: the frames that they follow, `context` instead of `horizon`, at the same size. fps: of the
+    video; None where it is unknown.
+    """
+
+    frames: np.ndarray
+    fusion: np.ndarray | None
+    observed: np.ndarray
+    fps: float | None = None
+
+    def video(self) -> np.ndarray:
+        """The observed frames in a blue border, then the predicted ones; uint8 (t, h, w, 3), of even sides,
+        the clips of a batch side by side."""
+        clips = zip(*map(self._batch, (self.observed, self.frames)), strict=True)
+        shown = [np.concatenate([strip.framed(strip.enlarge(a)), strip.enlarge(b)]) for a, b in clips]
+        return strip.even(np.concatenate(shown, 2))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes `video` as .mp4, .webm, .gif or .avi, at 12 frames a second where `fps` is unknown. Raises
+        InputError for another suffix."""
+        video_io.write_video(path, self.video(), self.fps or 12.0)
+
+    def strip(self, steps: tuple[int, ...] = strip.DEFAULT_STEPS) -> np.ndarray:
+        """A picture, uint8 (h, w, 3): a row for each clip and field, at steps from 1 on."""
+        fields = {"predicted": self.frames, "fusion": self.fusion}
+        fields = {name: self._batch(videos) for name, videos in fields.items() if videos is not None}
+        rows = [(name, x[i]) for i in range(len(fields["predicted"])) for name, x in fields.items()]
+        return strip.draw(rows, steps)
+
+    def _batch(self, videos):
+        return videos if videos.ndim == 5 else videos[None]
+
+    def _repr_html_(self) -> str:
+        """In a notebook it plays."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "prediction.webm")
+            self.save(path)
+            data = base64.b64encode(path.read_bytes()).decode()
+        return f'<video autoplay loop controls muted src="data:video/webm;base64,{data}"></video>'
