@@ -1,0 +1,102 @@
+"""StableHLO files: the predictor's frames where the package is not installed; what the server answers."""
+
+import io
+import os
+import pathlib
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from commands import run
+
+import vidpred_jax
+
+ROOT = pathlib.Path(__file__).parents[2]
+SERVE = ROOT / "examples" / "serve_exported.py"
+
+
+def export(path, *flags):
+    done = run("-m", "vidpred_jax", "export", *flags, "--format=stablehlo", f"--output={path}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """An environment in which `import vidpred_jax`, and what else it needs, fails."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in ("vidpred_jax", "flax", "cv2", "tensorflow_datasets", "orbax", "optax"):
+        (folder / f"{name}.py").write_text("raise ImportError('not here')\n")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def served(folder, arrays, environment):
+    """What the example makes of a file's inputs, in a process of its own."""
+    if len(arrays) == 1:
+        np.save(folder / "in.npy", arrays[0])
+    else:
+        np.savez(folder / "in.npz", frames=arrays[0], planes=arrays[1])
+    given = folder / ("in.npy" if len(arrays) == 1 else "in.npz")
+    command = [sys.executable, SERVE, folder / "file", f"--input={given}", f"--output={folder / 'out.npy'}"]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return np.load(folder / "out.npy")
+
+
+@pytest.mark.parametrize("weights", ["real", "sprites", "sprites_networks"])
+def test_a_file_predicts_the_same_without_the_package(weights, clip, alone, tmp_path):
+    """Bit for bit, one clip and two."""
+    out = export(tmp_path / "file", weights, "--horizon=9", "--size=64")
+    takes = "frames" if weights == "real" else "frames and planes"
+    assert f"{takes} of 16 frames of 64 x 64 -> the 9 after them, on cpu, cuda, tpu" in out
+    done = subprocess.run(
+        [sys.executable, "-c", "import vidpred_jax"], env=alone, capture_output=True, cwd="/"
+    )
+    assert done.returncode
+    predictor = vidpred_jax.load(weights, size=(64, 64))
+    frames = np.stack([clip.frames[:16], clip.frames[8:24]])
+    planes = np.stack([clip.edges, clip.labels], -1)
+    planes = np.stack([planes[:16], planes[8:24]])
+    elements = [{"frames": f, "planes": p} for f, p in zip(frames, planes, strict=True)]
+    for n in (1, 2):
+        expected = predictor.predict_batch(elements[:n], 9)[1]
+        found = served(tmp_path, [frames[:n], planes[:n]][: takes.count("and") + 1], alone)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_server_answers_and_refuses(alone, clip, tmp_path):
+    export(tmp_path / "file", "--run=real", "--horizon=2", "--size=64", "--clarity=0")
+    command = [sys.executable, SERVE, tmp_path / "file", "--port=0"]
+    with subprocess.Popen(command, env=alone, stdout=subprocess.PIPE, text=True) as server:
+        address = server.stdout.readline().split()[-1]
+
+        def ask(frames):
+            data = io.BytesIO()
+            np.save(data, frames)
+            with urllib.request.urlopen(address, data.getvalue()) as answer:
+                return np.load(io.BytesIO(answer.read()))
+
+        try:
+            expected = vidpred_jax.load("real", size=(64, 64)).predict(
+                clip.frames[:20], horizon=2, clarity=0.0
+            )
+            np.testing.assert_array_equal(ask(clip.frames[:20]), expected.frames)
+            for frames, message in (
+                (clip.frames[:15], "15 frames were given; 16 or more are needed"),
+                (clip.frames[:16, :32], r"uint8 (t, 64, 64, 3) is needed"),
+            ):
+                with pytest.raises(urllib.error.HTTPError) as error:
+                    ask(frames)
+                assert error.value.code == 400 and message in error.value.read().decode()
+        finally:
+            server.kill()
+
+
+def test_refusals(tmp_path):
+    flags = ("export", "moon", "--format=stablehlo", f"--output={tmp_path / 'file'}")
+    done = run("-m", "vidpred_jax", *flags)
+    assert done.returncode == 2 and "moon is no run folder, nor one of the weights" in done.stderr
+    assert not list(tmp_path.iterdir())
