@@ -32,6 +32,8 @@ _EVALUATION = flags.DEFINE_string(
 )
 _STEP = flags.DEFINE_integer("step", None, "Its checkpoint; the best by validation.", 0)
 _HORIZON = flags.DEFINE_integer("horizon", HORIZON, "Frames that a stablehlo file predicts.", 1)
+_BATCH = flags.DEFINE_integer("batch", 0, "Clips that it takes; 0: any number, one after the other.", 0)
+_PLATFORMS = flags.DEFINE_list("platforms", list(stablehlo.PLATFORMS), "Where it can run.")
 _SIZE = flags.DEFINE_string("size", None, "Its HEIGHTxWIDTH or SIDE of frames; that of training.")
 _CLARITY = flags.DEFINE_float("clarity", None, "Its clarity, as of rollout.py.", 0.0, 1.0)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder or file to write; it must not exist.", required=True)
@@ -55,16 +57,19 @@ def main(_):
 
 
 def _stablehlo(output):
+    for name in _PLATFORMS.value:
+        if name not in stablehlo.PLATFORMS:
+            raise InputError(f"--platforms: {name!r} is not one of {', '.join(stablehlo.PLATFORMS)}")
     size = _SIZE.value and sizes.parse(_SIZE.value, f"--size={_SIZE.value}")
     found = loading.load(*(_RUNS.value or [_RUN.value]), size=size, step=_STEP.value)
     found = found if _CLARITY.value is None else found.at_clarity(_CLARITY.value)
-    data, takes = stablehlo.export(found, _HORIZON.value)
+    data, takes = stablehlo.export(found, _HORIZON.value, _BATCH.value or None, _PLATFORMS.value)
     with writing.atomic(output) as path:
         path.write_bytes(data)
     height, width = found.size
     print(
         f"wrote {output}: {len(data) / 2**20:.1f} MiB; {' and '.join(takes)} of {found.context} frames of "
-        f"{width} x {height} -> the {_HORIZON.value} after them, on {', '.join(stablehlo.PLATFORMS)}"
+        f"{width} x {height} -> the {_HORIZON.value} after them, on {', '.join(_PLATFORMS.value)}"
     )
 
 

@@ -1,10 +1,11 @@
 """A predictor as one file that JAX alone runs: StableHLO, by `jax.export`."""
 
+import functools
+
 import jax
 import numpy as np
 from jax import export as jax_export
 
-from vidpred_jax.data import fusion
 from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.inference.system import make_predict
 from vidpred_jax.types import HORIZON, UserError
@@ -13,9 +14,12 @@ PLATFORMS = "cpu", "cuda", "tpu"
 
 
 def export(
-    predictor: Predictor, horizon: int = HORIZON, platforms: tuple[str, ...] = PLATFORMS
+    predictor: Predictor, horizon: int = HORIZON, batch: int | None = None, platforms=PLATFORMS
 ) -> tuple[bytes, list[str]]:
-    """(the file, what it takes) of `frames -> the horizon frames after them`, for any number b of clips.
+    """(the file, what it takes) of `frames -> the horizon frames after them`, for a batch of b clips.
+
+    batch: b; None: any, predicted one after the other. For one platform and a batch, proposals give the bytes
+    of `make_predict` there; what else is compiled otherwise may round a value next to a half otherwise.
 
     The file takes uint8 frames (b, context, h, w, 3), h and w of `Predictor.size`, and, where the prediction
     reads maps, uint8 planes (b, context, h, w, 2): edges (0 or 255) and labels, as of
@@ -23,24 +27,28 @@ def export(
     without flatbuffers.
     """
     system, variables = predictor.system, jax.tree.map(np.asarray, predictor.system.variables)
-    predict = make_predict(system, horizon, finish=fusion.to_uint8, fields=("frames",))
+    predict = make_predict(system, horizon, fields=("frames",))
     (b,) = jax_export.symbolic_shape("b")
 
-    def shaped(channels):
-        return jax.ShapeDtypeStruct((b, system.context, *system.size, channels), np.uint8)
+    def shaped(b):
+        return [jax.ShapeDtypeStruct((b, system.context, *system.size, c), np.uint8) for c in (3, 2)]
 
-    def of_both(frames, planes):
-        return predict(variables, {"frames": frames, "planes": planes})["frames"]
+    def of_clips(frames, planes):
+        held = jax.lax.optimization_barrier(variables)  # Folded as constants, they round otherwise.
+        return predict(held, {"frames": frames, "planes": planes})["frames"]
 
-    def of_frames(frames):
-        return of_both(frames, jax.numpy.zeros((*frames.shape[:-1], 2), np.uint8))
+    def together(frames, planes=None):
+        return of_clips(frames, np.zeros((*frames.shape[:-1], 2), np.uint8) if planes is None else planes)
+
+    def one_by_one(*given):
+        return jax.lax.map(lambda clip: together(*(x[None] for x in clip))[0], given)
 
     with jax.enable_x64(False):
-        exported = jax_export.export(jax.jit(of_both), platforms=platforms)(shaped(3), shaped(2))
-        takes = [("frames", "planes")[i] for i in exported.module_kept_var_idx]
-        if takes == ["frames"]:
-            exported = jax_export.export(jax.jit(of_frames), platforms=platforms)(shaped(3))
+        export = functools.partial(jax_export.export, platforms=platforms)
+        reads_maps = len(export(jax.jit(of_clips))(*shaped(1)).module_kept_var_idx) == 2
+        taken = shaped(batch or b)[: 1 + reads_maps]
+        exported = export(jax.jit(together if batch else one_by_one))(*taken)
     try:
-        return bytes(exported.serialize()), takes
+        return bytes(exported.serialize()), ["frames", "planes"][: 1 + reads_maps]
     except ImportError as error:
         raise UserError("StableHLO files need: pip install 'vidpred_jax[export]'") from error
