@@ -188,8 +188,8 @@ def _types(group, prefix="") -> dict[str, str]:
             text = getattr(kind, "__name__", str(kind))
             for rule in field.metadata:
                 low, high = getattr(rule, "ge", None), getattr(rule, "le", None)
-                text += f", from {low:g}" if low is not None else ""
-                text += f" to {high:g}" if high is not None and high < 2**31 else ""
+                text += f", from {low}" if low is not None else ""
+                text += f" to {high}" if high is not None and high < 2**31 else ""
         found[prefix + name] = text
     return found
 

@@ -32,7 +32,7 @@ from vidpred_jax import startup
 from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis
 
-LONG = ("test_train", "test_steps", "test_models", "test_regions", "test_perceptual", "test_contexts")
+LONG = ("test_over_proposals", "test_wheel", "test_train", "test_steps", "test_models", "test_contexts")
 
 startup.collect_rarely()
 startup.compile_quickly()

@@ -18,8 +18,8 @@ def export(
 ) -> tuple[bytes, list[str]]:
     """(the file, what it takes) of `frames -> the horizon frames after them`, for a batch of b clips.
 
-    batch: b; None: any, predicted one after the other. Compiled otherwise than in the package, a value next to
-    a half may be rounded otherwise, in some hundred thousand one.
+    batch: b; None: any, predicted one after the other. Compiled otherwise than in the package, one value in
+    some hundred thousand, next to a half, may be rounded otherwise.
 
     The file takes uint8 frames (b, context, h, w, 3), h and w of `Predictor.size`, and, where the prediction
     reads maps, uint8 planes (b, context, h, w, 2): edges (0 or 255) and labels, as of
