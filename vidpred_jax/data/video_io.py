@@ -3,10 +3,12 @@
 Readers are bounded by `Limits` and decode only the window asked for.
 """
 
+import base64
 import dataclasses
 import math
 import os
 import pathlib
+import tempfile
 import time
 import warnings
 
@@ -153,6 +155,14 @@ def write_image(path: str | os.PathLike, picture: np.ndarray) -> None:
     assert ok, path
     with writing.atomic(path) as temporary:
         temporary.write_bytes(data.tobytes())
+
+
+def to_uri(frames: np.ndarray, fps: float = 12.0) -> str:
+    """A video as an address that holds it, for pages: as of `write_video`, .webm."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "video.webm")
+        write_video(path, frames, fps)
+        return f"data:video/webm;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 12.0) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import pathlib
-import tempfile
 
 import jinja2
 import numpy as np
@@ -100,20 +99,11 @@ def _shown_clip(entry, naive) -> dict:
 
 
 def _video(name, words, frames, fps, is_context) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "clip.webm")
-        video_io.write_video(path, strip.enlarge(strip.to_pixels(frames)), fps)
-        uri = _uri(path.read_bytes(), "video/webm")
+    uri = video_io.to_uri(strip.enlarge(strip.to_pixels(frames)), fps)
     return {"name": name, "text": words, "uri": uri, "kind": "context" if is_context else "future"}
 
 
 def _uris(figures) -> dict:
     """Of PNGs, that of the ablation first."""
-    return {
-        name: _uri(png, "image/png")
-        for name, png in sorted(figures.items(), key=lambda x: x[0] != "ablation")
-    }
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    ordered = sorted(figures.items(), key=lambda x: x[0] != "ablation")
+    return {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in ordered}

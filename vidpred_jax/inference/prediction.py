@@ -1,10 +1,7 @@
 """A prediction, which saves and shows itself."""
 
-import base64
 import dataclasses
 import os
-import pathlib
-import tempfile
 
 import numpy as np
 
@@ -49,8 +46,5 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """In a notebook it plays."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder, "prediction.webm")
-            self.save(path)
-            data = base64.b64encode(path.read_bytes()).decode()
-        return f'<video autoplay loop controls muted src="data:video/webm;base64,{data}"></video>'
+        uri = video_io.to_uri(self.video(), self.fps or 12.0)
+        return f'<video autoplay loop controls muted src="{uri}"></video>'
