@@ -74,6 +74,7 @@ def _steps_table(report) -> list[str]:
     left_out = ("mean_context", "flow_blur")
     predictors = {k: v for k, v in report["predictors"].items() if k not in left_out}
     shown = [s for s in SHOWN_STEPS if s <= report["steps"]]
+    fvd = {name: f"{found['value']:.0f}" for name, found in report.get("fvd", {}).items()}
     metrics = list(dict.fromkeys(m for found in predictors.values() for m in found))
     means = lambda m: [found[m]["mean"] for found in predictors.values() if m in found]
     best = {metric: METRICS[metric].best(means(metric)) for metric in metrics}
@@ -85,8 +86,9 @@ def _steps_table(report) -> list[str]:
             mean = found[metric]["mean"] if metric in found else None
             text = "" if mean is None else f"{mean:.{2 if 'psnr' in metric else 3}f}"
             cells.append(f"**{text}**" if mean is not None and mean == best[metric] else text)
-        rows.append(cells)
+        rows.append([*cells, *([fvd.get(name, "")] if fvd else [])])
     head = ["predictor", *(f"PSNR t+{s}" for s in shown), *(_NAMES.get(m, m) for m in metrics)]
+    head += ["FVD"] if fvd else []
     about = (
         f"{report.get('table', 'held-out')}; {report['data']}: {report['windows']} windows at "
         f"{report['width']} x {report['height']}; {report['protocol']}. {_machine(report)}"
@@ -100,9 +102,7 @@ def _short(report) -> str:
         return ""
     metrics = [m for m in ("psnr", "ssim", "lpips", "gradient_ratio") if m in report["predictors"][rows[0]]]
     kept = {name: {m: report["predictors"][name][m] for m in metrics} for name in rows}
-    return "\n".join(
-        [f"**{report['title']}**", "", *_steps_table({**report, "predictors": kept})[:-2], "", ""]
-    )
+    return "\n".join([f"**{report['title']}**", "", *_steps_table({**report, "predictors": kept})[:-2], ""])
 
 
 def _machine(report) -> str:

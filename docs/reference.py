@@ -13,6 +13,11 @@ from vidpred_jax.metrics import named
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = ("fusion", "translator", "accompanying", "proposal", "direct", "simvp", "pix2pixhd")
+TRAIN = (
+    "`vidpred train CONFIG[:PRESET]` takes `--workdir`, `--devices` (how many of this machine), and every "
+    "[field](config.md). Every command takes `--debug` (a traceback, checks for NaN) and "
+    "`--compilation_cache` (a folder, or `off`)."
+)
 ABOUT = "Set by `--config.FIELD=VALUE`. Defaults are those of the preset `full` (of `proposal`: `scene`)."
 MEANINGS = {
     "batch_size": "clips a step, over all devices",
@@ -58,7 +63,7 @@ MEANINGS = {
     "loss.trajectory": "weight of where objects are",
     "maps": "planes of edges and labels, or the paper's RGB picture",
     "max_unroll": "calls on its own output before each trained call, at most",
-    "model.block": "`conv` or `residual` blocks of the U-Net",
+    "model.block": "`conv` or `gated` blocks of the U-Net",
     "model.blocks": "a level",
     "model.dropout": "rate on the first three doublings",
     "model.frame_features": "of an encoder and decoder of single frames; 0: none",
@@ -119,12 +124,7 @@ def on_files(files, config):
 
 
 def commands() -> str:
-    lines = [
-        "# Commands",
-        "",
-        "`vidpred train CONFIG[:PRESET]` takes `--workdir` and every [field](config.md).",
-        "",
-    ]
+    lines = ["# Commands", "", TRAIN, ""]
     for command, module in COMMANDS.items():
         # Commands share names of flags: each is imported into none of the others'.
         for name in list(flags.FLAGS):
@@ -153,7 +153,7 @@ def fields() -> str:
         "",
         ABOUT,
         "",
-        "| field | of | type | default | meaning |",
+        "| field | set by | type | default | meaning |",
         "|---|---|---|---|---|",
     ]
     for field in sorted({*values, *types} - {"model", "discriminator", "selection"}):

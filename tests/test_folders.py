@@ -7,7 +7,7 @@ import pytest
 from commands import run_many
 from PIL import Image
 
-from vidpred_jax.data import fusion, video_io
+from vidpred_jax.data import fusion, segmentation, video_io
 from vidpred_jax.data.datasets import clips, folders, registry
 from vidpred_jax.types import InputError
 
@@ -33,6 +33,17 @@ def test_video_folder(tmp_path, video_folder, clip):
         source = registry.open_split("mine", split, data_dir=tmp_path / "data")
         names[split] = [clips.decode(e, [0]).name for e in source]
     assert names == {"train": ["a"], "validation": ["b"], "test": ["c"]}
+
+
+def test_labels_by_motion_leave_room_for_those_of_other_videos(tmp_path):
+    """Nothing moves here; a network trained on it must take a video in which three objects do."""
+    still = np.full((20, 32, 32, 3), 90, np.uint8)
+    for i in range(3):
+        video_io.write_video(tmp_path / "in" / f"{i}.avi", still)
+    registry.prepare(registry.video_folder("still", tmp_path / "data", input=str(tmp_path / "in")))
+    source = registry.open_split("still", "train", data_dir=tmp_path / "data")
+    assert source.num_labels == segmentation.MOTION_LABELS == 4
+    assert not clips.decode(source[0]).labels.any()
 
 
 def test_video_folder_with_masks(tmp_path, video_folder, clip):

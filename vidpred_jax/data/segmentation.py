@@ -14,6 +14,7 @@ import numpy as np
 from vidpred_jax.types import InputError
 
 METHODS = ("motion", "onnx:MODEL")
+MOTION_LABELS = 4  # Background and three objects.
 MAX_MODEL_BYTES = 2 << 30
 _FARNEBACK = 0.5, 4, 15, 3, 5, 1.2, 0
 # Of the evidence that a pixel moves, from 0 to 1: what is left of it a frame later, and how much of it a new
@@ -31,7 +32,7 @@ def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
 
 
 def motion(
-    frames: np.ndarray, threshold: float = 1.0, min_area: float = 0.004, max_objects: int = 3
+    frames: np.ndarray, threshold: float = 1.0, min_area: float = 0.004, max_objects: int = MOTION_LABELS - 1
 ) -> np.ndarray:
     """Objects are the regions that move relative to the camera, carried along by the flow.
 

@@ -189,6 +189,7 @@ def _draw_choice(found, naive) -> dict[str, bytes]:
         _, lpips, psnr = zip(*sorted(line), strict=True)
         axes.plot(lpips, psnr, "o-", label=f"{run}, by clarity")
     axes.set(xlabel="LPIPS: lower is clearer", ylabel="PSNR (dB): higher is more accurate")
+    axes.margins(0.12)
     axes.invert_xaxis()
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)

@@ -22,7 +22,7 @@ def export(
     some hundred thousand, next to a half, may be rounded otherwise.
 
     The file takes uint8 frames (b, context, h, w, 3), h and w of `Predictor.size`, and, where the prediction
-    reads maps, uint8 planes (b, context, h, w, 2): edges (0 or 255) and labels, as of
+    reads maps, uint8 planes (b, context, h, w, 2): edges (0 to 255) and labels, as of
     `pipeline.to_batch_element`. It gives uint8 (b, horizon, h, w, 3). Weights are inside. Raises UserError
     without flatbuffers.
     """

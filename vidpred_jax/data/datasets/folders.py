@@ -6,7 +6,7 @@ import pathlib
 import re
 from collections.abc import Callable
 
-from vidpred_jax.data import images, video_io
+from vidpred_jax.data import images, segmentation, video_io
 from vidpred_jax.data.datasets import clips, metadata
 from vidpred_jax.data.masks import read_masks
 from vidpred_jax.data.preparation import prepare_clip
@@ -93,14 +93,16 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
         kept = 0
         for make in clips:
             try:
-                example = self._encode_one(make)
+                example, num_labels = self._encode_one(make)
             except InputError as error:
                 if not self.builder_config.skip_bad:
                     raise
                 self.builder_config.log(f"left out: {error}")
                 continue
             kept += 1
-            yield example
+            by_motion = make.args[-1] is None and self.builder_config.segmentation == "motion"
+            # What is trained on them must take as many as another video may have.
+            yield example, max(num_labels, segmentation.MOTION_LABELS) if by_motion else num_labels
         if not kept:
             raise InputError(f"all {len(clips)} clips of a split cannot be read; mend or remove them")
 
