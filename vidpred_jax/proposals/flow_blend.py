@@ -14,10 +14,6 @@ from vidpred_jax.proposals.forecast import Forecast, Window, confidence
 from vidpred_jax.proposals.gates import Gates
 from vidpred_jax.types import HORIZON
 
-# Of the clear frame at clarity 1; the rest is the mean. All of it is less accurate and, by LPIPS, no closer:
-# chosen so on 43 clips other than those of DAVIS's val list.
-CLEAREST = 0.9
-
 
 @struct.dataclass
 class Observations:
@@ -41,9 +37,9 @@ class FlowBlend(nn.Module):
     displacement.
 
     flow_levels: pyramid levels of the flows (`flow.track`). clarity: 0 gives this blend, the most accurate
-    mean of what may come; 1 one clear future (but for a trace of the mean, see `CLEAREST`), the newest frame
-    moved along the mean displacement of the candidates without blur, which dies out as fast as motion did
-    within the window. Between them both are mixed: the best trade-offs of accuracy and clarity lie on a
+    mean of what may come; 1 one clear future, the newest frame moved along the mean displacement of the
+    candidates without blur, which dies out as fast as motion did within the window; its coarse parts are
+    drawn to the mean's. Between them both are mixed: the best trade-offs of accuracy and clarity lie on a
     straight line (Blau and Michaeli 2018; Freirich et al. 2021).
     """
 
@@ -92,8 +88,9 @@ class FlowBlend(nn.Module):
         def mix(step):  # One step at a time: what it reads and writes stays in the cache.
             found = blend(*step)
             if self.clarity:
-                share = CLEAREST * self.clarity
-                found = jax.tree.map(lambda mean, one: mean + share * (one - mean), found, clear(*step))
+                frame, *others = clear(*step)
+                one = candidates.with_coarse_of(found[0], frame), *others
+                found = jax.tree.map(lambda mean, one: mean + self.clarity * (one - mean), found, one)
             frames, flow, shares = found
             edges = warp(observations.edges, flow)[..., 0]
             labels = nearest_warp(observations.labels, flow)[..., 0].astype(jnp.int32)
