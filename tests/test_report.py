@@ -7,10 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.support import wait
 
-from vidpred_jax.data import images, pipeline
+from vidpred_jax.data import pipeline
 from vidpred_jax.evaluation import compare, page, report
 from vidpred_jax.metrics import named
 from vidpred_jax.proposals import naive
@@ -100,7 +101,7 @@ def test_the_best_baseline_is_by_each_metric(tmp_path):
 
 def test_strips_show_the_newest_frame_then_truth_ours_and_the_best_naive(written, clip):
     assert {p.name for p in (written / "strips").iterdir()} == {"a <b>_00000.png", "c_00000.png"}
-    picture = images.read_image(written / "strips" / "c_00000.png")
+    picture = np.asarray(Image.open(written / "strips" / "c_00000.png"))
     frames = pipeline.to_batch_element(clip, (64, 64))["frames"]
     summary = json.loads((written / "summary.json").read_text())["predictors"]
     best = max(NAIVE, key=lambda name: summary[name]["psnr"]["mean"])
@@ -131,7 +132,7 @@ def test_metrics_of_fusion_pictures_alone_make_strips_too(tmp_path, clip):
     assert not (tmp_path / "b" / "ssim.png").exists()  # Of the call before.
     path, mine = sorted((tmp_path / "b" / "strips").iterdir())
     assert mine.read_bytes() == b"a user's own"
-    assert path.name == "a_00000.png" and (images.read_image(path)[-1, -1] == 100).all()
+    assert path.name == "a_00000.png" and (np.asarray(Image.open(path))[-1, -1] == 100).all()
 
 
 def test_metrics_that_no_stage_shares_make_no_figure_of_ablation(tmp_path):

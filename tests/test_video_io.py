@@ -106,7 +106,7 @@ def test_damaged_frame(folder):
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
     with pytest.raises(InputError, match=r"f3\.png cannot be decoded as an image"):
-        images.read_image(folder / "f3.png")
+        images._decode(folder / "f3.png")
     (folder / "f3.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)

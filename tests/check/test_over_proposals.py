@@ -142,14 +142,6 @@ def test_stage_2_over_a_proposal_alone_mixes_its_frames_with_the_mean(clear, cli
     )
 
 
-def test_stage_2_over_a_proposal_alone_takes_more_labels_than_it_knows(clear, clip):
-    ours = loading.load(clear / "translator")
-    many, round_ = clip.labels[:16].copy(), clip.labels[:16].copy()
-    many[:, :9], round_[:, :9] = 200, 1 + (200 - 1) % 3
-    one, other = (ours.predict(clip.frames[:16], labels, 2) for labels in (many, round_))
-    np.testing.assert_array_equal(one.frames, other.frames)
-
-
 def test_runs_over_one_proposal_at_two_clarities_are_refused(clear):
     network = networks.load(clear / "translator")
     mean = {name: proposal.at_clarity(0.0) for name, proposal in network.proposals.items()}

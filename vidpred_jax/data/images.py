@@ -139,13 +139,6 @@ def _has_end(jpeg: bytes) -> bool:
     return jpeg.find(b"\xff\xd9", at) >= 0
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """One image as uint8 (h, w, 3), RGB, upright as EXIF says it is. Raises InputError."""
-    picture, peak = _decode(path)
-    _check_depth(path, peak)
-    return picture
-
-
 def read_folder(files: list[pathlib.Path], limits: Limits, check) -> list[np.ndarray]:
     """The frames of image files, all of one size. check: called with the folder at each; it may raise."""
     frames, size, peaks = [], image_size(files[0], limits) if files else None, []

@@ -56,8 +56,13 @@ class Predictor:
         self.seed = networks[-1].config["seed"] if networks else None
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
         self._loaded, self._any_size = self.system, True
+        if isinstance(device, str):
+            try:
+                device = jax.devices(device)[0]
+            except RuntimeError as error:
+                raise InputError(f"device ({device!r}) cannot be used: {error}") from error
         with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
-            self._variables = jax.device_put(self.system.variables, _device(device))
+            self._variables = jax.device_put(self.system.variables, device)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
 
     def predict(
@@ -76,7 +81,7 @@ class Predictor:
         in [0, 1], t of `context` or more; the last `context` are observed, after a scene cut among them those
         that follow it alone. Or the path of a video, of which what follows its end is predicted. labels: ids
         from 0 to 255, (t, h, w) or (b, t, h, w); None finds them by `segmentation_method`, from the first
-        frame on; where stage 2 stands over proposals alone, ids beyond those it knows are counted round.
+        frame on.
         clarity: as of `at_clarity`; None: as it is. callback: called every few frames with how many are
         predicted; its program is compiled in each process anew. Raises InputError.
         """
@@ -184,16 +189,7 @@ class Predictor:
         elements = [cuts.leave_out(element, self.context) for element in elements]
         missing = 2 ** (len(elements) - 1).bit_length() - len(elements)
         elements = [*elements, *[elements[-1]] * missing]
-        clip = {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
-        known = self.system.facts["num_labels"]
-        # Stage 2 over proposals alone: more labels than it knows are counted round, for its maps tell objects
-        # from their neighbours, no more.
-        over = self.system.proposals and self.system.networks == [self.system.translate]
-        if over and known > 1:
-            edges, labels = clip["planes"][..., :1], clip["planes"][..., 1:]
-            labels = np.where(labels < known, labels, 1 + (labels.astype(int) - 1) % (known - 1))
-            clip["planes"] = np.concatenate([edges, labels.astype(np.uint8)], -1)
-        return clip
+        return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
 
     def _labels_of(self, clip) -> int:
         """How many labels are told apart: as many as in the runs' data; by proposals alone as many as the
@@ -260,13 +256,3 @@ class _Calls:
         if self._error:
             raise self._error
         return found
-
-
-def _device(named):
-    """Raises InputError for a platform that is not here."""
-    if not isinstance(named, str):
-        return named
-    try:
-        return jax.devices(named)[0]
-    except RuntimeError as error:
-        raise InputError(f"device ({named!r}) cannot be used: {error}") from error
