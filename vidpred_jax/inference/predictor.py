@@ -81,9 +81,8 @@ class Predictor:
         in [0, 1], t of `context` or more; the last `context` are observed, after a scene cut among them those
         that follow it alone. Or the path of a video, of which what follows its end is predicted. labels: ids
         from 0 to 255, (t, h, w) or (b, t, h, w); None finds them by `segmentation_method`, from the first
-        frame on.
-        clarity: as of `at_clarity`; None: as it is. callback: called every few frames with how many are
-        predicted; its program is compiled in each process anew. Raises InputError.
+        frame on. clarity: as of `at_clarity`; None: as it is. callback: called every few frames with how many
+        are predicted; its program is compiled in each process anew. Raises InputError.
         """
         batch, fps, batched = inputs.clips(frames, self.context)
         if len(batch[0]) < self.context:
