@@ -40,20 +40,28 @@ def read(stream, avals):
     return arguments, found[0].ndim == 5
 
 
-def predict(exported, stream):
-    arguments, batched = read(stream, exported.in_avals)
-    found = np.asarray(exported.call(*arguments))
-    return found if batched else found[0]
+def load(path):
+    """A function `stream -> frames` of a file: the program and, its first arguments, the weights."""
+    with np.load(path, allow_pickle=False) as held:
+        exported = export.deserialize(bytearray(held["module"].tobytes()))
+        weights = [held[name] for name in sorted(held.files) if name.startswith("weights_")]
+
+    def predict(stream):
+        arguments, batched = read(stream, exported.in_avals[len(weights) :])
+        found = np.asarray(exported.call(weights, *arguments))
+        return found if batched else found[0]
+
+    return predict
 
 
-def serve(exported, port):
+def serve(predict, port):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             length, answer = int(self.headers.get("Content-Length", 0)), io.BytesIO()
             try:
                 if not 0 < length <= MOST_BYTES:
                     raise ValueError(f"{length} bytes were sent; 1 to {MOST_BYTES} are taken")
-                np.save(answer, predict(exported, io.BytesIO(self.rfile.read(length))))
+                np.save(answer, predict(io.BytesIO(self.rfile.read(length))))
                 status = 200
             except (ValueError, KeyError, OSError, EOFError) as error:
                 status, answer = 400, io.BytesIO(f"{error}\n".encode())
@@ -76,12 +84,12 @@ def main():
     asked = parser.parse_args()
     if (asked.input is None) == (asked.port is None):
         parser.error("give one of --input and --port")
-    exported = export.deserialize(bytearray(asked.file.read_bytes()))
+    predict = load(asked.file)
     if asked.port is not None:
-        return serve(exported, asked.port)
+        return serve(predict, asked.port)
     try:
         with asked.input.open("rb") as stream:
-            np.save(asked.output, predict(exported, stream))
+            np.save(asked.output, predict(stream))
     except (ValueError, KeyError, OSError) as error:
         sys.exit(f"error: {asked.input}: {error}")
     print(f"wrote {asked.output}")
