@@ -18,6 +18,8 @@ def main():
     parser.add_argument("--load", default="real", help="weights' name, a run, or a folder of both stages")
     parser.add_argument("--horizon", type=int, default=32)
     asked = parser.parse_args()
+    if not asked.videos.is_dir() or asked.output.resolve() == asked.videos.resolve():
+        parser.error("give a folder of videos, and another to write to")
     predictor = vidpred_jax.load(asked.load)
     for path in sorted(filter(video_io.is_video_file, asked.videos.iterdir())):
         try:
@@ -25,8 +27,8 @@ def main():
         except ValueError as error:  # Of a video that cannot be read: the others go on.
             print(f"left out: {error}")
             continue
-        prediction.save(asked.output / f"{path.stem}.mp4")
-        print(f"wrote {asked.output / f'{path.stem}.mp4'}", flush=True)
+        prediction.save(asked.output / f"{path.name}.mp4")
+        print(f"wrote {asked.output / f'{path.name}.mp4'}", flush=True)
 
 
 if __name__ == "__main__":

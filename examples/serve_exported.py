@@ -13,11 +13,13 @@ import http.server
 import io
 import pathlib
 import sys
+import zipfile
 
 import numpy as np
 from jax import export
 
 MOST_BYTES = 1 << 30  # Of a request.
+BAD = (ValueError, KeyError, OSError, EOFError, MemoryError, zipfile.BadZipFile)  # What bad files raise.
 
 
 def read(stream, avals):
@@ -56,21 +58,24 @@ def load(path):
 
 def serve(predict, port):
     class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = 60  # Seconds without a byte.
+
         def do_POST(self):
-            length, answer = int(self.headers.get("Content-Length", 0)), io.BytesIO()
+            answer = io.BytesIO()
             try:
+                length = int(self.headers.get("Content-Length", 0))
                 if not 0 < length <= MOST_BYTES:
                     raise ValueError(f"{length} bytes were sent; 1 to {MOST_BYTES} are taken")
                 np.save(answer, predict(io.BytesIO(self.rfile.read(length))))
                 status = 200
-            except (ValueError, KeyError, OSError, EOFError) as error:
+            except BAD as error:
                 status, answer = 400, io.BytesIO(f"{error}\n".encode())
             self.send_response(status)
             self.send_header("Content-Length", str(answer.getbuffer().nbytes))
             self.end_headers()
             self.wfile.write(answer.getvalue())
 
-    server = http.server.HTTPServer(("127.0.0.1", port), Handler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 
@@ -84,14 +89,19 @@ def main():
     asked = parser.parse_args()
     if (asked.input is None) == (asked.port is None):
         parser.error("give one of --input and --port")
-    predict = load(asked.file)
+    try:
+        predict = load(asked.file)
+    except BAD as error:
+        sys.exit(f"error: {asked.file} is no exported file: {error}")
     if asked.port is not None:
         return serve(predict, asked.port)
     try:
         with asked.input.open("rb") as stream:
-            np.save(asked.output, predict(stream))
-    except (ValueError, KeyError, OSError) as error:
+            found = predict(stream)
+    except BAD as error:
         sys.exit(f"error: {asked.input}: {error}")
+    with asked.output.open("wb") as stream:
+        np.save(stream, found)
     print(f"wrote {asked.output}")
 
 

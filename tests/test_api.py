@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vidpred_jax
-from vidpred_jax.checkpoints import runs
+from vidpred_jax.checkpoints import cards, runs
 from vidpred_jax.data import video_io
 from vidpred_jax.types import InputError
 
@@ -123,6 +123,10 @@ def test_a_folder_that_holds_both_stages(trained, expected, clip, tmp_path):
     found = vidpred_jax.load(tmp_path / "mine")
     assert [pathlib.Path(run).name for run in found.runs] == ["fusion", "translator"]
     np.testing.assert_array_equal(found.predict(clip.frames[:16], horizon=3).frames, expected.frames)
+    for name in ("scene", "flow_blend"):  # Networks carry theirs.
+        proposal = pathlib.Path(cards.runs_of("real" if name == "flow_blend" else "sprites")[0])
+        shutil.copytree(proposal, tmp_path / "mine" / name)
+    assert len(runs.within(tmp_path / "mine")) == 2
     shutil.copytree(trained / "fusion", tmp_path / "mine" / "again")
     with pytest.raises(InputError, match=r"mine holds 2 runs of stage fusion: .*; name one"):
         vidpred_jax.load(tmp_path / "mine")
@@ -143,6 +147,7 @@ def test_refusals_name_arguments(predictor, clip):
         ),
         (frames.swapaxes(1, 3), r"frames are uint8 \(16, 3, 64, 64\); they must be \(t, h, w, 3\), \(b, t,"),
         (object(), r"frames are object \(\); they must be"),
+        (frames[0], r"frames are uint8 \(64, 64, 3\); they must be \(t, h, w, 3\)"),  # A picture is no clip.
         ([frames, frames[:3]], r"frames \(list\) cannot be read as an array: "),
         ("moon.mp4", "moon.mp4 does not exist; a video file or a folder of frames is needed"),
     ):

@@ -146,6 +146,21 @@ def test_metrics_that_no_stage_shares_make_no_figure_of_ablation(tmp_path):
     assert {row["low"] for row in rows} == {""}  # One clip has no interval.
 
 
+def test_the_choice_of_clarity_is_drawn_where_there_is_one(tmp_path):
+    """A row that begins as one of a clarity, such as a variant of it, is a point of its own."""
+    value = lambda x: {m: np.full((2, 4), x, np.float32) for m in ("psnr", "lpips")}
+    rows = {"r, clarity 0": value(0.5), "r, clarity 1": value(0.2), "r, clarity 1, laplacian": value(0.3)}
+    report.write(tmp_path, compare.Table(["x", "y"], {**rows, "blur": value(0.8)}, []), {}, naive=("blur",))
+    assert images_of(tmp_path) == {"psnr.png", "lpips.png", "choice.png"}
+    del rows["r, clarity 0"]
+    report.write(tmp_path, compare.Table(["x", "y"], rows, []), {})
+    assert images_of(tmp_path) == {"psnr.png", "lpips.png"}
+
+
+def images_of(folder):
+    return {path.name for path in folder.glob("*.png")}
+
+
 def test_page_needs_no_network_and_escapes_what_it_shows(written):
     page = (written / "index.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)

@@ -35,5 +35,5 @@ def test_a_folder_of_videos(tmp_path, video, clip):
     command = [sys.executable, ROOT / "examples" / "predict_folder.py", tmp_path / "in", tmp_path / "out"]
     done = subprocess.run([*command, "--horizon=2"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert "left out: " in done.stdout and [f.name for f in (tmp_path / "out").iterdir()] == ["a.mp4"]
-    assert len(video_io.read(tmp_path / "out" / "a.mp4")) == 18
+    assert "left out: " in done.stdout and [f.name for f in (tmp_path / "out").iterdir()] == ["a.avi.mp4"]
+    assert len(video_io.read(tmp_path / "out" / "a.avi.mp4")) == 18

@@ -112,4 +112,7 @@ def test_refusals(tmp_path):
     flags = ("export", "moon", "--format=stablehlo", f"--output={tmp_path / 'file'}")
     done = run("-m", "vidpred_jax", *flags)
     assert done.returncode == 2 and "moon is no run folder, nor one of the weights" in done.stderr
+    flags = ("export", "runs/x", "--clarity=0", f"--output={tmp_path / 'file'}")
+    done = run("-m", "vidpred_jax", *flags)
+    assert done.returncode == 2 and "--clarity is not for --format=weights" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -37,18 +37,17 @@ def configs(folder: str | os.PathLike, stage: str) -> dict[str, dict]:
 def within(folder: str | os.PathLike) -> tuple[str, ...]:
     """The runs that a folder holds, one of each stage; itself, where it is a run or holds none.
 
-    A proposal only where it stands alone: networks carry theirs. Raises InputError for two of a stage.
+    Proposals and direct runs only where no others are. Raises InputError for two of a stage.
     """
     folder, found = os.fspath(folder), {}
     if os.path.exists(os.path.join(folder, "config.json")):
         return (folder,)
-    for stage in stages.STAGES:
-        held = [*configs(folder, stage)]
+    for stage in sorted(stages.STAGES, key="proposal".__eq__):
+        held = [*configs(folder, stage)] if not found or stage not in ("proposal", "direct") else []
         if len(held) > 1:
             raise InputError(f"{folder} holds {len(held)} runs of stage {stage}: {', '.join(held)}; name one")
         found |= dict.fromkeys(held, stage)
-    networks = tuple(run for run, stage in found.items() if stage != "proposal")
-    return networks or tuple(found) or (folder,)
+    return tuple(found) or (folder,)
 
 
 def newest(

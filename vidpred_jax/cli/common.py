@@ -131,7 +131,7 @@ _REMOVED_FLAGS = {
     **dict.fromkeys(
         ("fusion", "translator", "accompanying"), "use --runs=RUN,RUN (evaluate.py: NAME=RUN,RUN)"
     ),
-    "export": "use --write_windows",
+    "export": "use --write_windows of evaluate.py",
     "labels": "the data set tells how many there are",
 }
 

@@ -43,6 +43,10 @@ def main(_):
     output = pathlib.Path(_OUTPUT.value)
     if output.exists():
         raise InputError(f"--output={output} exists already; name another")
+    own = {"weights": (_CARD, _EVALUATION), "stablehlo": (_HORIZON, _BATCH, _PLATFORMS, _SIZE, _CLARITY)}
+    for flag in (flag for form, some in own.items() if form != _FORMAT.value for flag in some):
+        if flag.value != flag.default:
+            raise InputError(f"--{flag.name} is not for --format={_FORMAT.value}")
     if bool(_RUN.value) == bool(_RUNS.value):
         raise InputError("give one of --run=RUN and --runs=RUN,RUN")
     if _FORMAT.value == "weights" and _RUNS.value and not (_CARD.value and _EVALUATION.value):

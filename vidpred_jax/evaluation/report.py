@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from vidpred_jax.types import InputError
 
 CSV_COLUMNS = ("predictor", "metric", "step", "mean", "low", "high", "n_clips", "n_windows")
 _NAIVE_STYLES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+_CLARITY = re.compile(r"(.+), clarity ([\d.]+)")
 _PAPER_METRICS = {"PSNR": "psnr", "SSIM": "ssim_paper"}
 
 
@@ -162,7 +164,7 @@ def draw_all(found, naive, ablated, reference) -> dict[str, bytes]:
     parts = [part for part in parts if part[1]]
     if ablated and parts:
         figures["ablation"] = _draw(parts, naive, [])
-    if sum(", clarity " in name for name in found) > 1:
+    if sum(_CLARITY.fullmatch(name) is not None for name in found) > 1:
         figures |= _draw_choice(found, naive)
     return figures
 
@@ -179,12 +181,11 @@ def _draw_choice(found, naive) -> dict[str, bytes]:
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes, lines = figure.subplots(), {}
     for name, point in points.items():
-        run, _, clarity = name.partition(", clarity ")
-        if clarity:
-            lines.setdefault(run, []).append((float(clarity), *point))
+        if row := _CLARITY.fullmatch(name):
+            lines.setdefault(row[1], []).append((float(row[2]), *point))
         else:
             axes.plot(*point, "o", color="0.45" if name in naive else None)
-        axes.annotate(clarity or name, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.annotate(row[2] if row else name, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
     for run, line in lines.items():
         _, lpips, psnr = zip(*sorted(line), strict=True)
         axes.plot(lpips, psnr, "o-", label=f"{run}, by clarity")

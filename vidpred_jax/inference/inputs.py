@@ -10,7 +10,7 @@ from vidpred_jax.types import InputError
 
 
 def clips(frames, context: int) -> tuple[np.ndarray, float | None, bool]:
-    """(uint8 (b, t, h, w, 3), RGB; frames a second, None where unknown; whether `frames` are a batch).
+    """(uint8 (b, t, h, w, 3), RGB; frames a second, None of an array; whether `frames` are a batch).
 
     frames: uint8 in [0, 255] or floats in [0, 1], (t, h, w, c), (b, t, h, w, c) or grey (t, h, w), c of 3 or
     1; or the path of a video or a folder of frames, of which the last `context` are read. Raises InputError.
@@ -21,7 +21,7 @@ def clips(frames, context: int) -> tuple[np.ndarray, float | None, bool]:
         return found[None], video_io.probe(frames).fps, False
     found = array(frames, "frames")
     told = f"frames are {found.dtype} {found.shape}"
-    found = found[..., None] if found.ndim == 3 else found
+    found = found[..., None] if found.ndim == 3 and found.shape[-1] not in (1, 3) else found
     if found.ndim not in (4, 5) or found.shape[-1] not in (1, 3) or not found.size:
         raise InputError(f"{told}; they must be (t, h, w, 3), (b, t, h, w, 3), or grey (t, h, w)")
     if jnp.issubdtype(found.dtype, jnp.floating):

@@ -28,8 +28,8 @@ def load(
     trained on; without such a pair the weights `real`. size: height and width of the frames; None: that of
     training, for a video the one nearest to its aspect with the same lesser side. step: the checkpoint of
     each run; None: the best by validation, or the newest. device: as of `Predictor`. compilation_cache: the
-    folder that keeps compiled programs, or `off`; None: JAX's own where it has one, else
-    ~/.cache/vidpred_jax. Raises InputError for runs that are missing or damaged, or do not fit.
+    folder that keeps the process's compiled programs, told by its first call, or `off`; None: JAX's own where
+    it has one, else ~/.cache/vidpred_jax. Raises InputError for runs that are damaged or do not fit.
     """
     if compilation_cache or not jax.config.jax_compilation_cache_dir:
         startup.keep_programs(compilation_cache)

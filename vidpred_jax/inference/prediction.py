@@ -8,13 +8,13 @@ import numpy as np
 from vidpred_jax.data import strip, video_io
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
     """uint8 (horizon, h, w, 3) each, RGB; (b, horizon, h, w, 3) of a batch.
 
     frames: predicted. fusion: the predicted fusion pictures; None where frames are predicted without them.
     observed: the frames that they follow, `context` instead of `horizon`, at the same size. fps: of the
-    video; None where it is unknown.
+    video, 24 of a folder of frames; None where an array was given.
     """
 
     frames: np.ndarray
@@ -30,7 +30,7 @@ class Prediction:
         return strip.even(np.concatenate(shown, 2))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `video` as .mp4, .webm, .gif or .avi, at 12 frames a second where `fps` is unknown. Raises
+        """Writes `video` as .mp4, .webm, .gif or .avi, at 12 frames a second where `fps` is None. Raises
         InputError for another suffix."""
         video_io.write_video(path, self.video(), self.fps or 12.0)
 
@@ -39,7 +39,7 @@ class Prediction:
         fields = {"predicted": self.frames, "fusion": self.fusion}
         fields = {name: self._batch(videos) for name, videos in fields.items() if videos is not None}
         rows = [(name, x[i]) for i in range(len(fields["predicted"])) for name, x in fields.items()]
-        return strip.draw(rows, steps)
+        return strip.draw(rows, tuple(step for step in steps if step > 0))
 
     def _batch(self, videos):
         return videos if videos.ndim == 5 else videos[None]

@@ -56,11 +56,10 @@ class Predictor:
         self.seed = networks[-1].config["seed"] if networks else None
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
         self._loaded, self._any_size = self.system, True
-        if isinstance(device, str):
-            try:
-                device = jax.devices(device)[0]
-            except RuntimeError as error:
-                raise InputError(f"device ({device!r}) cannot be used: {error}") from error
+        try:
+            device = jax.devices(device)[0] if isinstance(device, str) else device
+        except RuntimeError as error:
+            raise InputError(f"device ({device!r}) cannot be used: {error}") from error
         with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
             self._variables = jax.device_put(self.system.variables, device)
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
@@ -81,8 +80,8 @@ class Predictor:
         in [0, 1], t of `context` or more; the last `context` are observed, after a scene cut among them those
         that follow it alone. Or the path of a video, of which what follows its end is predicted. labels: ids
         from 0 to 255, (t, h, w) or (b, t, h, w); None finds them by `segmentation_method`, from the first
-        frame on. clarity: as of `at_clarity`; None: as it is. callback: called every few frames with how many
-        are predicted; its program is compiled in each process anew. Raises InputError.
+        frame that is read. clarity: as of `at_clarity`; None: as it is. callback: called every few frames
+        with how many are predicted; its program is compiled in each process anew. Raises InputError.
         """
         batch, fps, batched = inputs.clips(frames, self.context)
         if len(batch[0]) < self.context:
@@ -90,7 +89,6 @@ class Predictor:
         if labels is not None:
             labels = inputs.labels(labels, batch.shape[:4], batched)[:, -self.context :]
             batch = batch[:, -self.context :]
-        observed = batch.shape[1] - self.context, batch.shape[1]
         ours = self.at_aspect(*batch.shape[2:4])
         ours = ours if clarity is None else ours.at_clarity(clarity)
         elements = []
@@ -101,7 +99,7 @@ class Predictor:
                 labels=None if labels is None else labels[i],
                 method=segmentation_method,
                 edge_rule=self.edge_rule,
-                observed=observed,
+                observed=(len(clip) - self.context, len(clip)),
             )
             elements.append(pipeline.to_batch_element(clip.last(self.context), ours.size))
         pictures, predicted = ours.predict_batch(elements, horizon, callback=callback)
@@ -200,7 +198,7 @@ class Predictor:
         if self.system.networks:
             raise InputError(
                 f"labels go up to {most}; {', '.join(self.described)} tell {known} apart, background included"
-                ": the others would vanish"
+                ": the others would vanish; give labels or masks as in training"
             )
         return 1 << most.bit_length()
 
@@ -211,7 +209,8 @@ class Predictor:
         labels = self._labels_of(clip)
         modules = [proposal.module for proposal in self.system.proposals.values()]
         shapes = (x.shape for x in clip.values())
-        key = horizon, known_maps, exact, labels, self.system.clarity, bool(calls), *modules, *shapes
+        parts = self.system.clarity, *(network.stage.role for network in self.system.networks), *modules
+        key = horizon, known_maps, exact, labels, bool(calls), *parts, *shapes
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8
