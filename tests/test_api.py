@@ -100,7 +100,7 @@ def test_a_prediction_saves_and_shows_itself(expected, tmp_path):
 def test_the_callback_hears_each_step_once_and_may_stop_it(predictor, expected, clip):
     heard = []
     found = predictor.predict(clip.frames[:16], horizon=20, callback=heard.append)
-    assert sorted(heard) == heard and heard[-1] == 20 and len(heard) > 1
+    assert heard == sorted(set(heard)) and heard[-1] == 20 and len(heard) > 1
     plain = predictor.predict(clip.frames[:16], horizon=20)
     assert np.abs(found.frames - plain.frames.astype(int)).max() <= 1
     with pytest.raises(ZeroDivisionError):

@@ -33,7 +33,7 @@ _CLEAR = np.array([not blur for _, _, blur in _MOVED] + [i == 0 for i in range(2
 _RATE, _STEADY, _MOST_RATE = 0.25, 0.4, 0.4
 # Of the difference of the mean and a clear frame: its blur in pixels as above, and how much of that is added
 # to the clear one. Chosen on 18 clips other than those of DAVIS's val list; with more, objects grow pale.
-_COARSE, _DRAWN = 2.0, 0.3
+_COARSE_BLUR, _COARSE_SHARE = 2.0, 0.3
 _SLOWED, _KEPT = _MOVED.index((1, 4, 0.0)), _MOVED.index((1, 0, 0.0))
 
 
@@ -93,7 +93,7 @@ def with_coarse_of(mean: Float[Array, "b h w 3"], clear: Float[Array, "b h w 3"]
     """A clear frame whose coarse parts are nearer to the mean of what may come: more accurate, and its fine
     parts, which tell how sharp it is, stay."""
     scale = max(min(clear.shape[1:3]) / _SIDE, 1)  # In a small frame too, what is finer than pixels is none.
-    return clear + _DRAWN * blur(mean - clear, _COARSE * scale)
+    return clear + _COARSE_SHARE * blur(mean - clear, _COARSE_BLUR * scale)
 
 
 def _damp(displacements, steps_ahead, motion):
