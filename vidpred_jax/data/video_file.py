@@ -241,8 +241,7 @@ def _heard():
         with av.logging.Capture() as told:
             yield told
     finally:
-        # Never back to None: a decoder's thread that logs at that moment would compare with it.
-        av.logging.set_level(av.logging.PANIC if before is None else before)
+        av.logging.set_level(before)
 
 
 def _ahead(packets, count: int = 4) -> Iterator[tuple[av.Packet, list[av.Packet]]]:
