@@ -268,3 +268,24 @@ def test_arrays_and_animations(tmp_path):
         assert video_io.is_video_file(tmp_path / name) and video_io.count(tmp_path / name) == 40
     first.save(tmp_path / "still.png")
     assert not video_io.is_video_file(tmp_path / "still.png")
+
+
+def test_damage_is_told_however_often_a_file_is_read(tmp_path):
+    """Damage within a picture may pass the decoder; frames are never lost."""
+    encode(tmp_path / "a.mkv", *X264)
+    data, generator = (tmp_path / "a.mkv").read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(20):
+        at = generator.integers(600, len(data) - 40)
+        (tmp_path / "a.mkv").write_bytes(data[:at] + generator.bytes(40) + data[at + 40 :])
+        told = set()
+        for _ in range(3):
+            try:
+                assert len(vidpred_jax.read_video(tmp_path / "a.mkv")) == 40
+            except InputError as error:
+                told.add(str(error))
+            else:
+                told.add("")
+        assert len(told) == 1
+        refused += told != {""}
+    assert refused > 10

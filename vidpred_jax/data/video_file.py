@@ -33,6 +33,8 @@ _FAR = 100  # From this frame on it is sought rather than decoded up to.
 # What FFmpeg's other threads log while `_heard` listens to one would stand beside our line.
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
+_QUIET = -8  # FFmpeg's AV_LOG_QUIET.
+_ERRORS = av.logging.ERROR + 1  # Which no other program asks for.
 
 
 def probe(path: pathlib.Path, limits: Limits) -> tuple[int, int, float]:
@@ -188,8 +190,8 @@ def _decoded(path, container, stream, number: int = 0) -> Iterator[av.VideoFrame
     What stands before the first key frame of a recording, and a part of a frame at its end, are left out.
     Raises InputError where any other frame cannot be decoded, and at the end of a file that is cut off.
     """
-    packets, packet, begun, lost, late = _ahead(_demux(container, stream)), True, False, False, 0
     tail = _TAIL if container.format.name in _ENDS_ANYWHERE else 0
+    packets, packet, begun, lost, late = _ahead(_demux(container, stream)), True, not tail, False, 0
     while packet is not None:
         try:
             packet = None
@@ -235,13 +237,19 @@ def _demux(container, stream) -> Iterator[av.Packet]:
 @contextlib.contextmanager
 def _heard():
     """What FFmpeg's log says of errors in this thread within the block."""
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
+    before, repeats = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(_ERRORS)
     try:
         with av.logging.Capture() as told:
             yield told
     finally:
-        av.logging.set_level(before)
+        av.logging.set_skip_repeated(repeats)
+        if before not in (None, _ERRORS):
+            av.logging.set_level(before)
+        else:  # The level stays: without one, a decoder's thread that is about to log would fail.
+            av.logging.set_libav_level(_QUIET)
+            av.logging.restore_default_callback()
 
 
 def _ahead(packets, count: int = 4) -> Iterator[tuple[av.Packet, list[av.Packet]]]:
