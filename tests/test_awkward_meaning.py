@@ -206,7 +206,7 @@ def test_a_split_that_loses_every_clip_is_not_written(tmp_path):
     whole = (tmp_path / "in" / "z.mp4").read_bytes()
     (tmp_path / "in" / "z.mp4").write_bytes(whole[: len(whole) * 9 // 10])
     told, fields = [], dict(input=str(tmp_path / "in"), skip_bad=True, log=lambda line: told.append(line))
-    with pytest.raises(InputError, match="all 1 clips of a split cannot be read; mend or remove them"):
+    with pytest.raises(InputError, match="all 1 clips of split test cannot be read; mend or remove them"):
         registry.prepare(registry.video_folder("mine", tmp_path / "data", **fields))
     assert not list((tmp_path / "data").rglob("metadata.json"))
 

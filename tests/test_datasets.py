@@ -97,7 +97,7 @@ def test_a_forged_example_is_refused_with_its_shard(change, message, clip, tmp_p
     )
     known = metadata.start(fusion.EdgeRule())
     for _ in range(3):
-        metadata.add(known, "t", encoded("a", clip.frames[:2], clip.labels[:2]), 4)
+        metadata.add(known, "t", metadata.entry(encoded("a", clip.frames[:2], clip.labels[:2]), 4))
     known.save_metadata(tmp_path)
     source = clips.Source(builder, "t")
     for index, file in ((1, files[0]), (2, files[1]), (-1, files[1])):
@@ -186,7 +186,7 @@ def test_fingerprint_follows_the_data(data_dir, tmp_path):
     found = []
     for pixels in (b"aa", b"ab"):
         known = metadata.start(fusion.EdgeRule())
-        metadata.add(known, "train", {"name": "a", "frames": [pixels], **columns}, 1)
+        metadata.add(known, "train", metadata.entry({"name": "a", "frames": [pixels], **columns}, 1))
         found.append(known["splits"]["train"]["digest"])
     assert found[0] != found[1]
 

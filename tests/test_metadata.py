@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidpred_jax.data import fusion
-from vidpred_jax.data.datasets import clips, metadata, registry, sprites
+from vidpred_jax.data.datasets import building, clips, metadata, registry, sprites, synthesis
 from vidpred_jax.types import InputError
 
 
@@ -20,7 +20,7 @@ def builder(folder, **fields):
 
 
 def test_entries_and_examples_have_the_order_of_generation(tmp_path, monkeypatch):
-    monkeypatch.setattr(clips, "_CLIPS_PER_SHARD", 5)
+    monkeypatch.setattr(building, "_CLIPS", 5)
     made = builder(tmp_path, num_train=12, num_validation=5, num_test=1)
     registry.prepare(made)
     assert made.info.splits["train"].shard_lengths == [5, 5, 2]
@@ -40,20 +40,21 @@ def test_entries_and_examples_have_the_order_of_generation(tmp_path, monkeypatch
 
 def test_memory_while_a_data_set_is_prepared_does_not_grow_with_it(tmp_path, monkeypatch):
     """A few clips are drawn ahead of the one that is written, and none is kept after it."""
-    monkeypatch.setattr(clips.os, "cpu_count", lambda: 2)
-    made = builder(tmp_path, num_train=12, num_validation=1, num_test=1)
+    made = builder(tmp_path, num_train=40, num_validation=1, num_test=1, workers=2)
     drawn, examples, held = [], [], []
-    draw, add = made._draw, metadata.add
-    monkeypatch.setattr(made, "_draw", lambda *args: drawn.append(0) or draw(*args))
+    clip = synthesis.sprite_clip
+    monkeypatch.setattr(synthesis, "sprite_clip", lambda *args: drawn.append(0) or clip(*args))
 
-    def counting_add(known, split, example, num_labels):
-        held.append(len(drawn) - len(examples) + sum(map(bool, examples)))
-        examples.append(example)
-        add(known, split, example, num_labels)
+    def counted(shard, made):
+        for name, example in written(shard, made):
+            examples.append(example)
+            yield name, example
+            held.append(len(drawn) - len(examples) + sum(map(bool, examples)))
 
-    monkeypatch.setattr(metadata, "add", counting_add)
+    written = building.Shard.examples
+    monkeypatch.setattr(building.Shard, "examples", counted)
     registry.prepare(made)
-    assert len(held) == 14 and max(held) <= 4
+    assert len(held) == 42 and max(held) <= 6
 
 
 def test_metadata(tmp_path):

@@ -52,8 +52,9 @@ class Clip:
     """A video with its segmentation.
 
     frames: uint8 (t, h, w, 3), RGB. labels: uint8 (t, h, w), 0 is background.
-    edges: uint8 (t, h, w), 0 or 255. fps: frames a second. encoded: the bytes of the JPEG or PNG files
-    that the frames were read from; None if there are none.
+    edges: uint8 (t, h, w), 0 or 255, or the share of a pixel between. fps: frames a second. encoded: the
+    bytes of the JPEG or PNG files that the frames were read from; None if there are none. least_labels: as
+    many are told apart, though fewer may occur.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Clip:
     edges: np.ndarray
     fps: float = 24.0
     encoded: list[bytes] | None = None
+    least_labels: int = 1
 
     def __post_init__(self):
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:

@@ -1,5 +1,7 @@
 """From frames to a prepared clip: the same steps for a data set's clips and for a clip to predict."""
 
+import dataclasses
+
 import numpy as np
 
 from vidpred_jax.data import cuts, fusion, segmentation
@@ -26,6 +28,22 @@ def prepare_clip(
     if observed and (cut := cuts.last(frames[slice(*observed)])):
         frames = cuts.hold(frames, observed[0] + cut)
         labels = labels if labels is None else cuts.hold(labels, observed[0] + cut)
+    least = 1
     if labels is None:
         labels = segmentation.segment(frames, method)
-    return Clip(name, frames, labels, edge_rule.apply(frames), fps, encoded)
+        # What is trained on them must take as many as another video may have.
+        least = segmentation.MOTION_LABELS if method == "motion" else 1
+    return Clip(name, frames, labels, edge_rule.apply(frames), fps, encoded, least)
+
+
+def reduced(clip: Clip, side: int) -> Clip:
+    """The clip with its shorter side reduced to `side`, its edges to their share of each pixel, in thirds;
+    a smaller one as it is."""
+    height, width = clip.frames.shape[1:3]
+    if min(height, width) <= side:
+        return clip
+    size = [round(x * side / min(height, width)) for x in (height, width)]
+    planes = fusion.resize_planes(fusion.stack_planes(clip.edges, clip.labels), *size)
+    edges = (np.round(planes[..., 0] / 85) * 85).astype(np.uint8)  # All shares need three times the bytes.
+    frames = fusion.resize_frames(clip.frames, *size)
+    return dataclasses.replace(clip, frames=frames, edges=edges, labels=planes[..., 1], encoded=None)

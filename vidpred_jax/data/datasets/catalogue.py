@@ -6,11 +6,12 @@ converted set is read without it.
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vidpred_jax.data.datasets import clips, registry
+from vidpred_jax.data.datasets import building, registry
 from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import Clip, InputError
@@ -52,7 +53,7 @@ def to_clip(
 
 
 @dataclasses.dataclass
-class CatalogueConfig(clips.ClipConfig):
+class CatalogueConfig(building.BuildConfig):
     """set_name: of the catalogue. set_dir: TFDS's data_dir; empty: its default."""
 
     set_name: str = ""
@@ -61,8 +62,10 @@ class CatalogueConfig(clips.ClipConfig):
     lossless: bool = False
 
 
-class Catalogue(clips.ClipBuilder, skip_registration=True):
+class Catalogue(building.ClipBuilder, skip_registration=True):
     """Clips converted from a set of the TFDS catalogue."""
+
+    least = math.inf  # TFDS's sources are not to be sent to processes.
 
     def _clips(self):
         clips_of = {}
@@ -73,7 +76,8 @@ class Catalogue(clips.ClipBuilder, skip_registration=True):
             }
         return _three_splits(clips_of)
 
-    def _convert(self, data, i, name):
+    def _convert(self, data, i, name, log):
+        del log
         config = self.builder_config
         return to_clip(config.set_name, data[i], name, config.segmentation, config.edge_rule)
 

@@ -3,14 +3,9 @@
 The features hold bytes, not TFDS's images: a reader can decode a part of a long clip, without TensorFlow.
 """
 
-import collections
-import concurrent.futures
-import dataclasses
-import functools
 import io
-import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -19,13 +14,12 @@ from PIL import Image
 
 from vidpred_jax.data import sizes
 from vidpred_jax.data.datasets import metadata
-from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.types import Clip, InputError
 
 FILE_FORMAT = "array_record"
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # As video_io reads.
+_LINES = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 _STREAMS = ("frames", "labels", "edges")
-_CLIPS_PER_SHARD = 256
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -47,7 +41,7 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
         "fps": float(clip.fps),
         "frames": clip.encoded or [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
         "labels": [_png(f) for f in clip.labels],
-        "edges": [_png(f) for f in clip.edges],
+        "edges": [_png(f, _LINES) for f in clip.edges],
     }
 
 
@@ -149,83 +143,9 @@ def _size(data: bytes) -> tuple[int, int]:
     return Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).size
 
 
-def _png(image) -> bytes:
-    return cv2.imencode(".png", image)[1].tobytes()  # OpenCV's own setting is its fastest.
+def _png(image, settings=()) -> bytes:
+    return cv2.imencode(".png", image, settings)[1].tobytes()  # OpenCV's own setting is its fastest.
 
 
 def _jpeg(image, quality) -> bytes:
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-
-
-@dataclasses.dataclass
-class ClipConfig(tfds.core.BuilderConfig):
-    """lossless: frames that are not encoded yet are stored as PNG, else as JPEG of quality 95."""
-
-    edge_rule: EdgeRule = dataclasses.field(default_factory=EdgeRule)
-    lossless: bool = True
-
-
-class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """A builder whose splits are mappings of clip names to functions that return the clip.
-
-    Example i of a split is clip i of its mapping, and entry i of the metadata.
-    """
-
-    VERSION = tfds.core.Version("2.0.0")
-
-    def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=features(),
-            description=self.__doc__,
-            disable_shuffling=True,
-            metadata=metadata.start(self.builder_config.edge_rule),
-        )
-
-    def _clips(self) -> dict[str, dict]:
-        """{split: {name: function of no arguments that returns a Clip}}."""
-        raise NotImplementedError
-
-    def _shard_iterators_per_split(self, dl_manager):
-        del dl_manager
-        shards = {}
-        for split, clips in self._clips().items():
-            makers = list(clips.values())
-            cuts = range(0, len(makers), _CLIPS_PER_SHARD)
-            parts = [makers[cut : cut + _CLIPS_PER_SHARD] for cut in cuts]
-            shards[split] = [functools.partial(self._examples, split, part) for part in parts]
-        return shards
-
-    def _examples(self, split: str, clips: list[Callable]):
-        for example, num_labels in self._encode(clips):
-            metadata.add(self.info.metadata, split, example, num_labels)
-            yield example["name"], example
-            example.clear()  # It is written; TFDS would hold it until its shard is.
-
-    def _encode(self, clips: list[Callable]) -> Iterator[tuple[dict, int]]:
-        """(example, number of labels) of each clip, in order."""
-        return map(self._encode_one, clips)
-
-    def _encode_one(self, make):
-        clip = make()
-        example = encode(clip, None if self.builder_config.lossless else 95)
-        return example, int(clip.labels.max()) + 1
-
-
-class DrawnClipBuilder(ClipBuilder, skip_registration=True):
-    """A ClipBuilder that draws several clips at once, in threads: OpenCV releases the GIL."""
-
-    def _encode(self, clips):
-        at_once, waiting = os.cpu_count() or 1, collections.deque()
-        opencv_threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # More do not help with small pictures.
-        try:
-            with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-                for make in clips:
-                    waiting.append(pool.submit(self._encode_one, make))
-                    if len(waiting) > at_once:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-        finally:
-            cv2.setNumThreads(opencv_threads)

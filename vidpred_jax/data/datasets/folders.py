@@ -6,35 +6,35 @@ import pathlib
 import re
 from collections.abc import Callable
 
-from vidpred_jax.data import images, segmentation, video_io
-from vidpred_jax.data.datasets import clips, metadata
+from vidpred_jax.data import images, video_io
+from vidpred_jax.data.datasets import building, metadata
+from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.data.masks import read_masks
 from vidpred_jax.data.preparation import prepare_clip
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.types import Clip, InputError, Limits
 
 _DAVIS_FRAMES, _DAVIS_MASKS = "JPEGImages", "Annotations"
 _DAVIS_SIZES = ("480p", "Full-Resolution", "1080p")
 
 
 @dataclasses.dataclass
-class FolderConfig(clips.ClipConfig):
+class FolderConfig(building.BuildConfig):
     """Where the clips are and how they get labels.
 
     input: a folder of video files or frame folders, or DAVIS's. masks: a folder with a sub-folder of
     mask images for each clip; empty: labels by `segmentation`. num_validation, num_test: clips held out
-    of a folder without split lists, the last ones by name. max_frames: of the longest clip accepted.
-    skip_bad: clips that cannot be read are left out, else they are refused together before any is written.
+    of a folder without split lists, the last ones by name: a number, or a share such as 5%. splits: a folder
+    with their names instead, in validation.txt and test.txt. max_frames: of the longest clip accepted.
     """
 
     input: str = ""
     masks: str = ""
     segmentation: str = "motion"
-    num_validation: int = 1
-    num_test: int = 1
-    max_frames: int = 2000
+    num_validation: int | str = 1
+    num_test: int | str = 1
+    splits: str = ""
     lossless: bool = False
-    skip_bad: bool = False
-    log: Callable[[str], None] = lambda line: None
+    max_frames: int = 2000
 
 
 def is_davis(folder: str | pathlib.Path) -> bool:
@@ -46,7 +46,7 @@ def davis_size(folder: str | pathlib.Path) -> str | None:
     return next((s for s in _DAVIS_SIZES if pathlib.Path(folder, _DAVIS_FRAMES, s).is_dir()), None)
 
 
-class VideoFolder(clips.ClipBuilder, skip_registration=True):
+class VideoFolder(building.ClipBuilder, skip_registration=True):
     """Clips of a folder (video files, or sub-folders of frames), or of a folder in DAVIS's layout."""
 
     def _clips(self):
@@ -64,8 +64,9 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
         else:
             found = find_clips(folder, config.masks, config.log)
             splits = folder_splits(config, self._readable({"": found})[""])
+        reading = Reading(config.max_frames, config.segmentation, config.edge_rule)
         return {
-            split: {name: functools.partial(self._read, name, *paths) for name, paths in members.items()}
+            split: {name: functools.partial(read_clip, reading, name, *p) for name, p in members.items()}
             for split, members in splits.items()
             if members
         }
@@ -89,37 +90,31 @@ class VideoFolder(clips.ClipBuilder, skip_registration=True):
         keep = lambda members: {name: paths for name, paths in members.items() if name not in bad}
         return {split: keep(members) for split, members in splits.items()}
 
-    def _encode(self, clips):
-        kept = 0
-        for make in clips:
-            try:
-                example, num_labels = self._encode_one(make)
-            except InputError as error:
-                if not self.builder_config.skip_bad:
-                    raise
-                self.builder_config.log(f"left out: {error}")
-                continue
-            kept += 1
-            by_motion = make.args[-1] is None and self.builder_config.segmentation == "motion"
-            # What is trained on them must take as many as another video may have.
-            yield example, max(num_labels, segmentation.MOTION_LABELS) if by_motion else num_labels
-        if not kept:
-            raise InputError(f"all {len(clips)} clips of a split cannot be read; mend or remove them")
 
-    def _read(self, name, video, masks):
-        config = self.builder_config
-        config.log(f"reading clip {name}")
-        frames = video_io.read(video, limits=Limits(max_frames=config.max_frames))
-        labels = masks and read_masks(masks, len(frames), frames.shape[1:3], frames=video, log=config.log)
-        return prepare_clip(
-            name,
-            frames,
-            labels=labels,
-            method=config.segmentation,
-            edge_rule=config.edge_rule,
-            fps=video_io.probe(video).fps,
-            encoded=_original_bytes(video),
-        )
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the clips of a folder are read: fields of `FolderConfig`."""
+
+    max_frames: int
+    segmentation: str
+    edge_rule: EdgeRule
+
+
+def read_clip(
+    reading: Reading, name: str, video: pathlib.Path, masks: pathlib.Path | None, log: Callable[[str], None]
+) -> Clip:
+    """A video with its masks, if it has any. Raises InputError."""
+    frames = video_io.read(video, limits=Limits(max_frames=reading.max_frames))
+    labels = masks and read_masks(masks, len(frames), frames.shape[1:3], frames=video, log=log)
+    return prepare_clip(
+        name,
+        frames,
+        labels=labels,
+        method=reading.segmentation,
+        edge_rule=reading.edge_rule,
+        fps=video_io.probe(video).fps,
+        encoded=_original_bytes(video),
+    )
 
 
 def _original_bytes(video: pathlib.Path) -> list[bytes] | None:
@@ -227,18 +222,47 @@ def find_clips(
 
 
 def folder_splits(config: FolderConfig, clips: dict) -> dict:
-    """{split: {clip: (video, masks or None)}}: the last clips by name are held out."""
+    """{split: {clip: (video, masks or None)}}: the last clips by name are held out, or those of lists."""
     if not clips:
         raise InputError(f"{config.input} holds 0 clips; it must hold videos or folders of frames")
-    names, splits = list(clips), {}
-    held_out = config.num_validation + config.num_test
+    if config.splits:
+        return _listed(pathlib.Path(config.splits), clips)
+    names, splits, counts = list(clips), {}, {}
+    for split, text in (("test", config.num_test), ("validation", config.num_validation)):
+        counts[split] = _count(f"num_{split}", str(text), len(names))
+    held_out = sum(counts.values())
     if len(names) <= held_out:
         raise InputError(
             f"{config.input} holds {len(names)} clips; with num_validation={config.num_validation} and "
             f"num_test={config.num_test} at least {held_out + 1} are needed"
         )
-    cuts = {"test": config.num_test, "validation": config.num_validation, "train": len(names) - held_out}
-    for split, count in cuts.items():
+    for split, count in (counts | {"train": len(names) - held_out}).items():
         names, members = names[: len(names) - count], names[len(names) - count :]
         splits[split] = {name: clips[name] for name in members}
     return dict(reversed(splits.items()))
+
+
+def _count(field, text, total) -> int:
+    """A number of clips of all: N, or N% of them, rounded up."""
+    number = text.removesuffix("%")
+    if not number.isdecimal():
+        raise InputError(f"{field} ({text}) must be a number of clips, or a share such as 5%")
+    return -(-int(number) * total // 100) if number != text else int(number)
+
+
+def _listed(folder, clips) -> dict:
+    """The splits of the lists validation.txt and test.txt, a clip's name a line; the rest is for training."""
+    splits = {"train": dict(clips)}
+    for split in ("validation", "test"):
+        file = folder / f"{split}.txt"
+        if not file.is_file():
+            raise InputError(f"--splits: {file} does not exist")
+        names = [line.strip() for line in _lines(file)]
+        for name in names:
+            if name not in splits["train"]:
+                known = "twice, or is in both lists" if name in clips else "no clip"
+                raise InputError(f"{file} names {name!r}, which is {known}")
+            splits.setdefault(split, {})[name] = splits["train"].pop(name)
+    if not splits["train"]:
+        raise InputError(f"{folder} leaves no clip for training")
+    return splits

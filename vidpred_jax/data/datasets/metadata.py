@@ -38,17 +38,22 @@ def start(edge_rule: EdgeRule) -> tfds.core.MetadataDict:
     return tfds.core.MetadataDict(num_labels=1, edge_rule=edge_rule.to_json(), splits={})
 
 
-def add(metadata: tfds.core.MetadataDict, split: str, example: dict, num_labels: int) -> None:
-    """Appends an example of `clips.encode` whose labels are all below num_labels."""
-    columns = metadata["splits"].setdefault(split, {column: [] for column in _ALL})
-    for column in COLUMNS:
-        columns[column].append(example[column])
+def entry(example: dict, num_labels: int) -> dict:
+    """What `add` needs of an example of `clips.encode` whose labels are all below num_labels."""
     digest = hashlib.sha256()
     for stream in ("frames", "labels", "edges"):
         for data in example[stream]:
             digest.update(data)
-    columns["digest"].append(digest.hexdigest()[:16])
-    metadata["num_labels"] = max(metadata["num_labels"], num_labels)
+    found = {column: example[column] for column in COLUMNS}
+    return {**found, "digest": digest.hexdigest()[:16], "num_labels": num_labels}
+
+
+def add(metadata: tfds.core.MetadataDict, split: str, entry: dict) -> None:
+    """Appends an `entry`."""
+    columns = metadata["splits"].setdefault(split, {column: [] for column in _ALL})
+    for column in _ALL:
+        columns[column].append(entry[column])
+    metadata["num_labels"] = max(metadata["num_labels"], entry["num_labels"])
 
 
 def read(builder) -> Metadata:

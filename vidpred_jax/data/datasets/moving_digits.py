@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from vidpred_jax.data.datasets import clips, metadata, synthesis
+from vidpred_jax.data.datasets import building, clips, metadata, synthesis
 from vidpred_jax.data.preparation import prepare_clip
 from vidpred_jax.types import Clip, InputError
 
@@ -27,7 +27,7 @@ HINT = (
 
 
 @dataclasses.dataclass
-class MovingDigitsConfig(clips.ClipConfig):
+class MovingDigitsConfig(building.BuildConfig):
     """idx: an MNIST images file (idx3-ubyte, .gz or not); empty: scikit-learn's digits. test: the field's
     test sequences, a .npy; empty: `num_test` are drawn.
 
@@ -43,7 +43,7 @@ class MovingDigitsConfig(clips.ClipConfig):
     seed: int = 0
 
 
-class MovingDigits(clips.DrawnClipBuilder, skip_registration=True):
+class MovingDigits(building.ClipBuilder, skip_registration=True):
     """Two digits bounce over black: Moving MNIST (Srivastava et al. 2015), by OpenSTL's rule.
 
     Split `train` is one clip, whose frames are the digits that training sequences are drawn from.
@@ -54,6 +54,8 @@ class MovingDigits(clips.DrawnClipBuilder, skip_registration=True):
         MovingDigitsConfig(name="20"),  # The benchmark's length: 10 -> 10.
         MovingDigitsConfig(name="tiny", num_frames=48, num_validation=4, num_test=4),
     ]
+
+    least = math.inf  # Each would be sent all digits.
 
     def _info(self):
         info = super()._info()
@@ -83,7 +85,7 @@ class MovingDigits(clips.DrawnClipBuilder, skip_registration=True):
                 for i in range(many.shape[1])
             }
         return {
-            split: {name: functools.partial(self._clip, name, make) for name, make in makers.items()}
+            split: {name: functools.partial(_clip, config, name, make) for name, make in makers.items()}
             for split, makers in found.items()
         }
 
@@ -95,15 +97,12 @@ class MovingDigits(clips.DrawnClipBuilder, skip_registration=True):
         )
         return {f"{split}_{i:05d}": functools.partial(draw, i) for i in range(number)}
 
-    def _clip(self, name, make) -> Clip:
-        grey = np.asarray(make())
-        return prepare_clip(
-            name,
-            to_rgb(grey),
-            labels=synthesis.ink(grey),
-            edge_rule=self.builder_config.edge_rule,
-            fps=synthesis.FPS,
-        )
+
+def _clip(config, name, make, log) -> Clip:
+    del log
+    grey = np.asarray(make())
+    frames, labels = to_rgb(grey), synthesis.ink(grey)
+    return prepare_clip(name, frames, labels=labels, edge_rule=config.edge_rule, fps=synthesis.FPS)
 
 
 def to_rgb(grey: np.ndarray) -> np.ndarray:

@@ -1,18 +1,21 @@
 """Names of data sets -> prepared data on disk: `data_dir/name/config/version`, TFDS's layout."""
 
+import contextlib
 import errno
 import glob
 import hashlib
 import json
 import os
 import pathlib
+import re
+import shutil
 
 import filelock
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from vidpred_jax.data.datasets import clips, folders, metadata, moving_digits, sprites
-from vidpred_jax.types import InputError
+from vidpred_jax.data.datasets import building, clips, folders, metadata, moving_digits, sprites
+from vidpred_jax.types import InputError, UserError
 
 EMBEDDED = {"sprites": sprites.Sprites, "moving_digits": moving_digits.MovingDigits}
 
@@ -62,7 +65,7 @@ def _open_builder(name, data_dir, config, log):
     plain = metadata.is_name(name) and (not config or metadata.is_name(config))
     found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/*/dataset_info.json")
     found = sorted(found) if plain else []  # Within data_dir alone.
-    current = [file for file in found if file.parent.name == str(clips.ClipBuilder.VERSION)]
+    current = [file for file in found if file.parent.name == str(building.ClipBuilder.VERSION)]
     if found and not current:
         raise InputError(
             f"data set {found[-1].parent} was prepared by vidpred_jax 0.1; prepare it again "
@@ -111,13 +114,38 @@ def _open_prepared(folder: pathlib.Path):
         raise InputError(f"data set {folder} is damaged or of another program: {reason}") from error
 
 
-def prepare(builder) -> None:
-    """Writes every split as array_record; an interrupted run leaves nothing under the final name."""
+def prepare(builder, beam_runner: str | None = None, beam_options: dict | None = None) -> None:
+    """Writes every split as array_record; what an interrupted run has finished is there for the next.
+
+    beam_runner: of Apache Beam, such as DirectRunner, instead of processes here; with its options.
+    """
     tfds.disable_progress_bar()
-    builder.download_and_prepare(file_format=clips.FILE_FORMAT)
+    config = _beam(beam_runner, beam_options or {}) if beam_runner else None
+    try:
+        builder.download_and_prepare(file_format=clips.FILE_FORMAT, download_config=config)
+        for folder in (builder.parts, *builder.parts.parent.glob("incomplete.*")):  # Of processes that died.
+            shutil.rmtree(folder)
+    except RuntimeError as error:  # Beam's, of an error in one of its workers.
+        if not (found := re.search(r"InputError: (.*?)( \[while running .*)?$", str(error), re.MULTILINE)):
+            raise
+        raise InputError(found[1]) from error
+    finally:
+        for folder in (builder.parts, *builder.parts.parents[:2]):
+            with contextlib.suppress(OSError, ValueError):
+                folder.rmdir()  # Where nothing was made.
 
 
-def make_builder(base: type[clips.ClipBuilder], name: str, config, data_dir):
+def _beam(runner, options):
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise UserError("Apache Beam needs: pip install 'vidpred_jax[beam]'") from error
+    options = {"default_sdk_harness_log_level": "WARNING", **options}
+    options = PipelineOptions([f"--{name}={value}" for name, value in options.items()])
+    return tfds.download.DownloadConfig(beam_runner=runner, beam_options=options)
+
+
+def make_builder(base: type[building.ClipBuilder], name: str, config, data_dir):
     """A builder of a user's own data set called `name`."""
     if not name.isidentifier() or name in EMBEDDED:
         raise InputError(

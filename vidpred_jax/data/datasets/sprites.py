@@ -5,11 +5,12 @@ import functools
 
 import numpy as np
 
-from vidpred_jax.data.datasets import clips, synthesis
+from vidpred_jax.data.datasets import building, synthesis
+from vidpred_jax.types import Clip
 
 
 @dataclasses.dataclass
-class SpritesConfig(clips.ClipConfig):
+class SpritesConfig(building.BuildConfig):
     size: int = 64
     num_frames: int = 48
     num_train: int = 800
@@ -18,8 +19,10 @@ class SpritesConfig(clips.ClipConfig):
     seed: int = 0
 
 
-class Sprites(clips.DrawnClipBuilder, skip_registration=True):
+class Sprites(building.ClipBuilder, skip_registration=True):
     """Two or three textured objects move, rotate, bounce and occlude over a panning background."""
+
+    least = 200
 
     BUILDER_CONFIGS = [
         SpritesConfig(name="64"),
@@ -34,14 +37,16 @@ class Sprites(clips.DrawnClipBuilder, skip_registration=True):
             "validation": (1, config.num_validation),
             "test": (3, config.num_test),
         }
+        form = config.num_frames, config.size, config.edge_rule
         return {
-            split: {f"{split}_{i:05d}": functools.partial(self._draw, split, stream, i) for i in range(size)}
+            split: {
+                name: functools.partial(_draw, (config.seed, stream, i), name, *form)
+                for i, name in enumerate(f"{split}_{i:05d}" for i in range(size))
+            }
             for split, (stream, size) in splits.items()
         }
 
-    def _draw(self, split, stream, i):
-        config = self.builder_config
-        rng = np.random.default_rng([config.seed, stream, i])
-        return synthesis.sprite_clip(
-            rng, f"{split}_{i:05d}", config.num_frames, config.size, config.edge_rule
-        )
+
+def _draw(seed, name, num_frames, size, edge_rule, log) -> Clip:
+    del log
+    return synthesis.sprite_clip(np.random.default_rng(seed), name, num_frames, size, edge_rule)
