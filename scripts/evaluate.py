@@ -3,4 +3,4 @@
 from vidpred_jax.cli import common, evaluate
 
 if __name__ == "__main__":
-    common.run(evaluate.main)
+    common.run(evaluate.main, before=evaluate.before)

@@ -1,12 +1,13 @@
 """Baselines by hand, and the table that holds them beside ours."""
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
-from vidpred_jax import metrics
+from vidpred_jax import metrics, processes
 from vidpred_jax.data import pipeline, strip
-from vidpred_jax.evaluation import compare
+from vidpred_jax.evaluation import compare, sharing
 from vidpred_jax.metrics import named, summary
 from vidpred_jax.proposals import naive
 from vidpred_jax.types import InputError
@@ -39,7 +40,8 @@ def test_flow_follows_a_steady_pan():
 
 
 def test_compare_by_hand(element):
-    elements = [("a", 0, element), ("b", 0, {k: v[::-1] for k, v in element.items()})] * 2
+    back = {k: v[::-1] for k, v in element.items()}
+    elements = [("a", 0, element), ("b", 0, back), ("a", 48, element), ("b", 48, back)]
     perfect = iter([np.stack([e["frames"][16:] for _, _, e in elements[i : i + 3]]) for i in (0, 3)])
     shown, observed = [], {}
 
@@ -47,15 +49,18 @@ def test_compare_by_hand(element):
         shown.extend((e["clip"], len(e["frames"]), len(e["fusion"])) for e in seen)
         return {"frames": next(perfect)}
 
-    def observe(name, frames):
+    def features(name, frames):
         observed[name] = observed.get(name, 0) + len(frames)
+        return frames.mean((1, 2, 3)) if name in ("truth", "cheat") else None
 
-    table = compare.compare(
-        elements, {"cheat": cheat, **naive.predictors(32)}, context=16, batch_size=3, show=2, observe=observe
-    )
+    compared, show = {"cheat": cheat, **naive.predictors(32)}, {("a", 0), ("b", 0)}
+    options = dict(context=16, batch_size=3, show=show, features=features)
+    table = compare.compare(elements, compared, **options)
     assert shown == [("a", 16, 16), ("b", 16, 16)] * 2  # A predictor sees no future.
     assert observed == dict.fromkeys(["truth", "cheat", *naive.BASELINES], 4)
     assert table.clips == ["a", "b", "a", "b"]
+    np.testing.assert_array_equal(table.features["cheat"], table.features["truth"])
+    assert list(table.features) == ["truth", "cheat"] and table.features["truth"].shape == (4, 3)
     values = table.values
     assert (values["cheat"]["psnr"] == metrics.MAX_PSNR).all()
     expected = metrics.psnr(np.repeat(element["frames"][15:16], 32, 0), element["frames"][16:])
@@ -68,6 +73,50 @@ def test_compare_by_hand(element):
     assert found["copy_last"]["psnr"]["mean"] == pytest.approx(values["copy_last"]["psnr"].mean(), abs=1e-3)
     assert len(found["flow"]["ssim"]["per_step"]) == 32
     assert "copy_last" in summary.format_table(found)
+
+
+def test_devices_and_processes_make_the_table_of_one(element, monkeypatch):
+    """Eleven windows in batches of two; a process is stood in for by its index."""
+    windows = [
+        (f"c{i // 3}", 48 * (i % 3), {k: np.roll(v, i, 2) for k, v in element.items()}) for i in range(11)
+    ]
+    places, met = [window[:2] for window in windows], set()
+
+    def predict(seen):
+        found = jax.jit(lambda x: x + 1.0)(np.stack([e["frames"][-1:] for e in seen]).astype(np.float32))
+        met.add(found.device)
+        return {"frames": np.repeat(found, 32, 1)}
+
+    options = dict(
+        context=16, batch_size=2, show=set(places[:4]), features=lambda name, x: x.mean((1, 2, 3, 4))
+    )
+    plain = compare.compare(windows, {"z": predict, "p": predict}, **options)
+    several = []
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    for index in range(3):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        mine = sharing.of_this_process(places, 2)
+        own = [window for window in windows if window[:2] in mine]
+        told = []
+        parts = compare.parts(
+            own,
+            {"z": predict, "p": predict},
+            devices=jax.devices()[:2],
+            total=len(own),
+            log=told.append,
+            **options,
+        )
+        several.append(sharing._packed(list(parts)))
+        assert told[-1] == f"evaluated {len(own)} windows of {len(own)}, 0.0 min left"
+    monkeypatch.setattr(processes, "gather", lambda data: several)
+    table = sharing.joined([plain])
+    assert table.clips == plain.clips and len(met) == 2 and len(table.shown) == 4
+    assert [list(of) for of in table.values.values()] == [["psnr", "ssim"]] * 2
+    assert list(table.values) == list(plain.values) == ["z", "p"]
+    jax.tree.map(np.testing.assert_array_equal, table.values, plain.values)
+    jax.tree.map(np.testing.assert_array_equal, table.features, plain.features)
+    for one, other in zip(table.shown, plain.shown, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_stages_are_measured_by_what_they_predict(element):

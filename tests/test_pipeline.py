@@ -167,7 +167,8 @@ def test_opening_reads_no_example(source):
     opened.set_state({"next_index": 2})
     assert len(pipeline.window_places(counted, 20, 14)) == 36
     size = dict(num_frames=20, wanted=[(32, 32)])
-    windows = pipeline.evaluation_windows(counted, **size, stride=14, only={"train_00007"}, clips=3)
+    places = {("train_00007", start) for start in (0, 14, 28)}
+    windows = pipeline.evaluation_windows(counted, **size, stride=14, places=places, clips=3)
     assert not counted.reads
     assert [w[:2] for w in windows] == [("train_00007", start) for start in (0, 14, 28)]
     assert counted.reads == [7]  # The clips that are left out are not read either.

@@ -33,7 +33,7 @@ def written(tmp_path_factory, clip):
         {"ours": ours, LESSER: lesser, **naive.predictors(8, NAIVE)},
         context=16,
         metrics={m: named.METRICS[m] for m in ("psnr", "ssim", "ssim_paper", "edge_f1")},
-        show=2,
+        show={("a <b>", 0), ("c", 0)},
     )
     folder = tmp_path_factory.mktemp("report")
     curve = {"metric": "ssim_paper", "label": "dance", "steps": [1, 2], "values": [0.9, 0.8]}

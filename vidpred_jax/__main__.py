@@ -43,7 +43,8 @@ def main() -> None:
             runpy.run_module("vidpred_jax.train", run_name="__main__", alter_sys=True)
             return
         common = importlib.import_module("vidpred_jax.cli.common")
-        common.run(importlib.import_module(f"vidpred_jax.cli.{module}").main)
+        command = importlib.import_module(f"vidpred_jax.cli.{module}")
+        common.run(command.main, before=getattr(command, "before", None))
 
 
 def config(named: str) -> str:

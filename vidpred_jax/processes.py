@@ -1,4 +1,4 @@
-"""The processes of one training: how they find each other, wait for each other, and end."""
+"""The processes of one training or evaluation: how they find each other, wait for each other, and end."""
 
 import contextlib
 import faulthandler
@@ -73,8 +73,8 @@ def watched():
             raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            "another process of this training is gone, or this one has failed; the same command in all "
-            f"processes goes on from the last checkpoint ({reason})"
+            "another process is gone, or this one has failed; the same command in all processes starts "
+            f"again, a training from its last checkpoint ({reason})"
         ) from error
 
 
@@ -133,6 +133,15 @@ def all_processes(value: bool) -> bool:
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.process_allgather(np.int32(value)).all())
+
+
+def gather(data: bytes) -> list[bytes]:
+    """Each process's, in every process."""
+    lengths = multihost_utils.process_allgather(np.int32(len(data)))
+    padded = np.zeros(max(lengths), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    found = np.asarray(multihost_utils.process_allgather(padded))
+    return [row[:length].tobytes() for row, length in zip(found, lengths, strict=True)]
 
 
 def to_host(tree):

@@ -75,12 +75,9 @@ def test_i3d_knows_what_happens_in_a_real_clip(davis):
 
 def test_fvd_is_zero_for_equal_sets_and_grows_with_corruption(clip):
     videos = np.stack([clip.frames[i : i + 9] for i in range(0, 36, 9)])
-    meter = metrics.FvdMeter(("same", "worse", "worst"))
-    meter.observe("not asked for", videos)
-    for some in (slice(0, 3), slice(3, 4)):
-        for name, noise in (("truth", 0), ("same", 0), ("worse", 10), ("worst", 60)):
-            meter.observe(name, noisy(videos[some], noise))
-    found = meter.values(["a", "b", "b", "c"])
+    kinds = {"truth": 0, "same": 0, "worse": 10, "worst": 60}
+    logits = {name: np.asarray(metrics.i3d_logits(noisy(videos, noise))) for name, noise in kinds.items()}
+    found = metrics.fvd(logits, ["a", "b", "b", "c"], 9)
     assert found["same"]["value"] == pytest.approx(0, abs=1e-6)
     assert 0 < found["worse"]["value"] < found["worst"]["value"]
     assert (found["worse"]["videos"], found["worse"]["frames"]) == (4, 9)
@@ -89,7 +86,7 @@ def test_fvd_is_zero_for_equal_sets_and_grows_with_corruption(clip):
     assert between["mean"] == found["worse"]["value"] - found["worst"]["value"]
     assert between["low"] <= between["high"] < 0  # Paired: by the same resamples.
     assert found["worst"]["against"]["worse"]["high"] == -between["low"]
-    assert meter.values(["a"] * 4)["worse"]["low"] is None and metrics.FvdMeter(()).values(["a"]) == {}
+    assert metrics.fvd(logits, ["a"] * 4, 9)["worse"]["low"] is None and metrics.fvd({}, ["a"], 9) == {}
     with pytest.raises(ValueError, match="I3D needs 9 frames or more, not 8"):
         metrics.i3d_logits(videos[:, :8])
 

@@ -17,10 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def start(workdir, data_dir, processes, devices, steps):
-    """The processes of one training; what they say goes to files beside the workdir."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    """The processes of one training."""
     fields = {
         "num_steps": steps,
         "save_every": 4,
@@ -32,6 +29,17 @@ def start(workdir, data_dir, processes, devices, steps):
     }
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     command = [sys.executable, "-m", "vidpred_jax.train", "--config=configs/fusion.py:smoke"]
+    found = launch([*command, f"--workdir={workdir}", *flags], f"{workdir}_{steps}", processes, devices)
+    for process in found:
+        process.workdir = workdir
+    return found
+
+
+def launch(command, said, processes, devices):
+    """The processes of one command; what they say goes to files that begin with `said`."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
     found = []
     for number in range(processes):
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
@@ -39,16 +47,10 @@ def start(workdir, data_dir, processes, devices, steps):
             environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{port}"
             environment["JAX_NUM_PROCESSES"] = str(processes)
             environment["JAX_PROCESS_ID"] = str(number)
-        said = pathlib.Path(f"{workdir}_{processes}_{steps}_{number}.txt")
-        with said.open("w") as output:
-            process = subprocess.Popen(
-                [*command, f"--workdir={workdir}", *flags],
-                cwd=ROOT,
-                env=environment,
-                stdout=output,
-                stderr=output,
-            )
-        process.said, process.workdir = said, workdir
+        file = pathlib.Path(f"{said}_{processes}_{number}.txt")
+        with file.open("w") as output:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        process.said = file
         found.append(process)
     return found
 
@@ -132,3 +134,31 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tmp_path, data_dir):
     steps = {line.split(" at step ")[1].split()[0] for line in said if "stopped: SIGTERM" in line}
     (step,) = steps
     assert (tmp_path / "two" / "checkpoints" / step).is_dir()
+
+
+def test_several_processes_evaluate_as_one(tmp_path, data_dir):
+    """Every digit of every table, and the strips."""
+    written = {}
+    for processes, devices in ((1, 1), (2, 2)):
+        output = tmp_path / f"{processes}"
+        command = [
+            sys.executable,
+            "scripts/evaluate.py",
+            "--data=sprites",
+            "--data_config=tiny",
+            "--split=train",
+        ]
+        command += [f"--data_dir={data_dir}", "--weights=sprites", "--batch_size=2", "--ablate", "--show=3"]
+        command += ["--metrics=psnr,ssim,edge_f1,miou", f"--output={output}"]
+        codes, said = finish(launch(command, tmp_path / "said", processes, devices))
+        assert codes == [0] * processes, said
+        assert (
+            "evaluated 12 windows of 12, 0.0 min left" in said[0]
+            if processes == 1
+            else "evaluated" not in said[1]
+        )
+        summary = json.loads((output / "summary.json").read_text())
+        strips = {path.name: path.read_bytes() for path in (output / "strips").iterdir()}
+        told = {key: summary[key] for key in ("predictors", "differences", "clips", "windows")}
+        written[processes] = told, (output / "per_step.csv").read_bytes(), strips
+    assert written[1] == written[2] and len(written[1][2]) == 3

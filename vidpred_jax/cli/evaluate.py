@@ -10,15 +10,16 @@ import functools
 import pathlib
 import time
 
+import jax
 import numpy as np
 from absl import flags
 
-from vidpred_jax import metrics
+from vidpred_jax import metrics, processes
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
 from vidpred_jax.data import pipeline, sizes, writing
 from vidpred_jax.data.datasets import registry
-from vidpred_jax.evaluation import ablations, compare, external, predictors, report, sharpening
+from vidpred_jax.evaluation import ablations, compare, external, predictors, report, sharing, sharpening
 from vidpred_jax.metrics import named, summary
 from vidpred_jax.proposals import naive
 from vidpred_jax.types import HORIZON, InputError
@@ -87,7 +88,15 @@ _WRITE = flags.DEFINE_string("write_windows", None, "Only write each window's fr
 _OUTPUT = flags.DEFINE_string("output", "evaluation", "Folder to write to.")
 
 
+before = processes.initialize
+
+
 def main(_):
+    with processes.watched():
+        _main()
+
+
+def _main():
     start = time.perf_counter()
     output = pathlib.Path(_WRITE.value or _OUTPUT.value)
     writing.check_writable(output, () if _WRITE.value else ("per_step.csv", "summary.json", "index.html"))
@@ -122,26 +131,31 @@ def main(_):
         stride=stride,
         first=_START.value,
     )
+    first_of = {clip: (clip, begin) for clip, begin in reversed(places)}  # Of each clip.
+    first_of = {clip: first_of[clip] for clip, _ in places}
     if _WRITE.value:
         names = [f"{external.window_name(*place)}.npz" for place in places]
-        writing.check_writable(output, names)
-        writing.renew(output, names)
-        return _export(read(only=kept), context, output)
-    others = {clip: next(iter(read(only={clip})))[2] for clip in sorted(kept)[:2]}
+        write = lambda: _export(read(places=set(places)), context, output, names)
+        return processes.in_main_process(write)
+    others = {clip: next(read(places={first_of[clip]}))[2] for clip in sorted(kept)[:2]}
     compared, sees, rows = _predictors(loaded, chosen, places, height, width, others)
-    fvd = _fvd(compared, len(places))
+    seen_by_i3d = _fvd(compared, len(places))
     began = time.perf_counter()
-    table = compare.compare(
-        read(only=kept),
+    mine = sharing.of_this_process(places, _BATCH.value)
+    parts = compare.parts(
+        read(places=mine),
         compared,
         context=context,
         metrics=chosen,
         sees=sees,
         batch_size=_BATCH.value,
-        show=_SHOW.value,
-        observe=fvd.observe,
+        show=set(list(first_of.values())[: _SHOW.value]),
+        features=lambda row, frames: metrics.i3d_logits(frames) if row in seen_by_i3d else None,
+        devices=jax.local_devices() if jax.local_device_count() > 1 else (None,),
+        total=len(mine),
         log=_log,
     )
+    table = sharing.joined(list(parts))
     seconds = time.perf_counter() - began
     about = {
         "data": f"{_DATA.value} {_SPLIT.value}",
@@ -161,13 +175,17 @@ def main(_):
         "seconds_spent": {name: round(value, 1) for name, value in table.seconds.items()},
         "peak_memory_mib": common.peak_memory_mib(),
     }
+    processes.in_main_process(lambda: _report(output, table, about, rows, reference))
+
+
+def _report(output, table, about, rows, reference):
     written = report.write(
         output,
         table,
         about,
         naive=(*_BASELINES.value, *(row for row, of in rows.items() if of is None)),
         variants={row: of for row, of in rows.items() if of},
-        fvd=fvd.values(table.clips),
+        fvd=metrics.fvd(table.features, table.clips, _HORIZON.value),
         reference=reference,
     )
     print(summary.format_table(written["predictors"]))
@@ -177,7 +195,8 @@ def main(_):
 
 
 def _log(line):
-    print(line, flush=True)
+    if jax.process_index() == 0:
+        print(line, flush=True)
 
 
 def _metrics(height, width, num_labels) -> dict:
@@ -249,7 +268,8 @@ def _predictors(loaded, chosen, places, height, width, others):
     return found, sees, rows
 
 
-def _fvd(predictors, num_windows) -> metrics.FvdMeter:
+def _fvd(predictors, num_windows) -> list[str]:
+    """The rows whose FVD is asked for, and the truth."""
     clarities = lambda name: [row for row in predictors if row.startswith(f"{name}, clarity ")]
     names = [row for name in _FVD.value for row in clarities(name) or [name]]
     names = list(predictors) if names == ["all"] else names
@@ -261,10 +281,12 @@ def _fvd(predictors, num_windows) -> metrics.FvdMeter:
     _check("fvd", names, predictors)
     if names and not metrics.perceptual_available():
         raise InputError("--fvd needs: pip install 'vidpred_jax[perceptual]'")
-    return metrics.FvdMeter(names)
+    return [*names, "truth"] if names else []
 
 
-def _export(windows, context, output):
+def _export(windows, context, output, names):
+    writing.check_writable(output, names)
+    writing.renew(output, names)
     count = 0
     for clip, begin, element in windows:
         path = output / f"{external.window_name(clip, begin)}.npz"

@@ -10,7 +10,7 @@ import collections
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import grain
@@ -268,17 +268,20 @@ def evaluation_windows(
     wanted: Sequence[tuple[int, int]],
     stride: int | None = None,
     first: int = 0,
-    only: set[str] | None = None,
+    places: Collection[tuple[str, int]] | None = None,
     clips: int | None = None,
 ):
     """Yields (clip, first frame, element) for windows every `stride` frames (None: one a clip).
 
-    first: first frame of a clip's first window. only: names of the clips wanted. clips: at most so many
-    clips, the first that have a window; None: all. wanted: sizes, as of `to_batch_element`. Each frame is
-    decoded once; about one window is in memory.
+    first: first frame of a clip's first window. places: (clip, first frame) of those wanted; None: all.
+    clips: at most so many clips, the first that have a window; None: all. wanted: sizes, as of
+    `to_batch_element`. Each frame is decoded once; about one window is in memory.
     """
     starts_of = {i: _starts(int(n), num_frames, stride, first) for i, n in enumerate(source.num_frames)}
-    chosen = [i for i in starts_of if starts_of[i] and (only is None or source.names[i] in only)]
+    if places is not None:
+        wanted_of = lambda i: [start for start in starts_of[i] if (source.names[i], start) in places]
+        starts_of = {i: wanted_of(i) for i in starts_of}
+    chosen = [i for i in starts_of if starts_of[i]]
     for i in chosen[:clips]:
         example, starts = source[i], starts_of[i]
         held, begun, end = {}, 0, 0

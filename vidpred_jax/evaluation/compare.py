@@ -5,14 +5,16 @@ dict of what it predicts: `frames`, `fusion` or both, (n, horizon, h, w, 3) in [
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import queue
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+import jax
 import numpy as np
 
+from vidpred_jax.data import workers
 from vidpred_jax.metrics import named
 
 
@@ -20,17 +22,39 @@ from vidpred_jax.metrics import named
 class Table:
     """clips: the clip of each window. values: {predictor: {metric: float32 (windows, horizon)}}.
 
-    shown: the first windows of as many clips, {"clip", "start", "context", "truth", and
-    "predictions": {predictor: frames}}, for people to look at. seconds: where the time went.
+    shown: windows for people to look at, {"clip", "start", "context", "truth", and "predictions": {predictor:
+    frames}}. features: {predictor: (windows, n)}, the truth's too. seconds: where the time went.
     """
 
     clips: list[str]
     values: dict[str, dict[str, np.ndarray]]
-    shown: list[dict]
+    shown: list[dict] = dataclasses.field(default_factory=list)
+    features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    @classmethod
+    def of(cls, parts: Sequence["Table"]) -> "Table":
+        """The tables of consecutive windows as one."""
+        joined = lambda get: np.concatenate([get(part) for part in parts])
+        first = parts[0]
+        values = {
+            name: {metric: joined(lambda part, n=name, m=metric: part.values[n][m]) for metric in of}
+            for name, of in first.values.items()
+        }
+        features = {name: joined(lambda part, n=name: part.features[n]) for name in first.features}
+        seconds = collections.Counter()
+        for part in parts:
+            seconds.update(part.seconds)
+        clips = [clip for part in parts for clip in part.clips]
+        return cls(clips, values, [e for part in parts for e in part.shown], features, dict(seconds))
 
-def compare(
+
+def compare(windows: Iterable[tuple], predictors: dict[str, Callable], **options) -> Table:
+    """Predicts every window by every predictor and measures it; options as of `parts`."""
+    return Table.of(list(parts(windows, predictors, **options)))
+
+
+def parts(
     windows: Iterable[tuple],
     predictors: dict[str, Callable],
     *,
@@ -38,61 +62,83 @@ def compare(
     metrics: dict[str, named.Metric] | None = None,
     sees: dict[str, tuple[str, ...]] | None = None,
     batch_size: int = 16,
-    show: int = 0,
-    observe: Callable = lambda name, frames: None,
+    show: Collection[tuple[str, int]] = (),
+    features: Callable = lambda name, frames: None,
+    devices: Sequence[jax.Device | None] = (None,),
+    total: int | None = None,
     log: Callable = lambda line: None,
-) -> Table:
-    """Predicts every window by every predictor and measures it; only one batch is ever held.
+) -> Iterator[Table]:
+    """The table of each batch of windows, in order; each device holds one batch, and the next one is read.
 
     windows: (clip, start, element), element[field] of context + horizon pictures. metrics: None is
     PSNR and SSIM of the frames. sees: fields whose future a predictor is given, e.g. {"translator":
-    ("fusion",)}. observe: called with each predictor's frames, and with "truth" and the true ones.
+    ("fusion",)}. show: (clip, start) of windows to be shown. features: called with each predictor's frames,
+    and with "truth" and the true ones; None: none. devices: what works on batches, JAX's default where None.
+    total: the number of windows, where it is known.
     """
     metrics = named.pixel_metrics("frames") if metrics is None else metrics
-    clips, shown, clock = [], [], _Clock()
-    rows = {name: collections.defaultdict(list) for name in (*predictors, "truth")}
-    for batch in _ahead(_batches(windows, batch_size)):
-        whole = {f: np.stack([e[f] for _, _, e in batch]) for f in ("frames", "fusion")}
-        # The first window of a clip may be shown.
-        new = {clip: i for i, (clip, _, _) in reversed(list(enumerate(batch))) if clip not in clips}
-        entries = {i: _entry(*batch[i], context) for i in sorted(new.values())[: show - len(shown)]}
-        clock.lap("reading")
-        prepared = {
-            label: m.prepare(whole[m.field][:, context:], whole[m.field][:, context - 1])
-            for label, m in metrics.items()
-        }
-        observe("truth", whole["frames"][:, context:])
-        for label, metric in metrics.items():
-            if metric.of_truth:
-                target = whole[metric.field][:, context:]
-                rows["truth"][label].append(metric.function(target, target, prepared[label]))
-        clock.lap("measuring")
-        for name, predict in predictors.items():
-            found = predict(_seen(batch, context, (sees or {}).get(name, ())))
-            clock.lap("predicting")
-            for label, metric in metrics.items():
-                if metric.field in found:
-                    target = whole[metric.field][:, context:]
-                    pred = found[metric.field]
-                    if metric.unclipped:
-                        pred = found.get("unclipped", pred)
-                    value = metric.function(pred, target, prepared[label])
-                    rows[name][label].append(np.asarray(value, np.float32))
-            if "frames" in found:
-                observe(name, found["frames"])
-                for i, entry in entries.items():
-                    # A copy: a view would hold the whole batch.
-                    entry["predictions"][name] = np.array(found["frames"][i])
-            clock.lap("measuring")
-        clips += [clip for clip, _, _ in batch]
-        shown += entries.values()
-        log(f"evaluated {len(clips)} windows")
-    values = {
-        name: {label: np.concatenate(parts) for label, parts in found.items()}
-        for name, found in rows.items()
-        if found
+    idle, done, start = queue.SimpleQueue(), 0, time.perf_counter()
+    for device in devices:
+        idle.put(device)
+
+    def measured(batch, seconds):
+        device = idle.get()
+        try:
+            with jax.default_device(device):
+                part = _measure(batch, predictors, context, metrics, sees or {}, show, features)
+        finally:
+            idle.put(device)
+        part.seconds["reading"] = seconds
+        return part
+
+    pool = concurrent.futures.ThreadPoolExecutor(len(devices))
+    try:
+        for part in workers.in_order(pool, measured, _batches(windows, batch_size), len(devices)):
+            done += len(part.clips)
+            left = (time.perf_counter() - start) / done * ((total or done) - done)
+            log(f"evaluated {done} windows" + f" of {total}, {left / 60:.1f} min left" * bool(total))
+            yield part
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _measure(batch, predictors, context, metrics, sees, show, features) -> Table:
+    clock = _Clock()
+    rows = {name: {} for name in (*predictors, "truth")}
+    whole = {f: np.stack([e[f] for _, _, e in batch]) for f in ("frames", "fusion")}
+    entries = {i: _entry(*window, context) for i, window in enumerate(batch) if window[:2] in show}
+    prepared = {
+        label: m.prepare(whole[m.field][:, context:], whole[m.field][:, context - 1])
+        for label, m in metrics.items()
     }
-    return Table(clips, values, shown, dict(clock.seconds))
+    found_features = {"truth": features("truth", whole["frames"][:, context:])}
+    for label, metric in metrics.items():
+        if metric.of_truth:
+            target = whole[metric.field][:, context:]
+            rows["truth"][label] = metric.function(target, target, prepared[label])
+    clock.lap("measuring")
+    for name, predict in predictors.items():
+        found = predict(_seen(batch, context, sees.get(name, ())))
+        clock.lap("predicting")
+        for label, metric in metrics.items():
+            if metric.field in found:
+                target = whole[metric.field][:, context:]
+                pred = found[metric.field]
+                if metric.unclipped:
+                    pred = found.get("unclipped", pred)
+                value = metric.function(pred, target, prepared[label])
+                rows[name][label] = np.asarray(value, np.float32)
+        if "frames" in found:
+            found_features[name] = features(name, found["frames"])
+            for i, entry in entries.items():
+                # A copy: a view would hold the whole batch.
+                entry["predictions"][name] = np.array(found["frames"][i])
+        clock.lap("measuring")
+    values = {name: of for name, of in rows.items() if of}
+    found_features = {name: x for name, x in found_features.items() if x is not None}
+    return Table(
+        [clip for clip, _, _ in batch], values, list(entries.values()), found_features, clock.seconds
+    )
 
 
 def _entry(clip, start, element, context):
@@ -125,47 +171,13 @@ class _Clock:
         self._last = now
 
 
-def _batches(items, size):
-    batch = []
-    for item in items:
-        batch.append(item)
+def _batches(windows, size):
+    """([as many windows], the seconds that they took to be read)."""
+    batch, start = [], time.perf_counter()
+    for window in windows:
+        batch.append(window)
         if len(batch) == size:
-            yield batch
-            batch = []
+            yield batch, time.perf_counter() - start
+            batch, start = [], time.perf_counter()
     if batch:
-        yield batch
-
-
-def _ahead(items):
-    """The same items, the next one made by a thread while this one is used."""
-    made, done, stop = queue.Queue(maxsize=1), object(), threading.Event()
-
-    def put(item):
-        while not stop.is_set():
-            try:
-                return made.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def make():
-        try:
-            for item in items:
-                put((item, None))
-                if stop.is_set():
-                    return
-            put((done, None))
-        except BaseException as error:  # Raised where the items are used.
-            put((done, error))
-
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = made.get()
-            if error is not None:
-                raise error
-            if item is done:
-                return
-            yield item
-    finally:
-        stop.set()
+        yield batch, time.perf_counter() - start

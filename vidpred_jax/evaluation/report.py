@@ -39,7 +39,7 @@ def write(
 
     about: what was done (data, protocol, command, machine ...), told as it is. naive: predictors
     drawn thin and grey. variants: {predictor: that of which it is one}, which have a figure of their own.
-    fvd: of `perceptual.FvdMeter.values`. reference: curves of `read_reference`.
+    fvd: of `perceptual.fvd`. reference: curves of `read_reference`.
     """
     folder = pathlib.Path(folder)
     found = summarize(table.clips, table.values)

@@ -57,11 +57,10 @@ class Predictor:
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
         self._loaded, self._any_size = self.system, True
         try:
-            device = jax.devices(device)[0] if isinstance(device, str) else device
+            self._device = jax.devices(device)[0] if isinstance(device, str) else device
         except RuntimeError as error:
             raise InputError(f"device ({device!r}) cannot be used: {error}") from error
-        with jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
-            self._variables = jax.device_put(self.system.variables, device)
+        self._variables: dict[jax.Device | None, dict] = {}
         self._compiled, self._lock = collections.OrderedDict(), threading.Lock()
 
     def predict(
@@ -205,12 +204,13 @@ class Predictor:
     def _run(self, horizon: int, known_maps: bool, exact: bool, clip: dict, callback=None) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
         calls = _Calls(callback) if callback else None
-        args = (self._variables, clip, *([calls.number] if calls else []))
+        device = self._device or jax.config.jax_default_device
+        args = (self._on(device), clip, *([calls.number] if calls else []))
         labels = self._labels_of(clip)
         modules = [proposal.module for proposal in self.system.proposals.values()]
         shapes = (x.shape for x in clip.values())
         parts = self.system.clarity, *(network.stage.role for network in self.system.networks), *modules
-        key = horizon, known_maps, exact, labels, bool(calls), *parts, *shapes
+        key = device, horizon, known_maps, exact, labels, bool(calls), *parts, *shapes
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8
@@ -225,6 +225,13 @@ class Predictor:
                 self._compiled.popitem(last=False)
             run = self._compiled[key]
         return calls.during(lambda: run(*args)) if calls else run(*args)
+
+    def _on(self, device) -> dict:
+        """The variables on a device, or on JAX's default, which `jax.default_device` may choose."""
+        with self._lock, jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
+            if device not in self._variables:
+                self._variables[device] = jax.device_put(self._loaded.variables, device)
+            return self._variables[device]
 
 
 class _Calls:

@@ -11,7 +11,7 @@ from vidpred_jax.metrics.frames import (
     ssim_openstl,
     ssim_paper,
 )
-from vidpred_jax.metrics.perceptual import MIN_I3D_FRAMES, FvdMeter, frechet_distance, i3d_logits, lpips
+from vidpred_jax.metrics.perceptual import MIN_I3D_FRAMES, frechet_distance, fvd, i3d_logits, lpips
 from vidpred_jax.metrics.perceptual import available as perceptual_available
 from vidpred_jax.metrics.sharpness import gradient_ratio
 from vidpred_jax.metrics.structure import edge_f1, miou

@@ -8,7 +8,6 @@ import functools
 import importlib
 import pathlib
 import pickle
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -177,55 +176,41 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(means + sum(np.square(x).sum() for x in centred) - 2 * root)
 
 
-class FvdMeter:
-    """Gathers I3D logits of the truth and of some predictors, batch by batch, for their Fréchet video
-    distance (Unterthiner et al. 2018)."""
+def fvd(logits: dict[str, np.ndarray], clips: list[str], num_frames: int, seed: int = 0) -> dict[str, dict]:
+    """The Fréchet video distance (Unterthiner et al. 2018): {predictor: {"value", "low", "high", "videos",
+    "frames", "against": {other: {"mean", "low", "high"}}}}.
 
-    def __init__(self, names: Iterable[str]):
-        self._logits = {name: [] for name in names}
-        if self._logits:
-            self._logits["truth"] = []
-
-    def observe(self, name: str, frames: Num[Any, "b t h w 3"]) -> None:
-        """Takes videos in [0, 255] of a predictor, or of "truth"; of one not asked for, nothing."""
-        if name in self._logits:
-            self._logits[name].append(np.asarray(i3d_logits(frames)))
-            self._num_frames = frames.shape[1]
-
-    def values(self, clips: list[str], seed: int = 0) -> dict[str, dict]:
-        """{predictor: {"value", "low", "high", "videos", "frames", "against": {other: {"mean", "low",
-        "high"}}}}, {} if none was asked for.
-
-        clips: the clip of each video. low, high: bootstrap 95 % interval over clips, None for one clip;
-        resamples hold a video more than once, so that their distances lie higher than `value`. against: this
-        predictor minus another by the same resamples. frames: of a video; context frames are never included.
-        """
-        logits = {name: np.concatenate(parts) for name, parts in self._logits.items()}
-        real, rng = logits.pop("truth", None), np.random.default_rng(seed)
-        kinds, place = np.unique(clips, return_inverse=True)
-        drawn = []
-        for _ in range(_RESAMPLES if len(kinds) > 1 else 0):
-            chosen = [np.flatnonzero(place == kind) for kind in rng.integers(len(kinds), size=len(kinds))]
-            drawn.append(np.concatenate(chosen))
-        value = {name: frechet_distance(real, found) for name, found in logits.items()}
-        spread = {
-            name: np.array([frechet_distance(real[rows], found[rows]) for rows in drawn])
-            for name, found in logits.items()
+    logits: {predictor: those of `i3d_logits` of its videos}, with "truth"; {}: none. clips: the clip of each
+    video. low, high: bootstrap 95 % interval over clips, None for one clip; resamples hold a video more than
+    once, so that their distances lie higher than `value`. against: this predictor minus another by the same
+    resamples. num_frames: of a video; context frames are never included.
+    """
+    logits = dict(logits)
+    real, rng = logits.pop("truth", None), np.random.default_rng(seed)
+    kinds, place = np.unique(clips, return_inverse=True)
+    drawn = []
+    for _ in range(_RESAMPLES if len(kinds) > 1 else 0):
+        chosen = [np.flatnonzero(place == kind) for kind in rng.integers(len(kinds), size=len(kinds))]
+        drawn.append(np.concatenate(chosen))
+    value = {name: frechet_distance(real, found) for name, found in logits.items()}
+    spread = {
+        name: np.array([frechet_distance(real[rows], found[rows]) for rows in drawn])
+        for name, found in logits.items()
+    }
+    interval = lambda x: dict(
+        zip(("low", "high"), np.percentile(x, (2.5, 97.5)) if drawn else (None,) * 2, strict=True)
+    )
+    return {
+        name: {
+            "value": value[name],
+            **interval(spread[name]),
+            "videos": len(real),
+            "frames": num_frames,
+            "against": {
+                other: {"mean": value[name] - value[other], **interval(spread[name] - spread[other])}
+                for other in logits
+                if other != name
+            },
         }
-        interval = lambda x: dict(
-            zip(("low", "high"), np.percentile(x, (2.5, 97.5)) if drawn else (None,) * 2, strict=True)
-        )
-        return {
-            name: {
-                "value": value[name],
-                **interval(spread[name]),
-                "videos": len(real),
-                "frames": self._num_frames,
-                "against": {
-                    other: {"mean": value[name] - value[other], **interval(spread[name] - spread[other])}
-                    for other in logits
-                    if other != name
-                },
-            }
-            for name in logits
-        }
+        for name in logits
+    }
