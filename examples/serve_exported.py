@@ -10,12 +10,17 @@ frames are observed. Files that read maps take an .npz of `frames` and `planes` 
 
 import argparse
 import http.server
+import importlib.metadata
 import io
+import os
 import pathlib
 import sys
 import zipfile
 
 import numpy as np
+
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # Compiled as vidpred_jax does: the same bytes.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 from jax import export
 
 MOST_BYTES = 1 << 30  # Of a request.

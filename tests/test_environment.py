@@ -35,10 +35,17 @@ def test_home_folders_after_an_equals_sign(given, expected, monkeypatch):
     assert common._local(given) == expected.replace("HOME", "/somebody")
 
 
-@pytest.mark.parametrize("given", ["--output=gs://a/b", "--runs=a=x,s3://b", "--video=https://c/d.mp4"])
+@pytest.mark.parametrize("given", ["--output=gs://a/b", "--input=s3://b/c", "--video=https://c/d.mp4"])
 def test_addresses_are_no_folders(given):
     with pytest.raises(ValueError, match="is an address; folders and files must be local"):
         common._local(given)
+
+
+@pytest.mark.parametrize(
+    "given", ["--workdir=gs://a/b", "--runs=a=gs://b/c,s3://d/e", "--config.fusion_run=gs://a/b"]
+)
+def test_addresses_of_runs_and_data_sets(given):
+    assert common._local(given) == given
 
 
 def test_folders_in_configs(monkeypatch):
@@ -50,7 +57,11 @@ def test_folders_in_configs(monkeypatch):
     assert found["data"]["data_dir"] == "/somebody/data" and found["fusion_run"] == "/somebody/runs/a"
     assert found["proposal_runs"] == ["/somebody/b"]
     config["data"]["data_dir"] = "gs://bucket/data"
-    with pytest.raises(InputError, match="data.data_dir .*must be local; addresses are not read"):
+    assert parse(config)["data"]["data_dir"] == "gs://bucket/data"
+    config["data"]["data_dir"] = "https://bucket/data"
+    with pytest.raises(
+        InputError, match="data.data_dir .*must be local, or begin with gs://, s3:// or az://"
+    ):
         parse(config)
 
 

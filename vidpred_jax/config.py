@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from vidpred_jax import stages
+from vidpred_jax import stages, stores
 from vidpred_jax.fields import Entries, Group, Names, real, shorten, validate, whole
 from vidpred_jax.types import CONTEXT, MAX_SIDE, MIN_SIDE, InputError
 
@@ -51,8 +51,8 @@ def _folder(value: str) -> str:
 
 
 def _local(value: str) -> str:
-    if "://" in value:
-        raise ValueError("must be local; addresses are not read")
+    if "://" in value and not stores.is_address(value):
+        raise ValueError("must be local, or begin with gs://, s3:// or az://")
     return os.path.expanduser(value)
 
 

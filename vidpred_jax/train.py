@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import vidpred_jax
-from vidpred_jax import interruption, processes
+from vidpred_jax import interruption, processes, stores
 from vidpred_jax.checkpoints import restore, save
 from vidpred_jax.cli import common
 from vidpred_jax.config import parse
@@ -39,10 +39,9 @@ def train(config: dict, workdir: str | os.PathLike, log=print, num_devices: int 
     devices = parallel.choose_devices(config["batch_size"], num_devices)
     if len(devices) < jax.device_count():
         log(f"batch_size {config['batch_size']}: {len(devices)} of {jax.device_count()} devices are used")
-    workdir = pathlib.Path(workdir)
-    is_main = jax.process_index() == 0
+    is_main, named = jax.process_index() == 0, workdir
     # A signal that comes before the first step is over stops after it.
-    with interruption.Interruption() as interrupted:
+    with interruption.Interruption() as interrupted, stores.mirrored(workdir, is_main) as workdir:
         config = earlier.fill_in(config, workdir)
         resume.check_resumable(config, workdir)
         made = experiment.make(config, axis_name=parallel.AXIS, log=log)
@@ -52,7 +51,7 @@ def train(config: dict, workdir: str | os.PathLike, log=print, num_devices: int 
                 writing.write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
             with progress.MetricsWriter(workdir if is_main else None, int(state.step)) as writer:
                 summary = _train(config, workdir, made, state, devices, saver, writer, interrupted, log)
-    log(f"{config['stage']}: done at step {config['num_steps']}, saved in {workdir}")
+    log(f"{config['stage']}: done at step {config['num_steps']}, saved in {named}")
     return summary
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 
+from vidpred_jax import stores
 from vidpred_jax.checkpoints import integrity, restore
 
 
@@ -14,6 +15,7 @@ def export(workdir: str | os.PathLike, output: pathlib.Path, step: int | None = 
     Folders that its config names are left out. step: None for `best_step`. Raises
     InputError where there is none, OSError where it cannot be written.
     """
+    workdir = stores.local(workdir)
     source = restore.step_folder(workdir, restore.best_step(workdir) if step is None else step)
     with integrity.clear_errors(source, "read"):
         meta = restore.read_meta_of(source)

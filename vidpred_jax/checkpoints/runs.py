@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from vidpred_jax import stages
+from vidpred_jax import stages, stores
 from vidpred_jax.checkpoints import restore
 from vidpred_jax.types import InputError
 
@@ -40,7 +40,7 @@ def within(folder: str | os.PathLike) -> tuple[str, ...]:
     Proposals and direct runs only where no others are. Raises InputError for two of a stage.
     """
     folder, found = os.fspath(folder), {}
-    if os.path.exists(os.path.join(folder, "config.json")):
+    if stores.is_address(folder) or os.path.exists(os.path.join(folder, "config.json")):
         return (folder,)
     for stage in sorted(stages.STAGES, key="proposal".__eq__):
         held = [*configs(folder, stage)] if not found or stage not in ("proposal", "direct") else []

@@ -164,12 +164,13 @@ def _parse(argv, module):
 def _local(argument: str) -> str:
     """A flag whose paths begin with a home folder written out, which shells do for words of their own alone.
 
-    Raises ValueError for an address.
+    Raises ValueError for an address, but of runs and data sets.
     """
     name, equals, value = argument.partition("=")
     if not (equals and name.startswith("-")):
         return argument
-    if found := re.search(r"(?:^|[=,])([a-z][a-z0-9+.-]*://[^,]*)", value):
+    kept = re.search(r"(^|[-.])(workdir|runs?|data_dir|\w+_runs?)$", name)
+    if not kept and (found := re.search(r"(?:^|[=,])([a-z][a-z0-9+.-]*://[^,]*)", value)):
         raise ValueError(f"{name}: {found[1]} is an address; folders and files must be local")
     return name + equals + re.sub(r"(?:^|(?<=[=,]))~[^/,=]*", lambda home: os.path.expanduser(home[0]), value)
 

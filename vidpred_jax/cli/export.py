@@ -16,6 +16,7 @@ import shutil
 
 from absl import flags
 
+from vidpred_jax import stores
 from vidpred_jax.checkpoints import cards, export, restore
 from vidpred_jax.data import sizes, writing
 from vidpred_jax.inference import loading, stablehlo
@@ -81,7 +82,7 @@ def _weights(output) -> list:
     """A run for each stage, and the card."""
     if _STEP.value is not None:
         raise InputError("--step is for --run: of --runs the best by validation are taken")
-    stages = {restore.read_meta(run)["stage"]: run for run in _RUNS.value}
+    stages = {restore.read_meta(stores.local(run))["stage"]: run for run in _RUNS.value}
     if len(stages) < len(_RUNS.value):
         raise InputError(f"--runs: {', '.join(_RUNS.value)} are not one of each stage")
     summary = _read(f"{_EVALUATION.value}/summary.json")

@@ -9,6 +9,7 @@ import time
 
 from absl import flags
 
+from vidpred_jax import stores
 from vidpred_jax.data import fusion, segmentation, writing
 from vidpred_jax.data.datasets import catalogue, metadata, moving_digits, registry
 from vidpred_jax.types import MIN_SIDE, InputError
@@ -69,7 +70,16 @@ def main(_):
     if _MOVING_MNIST.value != bool(_IDX.value) or (_TEST_SEQUENCES.value and not _IDX.value):
         raise InputError("--moving_mnist and --idx=FILE need each other; --test=FILE needs both")
     name = _NAME.value or (moving_digits.NAME if _MOVING_MNIST.value else "mine")
-    data_dir = pathlib.Path(_DATA_DIR.value)
+    if not metadata.is_name(name):
+        raise InputError(f"--name ({name!r}) must be a name")
+    if not stores.is_address(_DATA_DIR.value):
+        return _make(name, pathlib.Path(_DATA_DIR.value))
+    with stores.mirrored(f"{_DATA_DIR.value}/{name}") as folder:
+        _make(name, folder.parent)
+    print(f"copied to {_DATA_DIR.value}/{name}")
+
+
+def _make(name, data_dir):
     writing.check_writable(data_dir)
     edge_rule = _edge_rule()
     if _RUNNER.value and not _INPUT.value:

@@ -279,18 +279,16 @@ def evaluation_windows(
     """
     starts_of = {i: _starts(int(n), num_frames, stride, first) for i, n in enumerate(source.num_frames)}
     if places is not None:
-        wanted_of = lambda i: [start for start in starts_of[i] if (source.names[i], start) in places]
-        starts_of = {i: wanted_of(i) for i in starts_of}
+        starts_of = {i: [s for s in x if (source.names[i], s) in places] for i, x in starts_of.items()}
     chosen = [i for i in starts_of if starts_of[i]]
     for i in chosen[:clips]:
         example, starts = source[i], starts_of[i]
         held, begun, end = {}, 0, 0
         for start in starts:
             if end < start + num_frames:
-                begin, end_of_use = max(end, start), starts[-1] + num_frames
-                end = min(start + num_frames + _DECODED_AHEAD, end_of_use)
-                clip = decode(example, np.arange(begin, end))
-                more = to_batch_element(clip, *wanted)
+                begin = max(end, start)
+                end = min(start + num_frames + _DECODED_AHEAD, starts[-1] + num_frames)
+                more = to_batch_element(decode(example, np.arange(begin, end)), *wanted)
                 rest = {k: v[start - begun :] for k, v in held.items()}
                 held = {k: np.concatenate([rest[k], v]) if rest else v for k, v in more.items()}
                 begun = start

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from vidpred_jax import processes, startup
+from vidpred_jax import processes, startup, stores
 from vidpred_jax.checkpoints import cards, runs
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.predictor import Predictor
@@ -33,7 +33,7 @@ def load(
     """
     if compilation_cache or not jax.config.jax_compilation_cache_dir:
         startup.keep_programs(compilation_cache)
-    if len(named) == 1 and not os.path.exists(named[0]):
+    if len(named) == 1 and not (stores.is_address(named[0]) or os.path.exists(named[0])):
         if named[0] not in cards.names():
             raise InputError(
                 f"{named[0]} is no run folder, nor one of the weights {', '.join(cards.names())}"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidpred_jax import stages
+from vidpred_jax import stages, stores
 from vidpred_jax.checkpoints import restore
 from vidpred_jax.config import parse
 from vidpred_jax.data.fusion import EdgeRule
@@ -192,7 +192,7 @@ def example_inputs(network: Network) -> tuple:
 
 def read_config(run: str | os.PathLike, step: int | None = None) -> dict:
     """The config of a run, parsed. Raises InputError."""
-    return parse(restore.read_meta(os.fspath(run), step)["config"])
+    return parse(restore.read_meta(stores.local(run), step)["config"])
 
 
 def _check_stage(meta, run, stage):
@@ -212,9 +212,9 @@ def load(
     stage: that the run must be of. step: its checkpoint; None: the best by validation, or the newest.
     size: as of `make`.
     """
-    run = os.fspath(run)
-    step = restore.best_step(run) if step is None else step
-    meta = restore.read_meta(run, step)
+    run, folder = os.fspath(run), stores.local(run)
+    step = restore.best_step(folder) if step is None else step
+    meta = restore.read_meta(folder, step)
     _check_stage(meta, run, stage)
     facts, config = _facts(meta, run), parse(meta["config"])
     carried, proposal_shapes = {}, {}  # Of earlier stages too.
@@ -232,7 +232,7 @@ def load(
     if network.stage.role == "sharpen":
         own = {"params": dict.fromkeys(STACKS, own["params"])}
     shapes = {"ema": own["params"], "batch_stats": own.get("batch_stats", {}), "proposals": proposal_shapes}
-    found = restore.restore_inference(run, shapes, step)
+    found = restore.restore_inference(folder, shapes, step)
     if network.stage.role == "sharpen":
         schedule = schedules.check_schedule(meta.get("schedule"), network.module, run)
         return dataclasses.replace(network, variables=found["ema"], schedule=schedule)

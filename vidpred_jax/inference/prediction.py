@@ -1,7 +1,9 @@
 """A prediction, which saves and shows itself."""
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,15 +14,21 @@ from vidpred_jax.data import strip, video_io
 class Prediction:
     """uint8 (horizon, h, w, 3) each, RGB; (b, horizon, h, w, 3) of a batch.
 
-    frames: predicted. fusion: the predicted fusion pictures; None where frames are predicted without them.
-    observed: the frames that they follow, `context` instead of `horizon`, at the same size. fps: of the
-    video, 24 of a folder of frames; None where an array was given.
+    frames: predicted. observed: the frames that they follow, `context` instead of `horizon`, at the same
+    size. fps: of the video, 24 of a folder of frames; None where an array was given. predict_fusion: gives
+    `fusion`.
     """
 
     frames: np.ndarray
-    fusion: np.ndarray | None
     observed: np.ndarray
     fps: float | None = None
+    predict_fusion: Callable[[], np.ndarray | None] = lambda: None
+
+    @functools.cached_property
+    def fusion(self) -> np.ndarray | None:
+        """The predicted fusion pictures, computed when they are first asked for; None where frames are
+        predicted without them."""
+        return self.predict_fusion()
 
     def video(self) -> np.ndarray:
         """The observed frames in a blue border, then the predicted ones; uint8 (t, h, w, 3), of even sides,

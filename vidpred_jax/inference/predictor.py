@@ -101,10 +101,12 @@ class Predictor:
                 observed=(len(clip) - self.context, len(clip)),
             )
             elements.append(pipeline.to_batch_element(clip.last(self.context), ours.size))
-        pictures, predicted = ours.predict_batch(elements, horizon, callback=callback)
+        of = lambda videos: videos if batched else videos[0]
+        _, predicted = ours.predict_batch(elements, horizon, callback=callback, fields=("frames",))
         seen = np.stack([element["frames"] for element in elements])
-        found = [x if batched or x is None else x[0] for x in (predicted, pictures, seen)]
-        return Prediction(*found, fps)
+        maps = lambda: of(ours.predict_batch(elements, horizon, fields=("fusion",))[0])
+        known = {"predict_fusion": maps} if "fusion" in ours.system.fields else {}
+        return Prediction(of(predicted), of(seen), fps, **known)
 
     def at_size(self, size: tuple[int, int]) -> "Predictor":
         """The same weights for frames of a height and a width. Raises InputError where these do not fit."""
@@ -138,15 +140,17 @@ class Predictor:
         horizon: int = HORIZON,
         exact: bool = False,
         callback: Callable[[int], None] | None = None,
+        fields: tuple[str, ...] | None = None,
     ):
-        """(fusion pictures or None, frames), both uint8 (n, horizon, h, w, 3), of prepared clips.
+        """(fusion pictures or None, frames or None), both uint8 (n, horizon, h, w, 3), of prepared clips.
 
         elements: of `pipeline.to_batch_element` at `size`, each array of `context` frames. exact: both are
-        float32 in [0, 255] before clipping and rounding. callback: as of `predict`.
+        float32 in [0, 255] before clipping and rounding. callback: as of `predict`. fields: of
+        `System.fields`, those that are computed; None: all.
         """
         if not isinstance(horizon, numbers.Integral) or horizon < 1:
             raise InputError(f"horizon ({horizon!r}) must be a whole number, 1 or more")
-        found = self._run(horizon, False, exact, self._stack(elements), callback)
+        found = self._run(horizon, False, exact, self._stack(elements), callback, fields)
         return tuple(
             np.asarray(found[field])[: len(elements)] if field in found else None
             for field in ("fusion", "frames")
@@ -201,7 +205,7 @@ class Predictor:
             )
         return 1 << most.bit_length()
 
-    def _run(self, horizon: int, known_maps: bool, exact: bool, clip: dict, callback=None) -> dict:
+    def _run(self, horizon, known_maps, exact, clip: dict, callback=None, fields=None) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
         calls = _Calls(callback) if callback else None
         device = self._device or jax.config.jax_default_device
@@ -210,13 +214,14 @@ class Predictor:
         modules = [proposal.module for proposal in self.system.proposals.values()]
         shapes = (x.shape for x in clip.values())
         parts = self.system.clarity, *(network.stage.role for network in self.system.networks), *modules
-        key = device, horizon, known_maps, exact, labels, bool(calls), *parts, *shapes
+        key = device, horizon, known_maps, exact, fields, labels, bool(calls), *parts, *shapes
         with self._lock:  # Held while it compiles: who asks for the same waits for it.
             if key not in self._compiled:
                 finish = fusion.to_255 if exact else fusion.to_uint8
                 system = self.system.telling_apart(labels)
                 tell = _Calls.tell if calls else None
-                predict = make_predict(system, horizon, known_maps=known_maps, finish=finish, tell=tell)
+                options = {"known_maps": known_maps, "finish": finish, "fields": fields, "tell": tell}
+                predict = make_predict(system, horizon, **options)
                 with jax.enable_x64(False):
                     program = jax.jit(predict).lower(*args)
                     self._compiled[key] = program.compile(startup.compiler_options())

@@ -14,6 +14,7 @@ import filelock
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
+from vidpred_jax import stores
 from vidpred_jax.data.datasets import building, clips, folders, metadata, moving_digits, sprites
 from vidpred_jax.types import InputError, UserError
 
@@ -56,6 +57,10 @@ def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
 
 
 def _open_builder(name, data_dir, config, log):
+    if stores.is_address(data_dir) and name not in EMBEDDED and metadata.is_name(name):
+        data_dir = pathlib.Path(stores.local(f"{data_dir}/{name}")).parent
+    elif stores.is_address(data_dir):
+        data_dir = stores.local(data_dir)  # Embedded sets are made here.
     if name in EMBEDDED:
         known = EMBEDDED[name].builder_configs
         config = config or next(iter(known))
