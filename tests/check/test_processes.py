@@ -13,6 +13,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from vidpred_jax.checkpoints import restore
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -136,8 +138,10 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tmp_path, data_dir):
     assert (tmp_path / "two" / "checkpoints" / step).is_dir()
 
 
-def test_several_processes_evaluate_as_one(tmp_path, data_dir):
-    """Every digit of every table, and the strips."""
+def test_several_processes_evaluate_as_one(tmp_path, data_dir, trained):
+    """Every digit of every table, and the strips; the first process alone chooses among checkpoints."""
+    runs = [trained / stage for stage in ("fusion", "translator")]
+    assert any(len(restore.steps(run)) > 1 for run in runs)
     written = {}
     for processes, devices in ((1, 1), (2, 2)):
         output = tmp_path / f"{processes}"
@@ -149,6 +153,7 @@ def test_several_processes_evaluate_as_one(tmp_path, data_dir):
             "--split=train",
         ]
         command += [f"--data_dir={data_dir}", "--weights=sprites", "--batch_size=2", "--ablate", "--show=3"]
+        command += ["--runs=ours=" + ",".join(map(str, runs)), "--resolution=32"]
         command += ["--metrics=psnr,ssim,edge_f1,miou", f"--output={output}"]
         codes, said = finish(launch(command, tmp_path / "said", processes, devices))
         assert codes == [0] * processes, said

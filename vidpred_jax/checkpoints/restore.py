@@ -156,5 +156,13 @@ def step_folder(workdir, step) -> pathlib.Path:
 
 
 def _read(folder, **items):
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    """By this process alone: others may not read at all."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+    )
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
         return reader.restore(folder, args=ocp.args.Composite(**items))

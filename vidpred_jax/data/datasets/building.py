@@ -19,6 +19,7 @@ from etils import epath
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
+import vidpred_jax
 from vidpred_jax.data import preparation, workers
 from vidpred_jax.data.datasets import clips, metadata
 from vidpred_jax.data.fusion import EdgeRule
@@ -77,7 +78,7 @@ class Shard:
     @functools.cached_property
     def key(self) -> str:
         """Changes when what it is made from does."""
-        made_from = [repr(self.encoding), *map(_made_from, self.makers)]
+        made_from = [vidpred_jax.__version__, repr(self.encoding), *map(_made_from, self.makers)]
         return hashlib.sha256("\n".join(made_from).encode()).hexdigest()
 
     def read(self) -> dict | None:
