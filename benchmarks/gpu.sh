@@ -15,7 +15,7 @@ clips=0
 if [ "$minutes" = --dry ]; then
     export JAX_PLATFORMS=cpu
     minutes=0 batch=2 probe=2 least=4 clips=2
-    measured=(--sizes=32 --repeats=1 --horizon=4 --widths=8,8 --generator_widths=8,8,8)
+    measured=(--sizes=32 --repeats=1 --cases=stage_1_step,stage_2_step,rollout --horizon=4 --widths=8,8 --generator_widths=8,8,8)
 fi
 folder=$(realpath -m "$folder") idx=$(realpath "$idx")
 cd "$(dirname "$0")/.."
@@ -68,4 +68,4 @@ if [ -d "$folder/data/real" ]; then
     train 0.10 real translator.py:real --config.proposal_runs="('$folder/runs/real_proposal',)"
     evaluate real --runs=ours="$folder/runs/real" --clarity=0,1
 fi
-"$python" benchmarks/benchmark.py "${measured[@]}" --output="$folder/benchmark"
+"$python" benchmarks/benchmark.py "${measured[@]}" --data_dir="$folder/data" --output="$folder/benchmark"
