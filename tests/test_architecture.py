@@ -89,7 +89,7 @@ def lines_of(folder: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "most"), [("vidpred_jax", 15_300), ("benchmarks", 1000), ("scripts", 300)]
+    ("folder", "most"), [("vidpred_jax", 15_400), ("benchmarks", 1000), ("scripts", 300)]
 )
 def test_size_of_folders(folder, most):
     assert sum(lines_of(folder).values()) <= most

@@ -48,6 +48,14 @@ def test_addresses_of_runs_and_data_sets(given):
     assert common._local(given) == given
 
 
+@pytest.mark.parametrize(
+    "given", ["--workdir=gs://a", "--runs=a=gs://b/c,hdfs://d/e", "--data_dir=gcs://a/b"]
+)
+def test_addresses_that_are_not_known(given):
+    with pytest.raises(ValueError, match="is an address; such addresses are not known"):
+        common._local(given)
+
+
 def test_folders_in_configs(monkeypatch):
     monkeypatch.setenv("HOME", "/somebody")
     config = common.load_config("configs/translator.py", "smoke")

@@ -27,7 +27,12 @@ def store(tmp_path, monkeypatch):
 
 def test_addresses():
     assert stores.is_address("gs://bucket/runs/a") and stores.is_address("s3://bucket/data")
-    assert not any(map(stores.is_address, ("gs://bucket", "runs/gs:", "https://a/b", "/gs://a/b")))
+    assert not any(
+        map(
+            stores.is_address,
+            ("gs://b/../x", "gs://b//x", "hdfs://a/b", "gs://bucket", "runs/gs:", "https://a/b", "/gs://a/b"),
+        )
+    )
     assert stores.local("runs/a") == "runs/a"
 
 
@@ -53,14 +58,24 @@ def test_what_is_finished_goes_to_the_store_and_back(store, monkeypatch):
     monkeypatch.setenv("VIDPRED_STORES", str(store.parent / "elsewhere"))
     again = pathlib.Path(stores.local(address))
     assert (again / "checkpoints/8/data").read_bytes() == b"half" and not (again / "checkpoints/4").exists()
-    assert sorted(os.listdir(again)) == ["checkpoints", "metrics.jsonl"]
-    (again / "metrics.jsonl").write_text("changed here")  # What the store holds counts.
-    (again / "more").mkdir()
-    assert stores.local(address) == str(again) and (again / "metrics.jsonl").read_text() == "{}\n"
-    assert not (again / "more").exists()
-    with stores.mirrored(address, writes=False) as here:
-        (here / "x").touch()
-    assert not (there / "x").exists()
+    assert sorted(os.listdir(again)) == [".index.json", "checkpoints", "metrics.jsonl"]
+    (again / "metrics.jsonl").write_text("{}\n{}\n")  # Written here, and not copied yet.
+    (again / "new").touch()
+    with stores.mirrored("gs://bucket/runs/b") as other:
+        (other / "x").touch()
+    assert stores.local(address) == str(again) and (again / "metrics.jsonl").read_text() == "{}\n{}\n"
+    with (
+        stores.mirrored(address) as here,
+        pytest.raises(UserError, match="another process .* writes to gs://"),
+    ):
+        (here / "half").touch()
+        assert stores.local(address) == str(here) and (here / "half").exists()
+        with stores.mirrored(address):
+            pass
+    assert (there / "new").exists() and (there / "metrics.jsonl").read_text() == "{}\n{}\n"
+    monkeypatch.setenv("VIDPRED_STORES", str(store.parent / "cache"))
+    first = pathlib.Path(stores.local(address))
+    assert (first / "new").exists() and (first.parent / "b" / "x").exists() is False
     assert not os.path.exists(stores.local("gs://bucket/none"))
 
 
@@ -69,10 +84,13 @@ def test_a_store_that_cannot_be_written_or_read(store):
         pytest.raises(UserError, match="^cannot write gs://bucket/a: .*Error: "),
         stores.mirrored("gs://bucket/a") as here,
     ):
-        here.mkdir(parents=True)
         (here / "x").touch()
         (store / "bucket").mkdir(parents=True)
         (store / "bucket/a").touch()
+    (store / "bucket/c").mkdir()
+    (store / "bucket/c/.index.json").write_text('{"../../x": [1, 1]}')
+    with pytest.raises(UserError, match=r"^cannot read gs://bucket/c: ValueError: its index names '../../x'"):
+        stores.local("gs://bucket/c")
     (store / "bucket/b").mkdir()
     (store / "bucket/b/.index.json").write_text('{"gone": [1, 1]}')
     with pytest.raises(UserError, match="^cannot read gs://bucket/b: FileNotFoundError: "):

@@ -40,9 +40,11 @@ def train(config: dict, workdir: str | os.PathLike, log=print, num_devices: int 
     if len(devices) < jax.device_count():
         log(f"batch_size {config['batch_size']}: {len(devices)} of {jax.device_count()} devices are used")
     is_main, named = jax.process_index() == 0, workdir
+    if stores.is_address(workdir) and jax.process_count() > 1:
+        raise InputError(f"workdir ({workdir}) must be a folder that all processes share, not an address")
     # A signal that comes before the first step is over stops after it.
-    with interruption.Interruption() as interrupted, stores.mirrored(workdir, is_main) as workdir:
-        config = earlier.fill_in(config, workdir)
+    with interruption.Interruption() as interrupted, stores.mirrored(workdir) as workdir:
+        config = earlier.fill_in(config, workdir, pathlib.Path(named).parent)
         resume.check_resumable(config, workdir)
         made = experiment.make(config, axis_name=parallel.AXIS, log=log)
         with build.numerics(config), resume.locked(workdir), save.Checkpointer(workdir) as saver:

@@ -15,7 +15,7 @@ import jax
 from absl import app, flags, logging
 
 import vidpred_jax
-from vidpred_jax import processes, startup
+from vidpred_jax import processes, startup, stores
 from vidpred_jax.config import removed
 from vidpred_jax.types import DamagedWarning, InputError, UserError
 
@@ -170,8 +170,10 @@ def _local(argument: str) -> str:
     if not (equals and name.startswith("-")):
         return argument
     kept = re.search(r"(^|[-.])(workdir|runs?|data_dir|\w+_runs?)$", name)
-    if not kept and (found := re.search(r"(?:^|[=,])([a-z][a-z0-9+.-]*://[^,]*)", value)):
-        raise ValueError(f"{name}: {found[1]} is an address; folders and files must be local")
+    for found in re.findall(r"(?:^|[=,(])['\"]?([a-z][a-z0-9+.-]*://[^,'\")]*)", value):
+        if not (kept and stores.is_address(found)):
+            known = "such addresses are not known" if kept else "folders and files must be local"
+            raise ValueError(f"{name}: {found} is an address; {known}")
     return name + equals + re.sub(r"(?:^|(?<=[=,]))~[^/,=]*", lambda home: os.path.expanduser(home[0]), value)
 
 

@@ -84,6 +84,9 @@ def _make(name, data_dir):
     edge_rule = _edge_rule()
     if _RUNNER.value and not _INPUT.value:
         raise InputError("--runner goes with --input: other sets are made by this machine")
+    for flag in (_STORAGE_SIZE, _JPEG_QUALITY, _LOSSLESS, _SKIP_BAD, _SPLITS) if _MOVING_MNIST.value else ():
+        if flag.value != flag.default:
+            raise InputError(f"--{flag.name} is not for --moving_mnist")
     options = dict(_option(text) for text in _BEAM_OPTIONS.value)
     if _STORAGE_SIZE.value and _STORAGE_SIZE.value < MIN_SIDE:
         raise InputError(f"--storage_size={_STORAGE_SIZE.value} must be {MIN_SIDE} or more, or 0")

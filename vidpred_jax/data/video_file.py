@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import pathlib
+import threading
 from collections.abc import Iterator
 
 import av
@@ -34,6 +35,7 @@ _FAR = 100  # From this frame on it is sought rather than decoded up to.
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
 _QUIET = -8  # FFmpeg's AV_LOG_QUIET.
+_HEARING = threading.Lock()  # Its log has one level for all.
 _ERRORS = av.logging.ERROR + 1  # Which no other program asks for.
 
 
@@ -236,7 +238,12 @@ def _demux(container, stream) -> Iterator[av.Packet]:
 
 @contextlib.contextmanager
 def _heard():
-    """What FFmpeg's log says of errors in this thread within the block."""
+    """What FFmpeg's log says of errors in this thread within the block, which one thread at a time is in."""
+    with _HEARING:
+        yield from _listening()
+
+
+def _listening():
     before, repeats = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_skip_repeated(False)
     av.logging.set_level(_ERRORS)

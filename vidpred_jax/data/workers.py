@@ -39,8 +39,8 @@ def pool(count: int, processes: bool) -> Iterator[concurrent.futures.Executor]:
         yield found
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UserError(
-            "a process that makes clips was ended from outside, as where memory is short; the same command "
-            "goes on, with fewer --workers"
+            "a process that makes clips has ended, as where memory is short; the same command goes on, with "
+            "fewer --workers"
         ) from error
     finally:
         found.shutdown(wait=False, cancel_futures=True)

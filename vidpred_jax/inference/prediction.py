@@ -30,6 +30,10 @@ class Prediction:
         predicted without them."""
         return self.predict_fusion()
 
+    def __getstate__(self) -> dict:
+        """To be sent to another process, without what predicts."""
+        return {**self.__dict__, "fusion": self.fusion, "predict_fusion": None}
+
     def video(self) -> np.ndarray:
         """The observed frames in a blue border, then the predicted ones; uint8 (t, h, w, 3), of even sides,
         the clips of a batch side by side."""

@@ -11,16 +11,17 @@ from vidpred_jax.inference.proposing import Proposal
 from vidpred_jax.types import InputError
 
 
-def fill_in(config: dict, workdir: pathlib.Path) -> dict:
+def fill_in(config: dict, workdir: pathlib.Path, folder: pathlib.Path | None = None) -> dict:
     """Names the runs of proposals and earlier stages that this one trains on where the config leaves them
     open.
 
     A run that resumes keeps those it began with; a new one takes the newest beside it that were trained
-    on the same data set and, of stages 1 and 2, on each other. Raises InputError where there is none.
+    on the same data set and, of stages 1 and 2, on each other. folder: where the newest is looked for; None:
+    beside this run. Raises InputError where there is none.
     """
-    stage, folder, data = stages.get(config["stage"]), workdir.parent, config["data"]["name"]
+    stage, data, folder = stages.get(config["stage"]), config["data"]["name"], folder or workdir.parent
     config = _fill_in_stages(config, stage, folder, data, workdir)
-    return _fill_in_proposals(config, workdir)
+    return _fill_in_proposals(config, folder, workdir)
 
 
 def _stands_behind_stages(config, stage):
@@ -61,7 +62,7 @@ def _fill_in_stages(config, stage, folder, data, workdir):
     return {**config, **found}
 
 
-def _fill_in_proposals(config, workdir):
+def _fill_in_proposals(config, folder, workdir):
     names, data = config.get("proposals", ()), config["data"]["name"]
     if not names or config["proposal_runs"]:
         return config
@@ -72,14 +73,14 @@ def _fill_in_proposals(config, workdir):
     run = config.get("fusion_run")
     first = networks.read_config(run) if run and run != runs.NONE else {}
     same = dict(zip(first.get("proposals", ()), first.get("proposal_runs", ()), strict=False))
-    newest = lambda name: same.get(name) or runs.newest("proposal", workdir.parent, data, name)
+    newest = lambda name: same.get(name) or runs.newest("proposal", folder, data, name)
     found = processes.from_main(lambda: [newest(name) for name in names])
     for name, run in zip(names, found, strict=True):
         if run is None:
             raise InputError(
                 f"proposals ({', '.join(names)}): no run of {name} fitted on {data!r} is under "
-                f"{str(workdir.parent)!r}; python -m vidpred_jax.train --config=configs/proposal.py:{name} "
-                f"--config.data.name={data} --workdir={workdir.parent / name} makes one, or name it by "
+                f"{str(folder)!r}; python -m vidpred_jax.train --config=configs/proposal.py:{name} "
+                f"--config.data.name={data} --workdir={folder / name} makes one, or name it by "
                 "proposal_runs"
             )
     return {**config, "proposal_runs": found}

@@ -23,7 +23,7 @@ import vidpred_jax
 from vidpred_jax.data import preparation, workers
 from vidpred_jax.data.datasets import clips, metadata
 from vidpred_jax.data.fusion import EdgeRule
-from vidpred_jax.types import Clip, InputError
+from vidpred_jax.types import Clip, InputError, UserError
 
 _CLIPS, _SHARDS = 16, 1024  # Clips of a shard, and shards of a split beyond which they hold more.
 
@@ -64,22 +64,17 @@ class Encoding:
 @dataclasses.dataclass
 class Shard:
     """Some clips of a split, in order. part: the file that it is written to; beside it lies, under `facts`,
-    what is known of its clips."""
+    what is known of its clips. key: changes when what they are made from does."""
 
     makers: list[Maker]
     part: epath.Path
     encoding: Encoding
     skip_bad: bool
+    key: str
 
     @property
     def facts(self) -> epath.Path:
         return self.part.with_name(f"{self.part.name}.json")
-
-    @functools.cached_property
-    def key(self) -> str:
-        """Changes when what it is made from does."""
-        made_from = [vidpred_jax.__version__, repr(self.encoding), *map(_made_from, self.makers)]
-        return hashlib.sha256("\n".join(made_from).encode()).hexdigest()
 
     def read(self) -> dict | None:
         """Its facts, if it is finished and of these very clips."""
@@ -108,14 +103,25 @@ class Shard:
         self.facts.write_text(json.dumps({"key": self.key, "clips": entries, "told": told}))
 
 
+def _key(config: BuildConfig, makers: list[Maker]) -> str:
+    settings = {name: x for name, x in vars(config).items() if name not in ("log", "workers", "skip_bad")}
+    model = pathlib.Path(str(settings.get("segmentation", "")).removeprefix("onnx:"))
+    made_from = [vidpred_jax.__version__, repr(sorted(settings.items(), key=str)), *map(_made_from, makers)]
+    made_from += [_state(model)] if model.is_file() else []
+    return hashlib.sha256("\n".join(made_from).encode()).hexdigest()
+
+
 def _made_from(maker) -> str:
     """The arguments of a partial function, and size and time of the files that they name."""
     found = [repr(each) for each in maker.args]
     for path in (each for each in maker.args if isinstance(each, pathlib.Path)):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            state = file.stat()
-            found.append(f"{file.name} {state.st_size} {state.st_mtime_ns}")
+        found += map(_state, sorted(path.iterdir()) if path.is_dir() else [path])
     return " ".join(found)
+
+
+def _state(file: pathlib.Path) -> str:
+    state = file.stat()
+    return f"{file.name} {state.st_size} {state.st_mtime_ns}"
 
 
 def _make(encoding: Encoding, skip_bad: bool, maker: Maker) -> tuple[dict | None, dict | None, list[str]]:
@@ -194,6 +200,9 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             super()._download_and_prepare(dl_manager, download_config)
         for split, shards in self._shards.items():
             facts = [shard.read() for shard in shards]
+            if None in facts:
+                lost = shards[facts.index(None)].part
+                raise UserError(f"{lost} was not written: its folder must be shared between Beam's workers")
             for line in itertools.chain.from_iterable(each["told"] for each in facts):
                 self.builder_config.log(line)
             entries = [entry for each in facts for entry in each["clips"]]
@@ -230,9 +239,10 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         encoding = Encoding(config.lossless, config.jpeg_quality, config.storage_size)
         template, number = self._get_filename_template(split), -(-len(makers) // size)
         names = [template.sharded_filepath(shard_index=i, num_shards=number).name for i in range(number)]
+        parts = [makers[i * size : (i + 1) * size] for i in range(number)]
         return [
-            Shard(makers[i * size : (i + 1) * size], self.parts / name, encoding, config.skip_bad)
-            for i, name in enumerate(names)
+            Shard(part, self.parts / name, encoding, config.skip_bad, _key(config, part))
+            for name, part in zip(names, parts, strict=True)
         ]
 
     def _clean(self, shards):

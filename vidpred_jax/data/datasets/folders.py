@@ -59,8 +59,13 @@ class VideoFolder(building.ClipBuilder, skip_registration=True):
             raise InputError(
                 f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {_DAVIS_MASKS}"
             )
+        if is_davis(folder) and config.splits:
+            raise InputError(f"--splits ({config.splits!r}) is for a folder of videos; {folder} has its own")
         if is_davis(folder):
             splits = self._readable(davis_splits(folder))
+        elif config.splits:
+            found = find_clips(folder, config.masks, config.log)
+            splits = self._readable(_listed(pathlib.Path(config.splits), found))
         else:
             found = find_clips(folder, config.masks, config.log)
             splits = folder_splits(config, self._readable({"": found})[""])
@@ -222,11 +227,9 @@ def find_clips(
 
 
 def folder_splits(config: FolderConfig, clips: dict) -> dict:
-    """{split: {clip: (video, masks or None)}}: the last clips by name are held out, or those of lists."""
+    """{split: {clip: (video, masks or None)}}: the last clips by name are held out."""
     if not clips:
         raise InputError(f"{config.input} holds 0 clips; it must hold videos or folders of frames")
-    if config.splits:
-        return _listed(pathlib.Path(config.splits), clips)
     names, splits, counts = list(clips), {}, {}
     for split, text in (("test", config.num_test), ("validation", config.num_validation)):
         counts[split] = _count(f"num_{split}", str(text), len(names))

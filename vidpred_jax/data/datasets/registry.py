@@ -60,7 +60,7 @@ def _open_builder(name, data_dir, config, log):
     if stores.is_address(data_dir) and name not in EMBEDDED and metadata.is_name(name):
         data_dir = pathlib.Path(stores.local(f"{data_dir}/{name}")).parent
     elif stores.is_address(data_dir):
-        data_dir = stores.local(data_dir)  # Embedded sets are made here.
+        data_dir = stores.cached(data_dir)  # Embedded sets are made here.
     if name in EMBEDDED:
         known = EMBEDDED[name].builder_configs
         config = config or next(iter(known))
@@ -120,7 +120,8 @@ def _open_prepared(folder: pathlib.Path):
 
 
 def prepare(builder, beam_runner: str | None = None, beam_options: dict | None = None) -> None:
-    """Writes every split as array_record; what an interrupted run has finished is there for the next.
+    """Writes every split as array_record; what an interrupted run has finished of a user's clips is kept for
+    the next.
 
     beam_runner: of Apache Beam, such as DirectRunner, instead of processes here; with its options.
     """

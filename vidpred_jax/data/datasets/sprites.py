@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class SpritesConfig(building.BuildConfig):
 class Sprites(building.ClipBuilder, skip_registration=True):
     """Two or three textured objects move, rotate, bounce and occlude over a panning background."""
 
-    least = 200
+    least = math.inf  # A program that draws them may not guard what it does when processes import it.
 
     BUILDER_CONFIGS = [
         SpritesConfig(name="64"),
