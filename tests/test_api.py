@@ -1,6 +1,7 @@
 """The Python interface: what `predict` takes, gives and tells; where it runs; which runs a folder holds."""
 
 import pathlib
+import pickle
 import re
 import shutil
 
@@ -161,3 +162,10 @@ def test_refusals_name_arguments(predictor, clip):
 
 def test_names_complete():
     assert {"load", "Predictor", "read_video"} <= set(dir(vidpred_jax))
+
+
+def test_a_prediction_is_pickled_with_its_fusion_pictures(predictor, clip):
+    found = predictor.predict(clip.frames[:16], horizon=3)
+    again = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(again.frames, found.frames)
+    np.testing.assert_array_equal(again.fusion, found.fusion)
