@@ -102,7 +102,9 @@ def _touched(kind, before, after, code) -> str:
         return f"left {left[0]}"
     if kind == "config":  # A data set may be made, whole, before another field is refused.
         return ""
-    written = [p for p in after if p.startswith("out/")]
+    # The same command goes on behind shards that are finished.
+    finished = lambda path: "/parts/" in path and "unfinished" not in path
+    written = [p for p in after if p.startswith("out/") and not finished(p)]
     return f"left {written[0]}" if code and written else ""
 
 

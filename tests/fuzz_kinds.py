@@ -30,7 +30,8 @@ STAGES = ("fusion", "translator", "accompanying")
 
 
 def prepare(box):
-    args = ["scripts/prepare.py", f"--input={box / 'in'}", f"--data_dir={box / 'out'}"]
+    # Processes would take seconds to start, each time.
+    args = ["scripts/prepare.py", f"--input={box / 'in'}", f"--data_dir={box / 'out'}", "--workers=1"]
     masks = box / "in_masks"
     return [*args, f"--masks={masks}"] if masks.exists() else args
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
+from commands import run
 
 from vidpred_jax.data import fusion, preparation, video_io, workers
 from vidpred_jax.data.datasets import building, clips, registry
@@ -69,6 +70,14 @@ def test_processes_make_what_one_makes_and_bad_clips_are_named(folder, monkeypat
         assert [clips.name(example) for example in source] == alone[1]["splits"][split]["name"]
     with pytest.raises(InputError, match="c2/2.png"):
         make(folder, "refused", skip_bad=False, workers=2)
+
+
+def test_a_refusal_is_one_line_and_leaves_no_half(folder, tmp_path):
+    flags = (f"--input={folder}", f"--data_dir={tmp_path / 'data'}", "--workers=2", "--num_test=3")
+    done = run("scripts/prepare.py", *flags, TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"error: {folder}/c2/2.png cannot be opened as an image")
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 
 def test_a_shard_without_a_readable_clip(folder, monkeypatch):

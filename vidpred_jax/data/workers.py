@@ -42,8 +42,8 @@ def pool(count: int, processes: bool) -> Iterator[concurrent.futures.Executor]:
             "a process that makes clips has ended, as where memory is short; the same command goes on, with "
             "fewer --workers"
         ) from error
-    finally:
-        found.shutdown(wait=False, cancel_futures=True)
+    finally:  # What they are at is finished first: a process that is killed may hold a lock.
+        found.shutdown(cancel_futures=True)
 
 
 def _begin():

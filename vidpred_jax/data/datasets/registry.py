@@ -136,6 +136,8 @@ def prepare(builder, beam_runner: str | None = None, beam_options: dict | None =
             raise
         raise InputError(found[1]) from error
     finally:
+        for path in builder.parts.glob("unfinished.*"):
+            path.unlink()
         for folder in (builder.parts, *builder.parts.parents[:2]):
             with contextlib.suppress(OSError, ValueError):
                 folder.rmdir()  # Where nothing was made.
