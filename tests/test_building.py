@@ -133,7 +133,9 @@ def test_killed_in_the_middle_and_run_again(folder, tmp_path, monkeypatch):
 
 def test_a_process_that_is_ended_from_outside(folder, monkeypatch):
     monkeypatch.setattr(workers, "_begin", os.abort)
-    with pytest.raises(UserError, match="has ended, as where memory is short; .* with fewer --workers"):
+    with pytest.raises(
+        UserError, match="a worker process has ended, as where memory is short; .* with fewer --workers"
+    ):
         make(folder, "data", workers=2)
 
 

@@ -75,7 +75,8 @@ def test_what_is_finished_goes_to_the_store_and_back(store, monkeypatch):
     assert (there / "new").exists() and (there / "metrics.jsonl").read_text() == "{}\n{}\n"
     monkeypatch.setenv("VIDPRED_STORES", str(store.parent / "cache"))
     first = pathlib.Path(stores.local(address))
-    assert (first / "new").exists() and (first.parent / "b" / "x").exists() is False
+    assert (first / "new").exists() and pathlib.Path(stores.local("gs://bucket/runs/b"), "x").exists()
+    assert (first / "new").exists()  # Another folder beside it changes nothing.
     assert not os.path.exists(stores.local("gs://bucket/none"))
 
 

@@ -131,8 +131,9 @@ def _main():
         stride=stride,
         first=_START.value,
     )
-    first_of = {clip: (clip, begin) for clip, begin in reversed(places)}  # Of each clip.
-    first_of = {clip: first_of[clip] for clip, _ in places}
+    first_of = {}  # {clip: its first window}
+    for place in places:
+        first_of.setdefault(place[0], place)
     if _WRITE.value:
         names = [f"{external.window_name(*place)}.npz" for place in places]
         write = lambda: _export(read(places=set(places)), context, output, names)

@@ -70,8 +70,7 @@ def main(_):
     if _MOVING_MNIST.value != bool(_IDX.value) or (_TEST_SEQUENCES.value and not _IDX.value):
         raise InputError("--moving_mnist and --idx=FILE need each other; --test=FILE needs both")
     name = _NAME.value or (moving_digits.NAME if _MOVING_MNIST.value else "mine")
-    if not metadata.is_name(name):
-        raise InputError(f"--name ({name!r}) must be a name")
+    registry.check_name(name)
     if not stores.is_address(_DATA_DIR.value):
         return _make(name, pathlib.Path(_DATA_DIR.value))
     with stores.mirrored(f"{_DATA_DIR.value}/{name}") as folder:

@@ -18,12 +18,13 @@ _TOLD_EVERY = 5.0  # Seconds.
 
 
 @contextlib.contextmanager
-def pool(count: int, processes: bool) -> Iterator[concurrent.futures.Executor]:
-    """`count` processes, or threads, in which OpenCV starts none of its own.
+def pool(count: int, module: str | None) -> Iterator[concurrent.futures.Executor]:
+    """`count` workers, in which OpenCV starts no threads of its own: processes that have imported a module,
+    or threads where there is none.
 
     Processes end with this one, and do not hear Ctrl-C. Raises UserError where one is killed.
     """
-    if not processes:
+    if module is None:
         opencv_threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
         try:
@@ -33,14 +34,14 @@ def pool(count: int, processes: bool) -> Iterator[concurrent.futures.Executor]:
             cv2.setNumThreads(opencv_threads)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vidpred_jax.data.datasets.building"])
+    context.set_forkserver_preload([module])
     found = concurrent.futures.ProcessPoolExecutor(count, context, _begin)
     try:
         yield found
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UserError(
-            "a process that makes clips has ended, as where memory is short; the same command goes on, with "
-            "fewer --workers"
+            "a worker process has ended, as where memory is short; the same command goes on, with fewer "
+            "--workers"
         ) from error
     finally:  # What they are at is finished first: a process that is killed may hold a lock.
         found.shutdown(cancel_futures=True)

@@ -258,6 +258,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         config = self.builder_config
         tasks = [(shard.encoding, shard.skip_bad, maker) for shard in shards for maker in shard.makers]
         count = min(config.workers or os.cpu_count() or 1, len(tasks))
-        with workers.pool(count, processes=count > 1 and len(tasks) >= self.least) as pool:
+        worth_it = count > 1 and len(tasks) >= self.least
+        with workers.pool(count, __name__ if worth_it else None) as pool:
             made = workers.in_order(pool, _make, tasks, ahead=2 * count)
             yield workers.told(made, len(tasks), "clips", config.log)

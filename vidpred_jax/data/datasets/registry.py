@@ -155,15 +155,20 @@ def _beam(runner, options):
 
 def make_builder(base: type[building.ClipBuilder], name: str, config, data_dir):
     """A builder of a user's own data set called `name`."""
+    check_name(name)
+    builder = type(
+        name, (base,), {"name": name, "__doc__": base.__doc__, "__module__": __name__}, skip_registration=True
+    )
+    return builder(data_dir=data_dir, config=config)
+
+
+def check_name(name: str) -> None:
+    """Raises InputError where a user's data set cannot be called so."""
     if not name.isidentifier() or name in EMBEDDED:
         raise InputError(
             f"--name ({name!r}) must be letters, digits and _, no digit first, and not one of "
             f"{', '.join(EMBEDDED)}"
         )
-    builder = type(
-        name, (base,), {"name": name, "__doc__": base.__doc__, "__module__": __name__}, skip_registration=True
-    )
-    return builder(data_dir=data_dir, config=config)
 
 
 def video_folder(name: str, data_dir, **fields):
