@@ -4,10 +4,9 @@ python benchmarks/benchmark.py                                   # all cases at 
 python benchmarks/benchmark.py --cases=stage_1_step,rollout --sizes=128,256 --precisions=bfloat16
 python benchmarks/benchmark.py --peer=torch                      # PyTorch beside it (extra `bench`)
 
-Cases: `stage_1_step` and `stage_2_step` (forward, backward, Adam) and `rollout` (both networks) of the
-paper's plain networks, which PyTorch has too; `train_fusion` and `train_translator`, steps of a preset
-as train.py makes them, beside the rate of its input. Forms of convolutions and PyTorch are called in
-turn. Writes benchmark.json.
+Cases: `stage_1_step`, `stage_2_step` (forward, backward, Adam) and `rollout` (both networks) of the paper's
+plain networks, which PyTorch has too; `train_fusion` and `train_translator`, a preset's steps beside the rate
+of its input. Forms of convolutions and PyTorch are called in turn. Writes benchmark.json.
 """
 
 import gc
@@ -23,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
+from vidpred_jax import startup
 from vidpred_jax.cli import common
 from vidpred_jax.data import writing
 from vidpred_jax.models import build, convolution
@@ -71,8 +71,7 @@ def main(_):
             report["cases"].append(found)
             print(json.dumps(found), flush=True)
         writing.write_text(output / "benchmark.json", json.dumps(report, indent=1) + "\n")
-    failed = sum("error" in found for found in report["cases"])
-    if failed:
+    if failed := sum("error" in found for found in report["cases"]):
         raise UserError(f"{failed} of {len(report['cases'])} cases failed, as benchmark.json tells")
 
 
@@ -105,8 +104,7 @@ def _measure(case, size, precision, peer) -> list[dict]:
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     limit = ceiling(precision)
     for found in founds:
-        form = found["convolutions"]
-        ours = medians.pop(form)
+        ours = medians.pop(form := found["convolutions"])
         found["milliseconds"] = round(1e3 * ours, 2)
         found["fastest_milliseconds"] = round(1e3 * min(seconds[form]), 2)
         for name, median in medians.items():
@@ -151,35 +149,34 @@ def _train_case(stage, numerics):
     path = pathlib.Path(__file__).parents[1] / "configs" / f"{stage}.py"
     config = common.load_config(path, _PRESET.value) | numerics
     if stage == "translator":
-        seen = {"fusion_run": _FUSION_RUN.value} if _FUSION_RUN.value else {"predicted_fraction": 0.0}
-        config.update(seen)
+        config.update({"fusion_run": _FUSION_RUN.value} if _FUSION_RUN.value else {"predicted_fraction": 0.0})
     config["data"]["data_dir"] = _DATA_DIR.value
     made = experiment.make(config, axis_name=parallel.AXIS, log=lambda line: None)
     batch = next(made.batches)
     batch.pop("index")
     first = _batches_per_second(made.batches, 20)
     source = experiment.train_source(made.config, lambda line: None)
-    # After it clips come out of the cache.
-    _batches_per_second(made.batches, len(source) // config["batch_size"])
+    _batches_per_second(made.batches, len(source) // config["batch_size"])  # Now clips come from the cache.
     later = _batches_per_second(made.batches, 20)
     state, split = parallel.replicate(made.state), parallel.split(batch)
-    step = parallel.parallelize(made.step)
+    begin = time.perf_counter()
+    step = parallel.parallelize(made.step).lower(state, split).compile()
+    found = {
+        "preset": _PRESET.value or "default",
+        "size": config["data"]["height"],
+        "batch_size": config["batch_size"],
+        "parameters": sum(x.size for x in jax.tree.leaves(made.state.params)),
+        "compile_seconds": round(time.perf_counter() - begin, 1),
+        "peak_mib": benchmark_networks.peak_mib(step),
+        "first_epoch_batches_per_second": round(first, 1),
+        "batches_per_second": round(later, 1),
+    }
 
     def call():
         nonlocal state
         state, metrics = step(state, split)
         jax.block_until_ready(metrics)
 
-    begin = time.perf_counter()
-    call()
-    found = {
-        "preset": _PRESET.value or "default",
-        "size": config["data"]["height"],
-        "batch_size": config["batch_size"],
-        "compile_seconds": round(time.perf_counter() - begin, 1),
-        "first_epoch_batches_per_second": round(first, 1),
-        "batches_per_second": round(later, 1),
-    }
     return found, call
 
 
@@ -193,4 +190,4 @@ def _batches_per_second(batches, least: int) -> float:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    common.run(main, before=startup.use_onednn)  # As train.py does.

@@ -142,15 +142,18 @@ def _gflop(function, *args) -> float:
         return jax.jit(function).lower(*shapes).cost_analysis()["flops"] / 1e9
 
 
-def _known(program, compile_seconds, gflop, frames) -> dict:
-    """peak_mib: arguments, results and temporaries of the program; donated ones once."""
+def peak_mib(program) -> int:
+    """Arguments, results and temporaries of a program; donated ones once."""
     memory = program.memory_analysis()
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    peak += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return peak + memory.temp_size_in_bytes - memory.alias_size_in_bytes >> 20
+
+
+def _known(program, compile_seconds, gflop, frames) -> dict:
     return {
         "batch_size": _BATCH.value,
         "compile_seconds": round(compile_seconds, 1),
-        "peak_mib": peak >> 20,
+        "peak_mib": peak_mib(program),
         "gflop": round(gflop, 3),
         "frames": frames,
     }

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vidpred_jax.models import convolution, fast_convolution
+from vidpred_jax.models import convolution
 
 
 def assert_equal_with_gradients(ours, native, x, w):
@@ -52,15 +52,7 @@ def test_upsample_conv(size, features):
     assert_equal_with_gradients(convolution.upsample_conv, convolution.native_upsample_conv, x, w)
 
 
-def test_weight_gradients_in_chunks(monkeypatch):
-    monkeypatch.setattr(fast_convolution, "_CHUNK", 200)  # Two pictures of 10 x 8 at a time, then one.
-    for n in (6, 5):
-        x, w = normal(0, n, 8, 8, 3), normal(1, 3, 3, 3, 4)
-        assert_equal_with_gradients(convolution.conv, convolution.native_conv, x, w)
-
-
-def test_weight_gradients_of_half_precision_are_summed_in_full(monkeypatch):
-    monkeypatch.setattr(fast_convolution, "_CHUNK", 1)
+def test_weight_gradients_of_half_precision_are_summed_in_full():
     x, w = normal(0, 2048, 2, 2, 3) + 1, normal(1, 3, 3, 3, 4)  # Sums of bfloat16 stop at 1,024.
     grad = jax.jit(jax.grad(lambda w, x: convolution.conv(x, w).sum().astype(jnp.float32)))
     half = [v.astype(jnp.bfloat16) for v in (w, x)]

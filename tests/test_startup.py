@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jaxlib
 import pytest
 
-from vidpred_jax import stages
+from vidpred_jax import stages, startup
 from vidpred_jax.models import build
 
 
@@ -86,6 +86,28 @@ def test_programs_compile_quickly_unless_told_how(tmp_path):
     assert run(FLAGS, XLA_FLAGS=own) == [False, own]
     (tmp_path / "flags").write_text(other)
     assert run(FLAGS, XLA_FLAGS=str(tmp_path / "flags")) == [False, str(tmp_path / "flags")]
+
+
+ONEDNN = """
+import json, os, warnings
+from vidpred_jax import startup
+done = startup.use_onednn()
+import jax
+from vidpred_jax.models import convolution
+warnings.simplefilter("error", append=True)
+x, w = jax.numpy.ones((1, 4, 8, 8, 16)), jax.numpy.ones((3, 3, 3, 16, 16))
+program = jax.jit(lambda x, w: jax.value_and_grad(lambda x: convolution.conv(x, w).sum())(x))
+text = program.lower(x, w).compile().as_text()
+error = abs(program(x, w)[1] - jax.grad(lambda x: convolution.native_conv(x, w).sum())(x)).max()
+print(json.dumps([done, startup.uses_onednn(), "onednn$conv" in text, bool(error < 1e-3)]))
+"""
+
+
+def test_convolutions_are_left_to_onednn_where_jaxlib_knows_it():
+    knows = startup._KNOWS_ONEDNN
+    assert run(ONEDNN) == [knows, knows, knows, True]
+    own = "--xla_cpu_experimental_onednn_custom_call=false"
+    assert run(ONEDNN, XLA_FLAGS=own) == [False, False, False, True]
 
 
 MEMORY = """

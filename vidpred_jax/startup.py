@@ -1,5 +1,5 @@
-"""What a command sets before JAX is used: where compiled programs are kept, how memory is taken and
-how often garbage is looked for."""
+"""What a command sets before JAX is used: how programs are compiled and where they are kept, how memory is
+taken and how often garbage is looked for."""
 
 import ctypes
 import gc
@@ -7,12 +7,17 @@ import hashlib
 import os
 import pathlib
 import platform
+import warnings
 
 import jax
 import jaxlib
 
 _CACHE_BYTES = 4 << 30
 _NEW_OBJECTS = 100_000  # After which Python looks for garbage, by default 700 (2,000 from 3.13 on).
+_EMITTERS, _ONEDNN = "xla_cpu_use_fusion_emitters", "xla_cpu_experimental_onednn_custom_call"
+_VERSION = tuple(map(int, jaxlib.__version__.split(".")[:2]))
+_EMITTERS_ARE_OLD = _VERSION == (0, 10)
+_KNOWS_ONEDNN = _VERSION >= (0, 11) and platform.machine().lower() in ("x86_64", "amd64")
 # Of mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
@@ -51,28 +56,47 @@ def compile_quickly() -> bool:
     """Has XLA:CPU emit its loops as it did before fusion emitters; not after JAX has been used.
 
     Programs of many gathers and small steps, as ours, compile in a tenth to a half less time. Whether it
-    was asked for: see `_emitters_are_free`.
+    was asked for: not where XLA_FLAGS says how, nor of other versions than jaxlib 0.10.
     """
-    if not _emitters_are_free():
-        return False
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
-    return True
+    return _EMITTERS_ARE_OLD and _ask(_EMITTERS, "false")
 
 
 def compiler_options() -> dict | None:
     """The same for one program, in a process that has used JAX: options of `Lowered.compile`."""
-    if jax.default_backend() == "cpu" and _emitters_are_free():
-        return {"xla_cpu_use_fusion_emitters": False}
+    if jax.default_backend() == "cpu" and _EMITTERS_ARE_OLD and _is_free(_EMITTERS):
+        return {_EMITTERS: False}
     return None
 
 
-def _emitters_are_free() -> bool:
-    """Not where XLA_FLAGS says how or names a file, nor of other versions, which may not know it."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    names_a_file = flags.strip() and not flags.strip().startswith("-")
-    known = jaxlib.__version__.startswith("0.10.")
-    return known and not names_a_file and "fusion_emitters" not in flags
+def use_onednn() -> bool:
+    """Has XLA:CPU leave convolutions to oneDNN; not after JAX has been used.
+
+    Training steps take a tenth to a quarter less time, but such programs cannot be kept, and each start
+    compiles them anew: for processes that run for minutes. Whether it was asked for: not where XLA_FLAGS says
+    how, nor of other processors than x86-64, nor of jaxlib before 0.11, which leaves nothing to it.
+    """
+    asked = _KNOWS_ONEDNN and _ask(_ONEDNN, "true")
+    if asked:  # Of jaxlib 0.12.
+        warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry.*MemoryError")
+    return asked
+
+
+def uses_onednn() -> bool:
+    """Whether XLA:CPU leaves convolutions to oneDNN."""
+    return _KNOWS_ONEDNN and f"--{_ONEDNN}=true" in os.environ.get("XLA_FLAGS", "")
+
+
+def _ask(flag: str, value: str) -> bool:
+    free = _is_free(flag)
+    if free:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{flag}={value}".strip()
+    return free
+
+
+def _is_free(flag: str) -> bool:
+    """Not where XLA_FLAGS names it, or a file."""
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    return flag not in flags and (not flags or flags.startswith("-"))
 
 
 def collect_rarely() -> None:

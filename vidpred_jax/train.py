@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import vidpred_jax
-from vidpred_jax import interruption, processes, stores
+from vidpred_jax import interruption, processes, startup, stores
 from vidpred_jax.checkpoints import restore, save
 from vidpred_jax.cli import common
 from vidpred_jax.config import parse
@@ -181,6 +181,11 @@ def main(_):
         train(config, workdir, log, _DEVICES.value)
 
 
+def _before():
+    startup.use_onednn()
+    processes.initialize()
+
+
 def _no_log(line):
     del line
 
@@ -190,4 +195,4 @@ if __name__ == "__main__":
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; default runs/STAGE or runs/NETWORK.")
     _DEVICES = flags.DEFINE_integer("devices", None, "Devices to train on; as many as divide batch_size.")
     flags.mark_flag_as_required("config")
-    common.run(main, before=processes.initialize)
+    common.run(main, before=_before)

@@ -94,6 +94,7 @@ def machine() -> dict:
         "cpus": os.cpu_count(),
         "jax": jax.__version__,
         "vidpred_jax": vidpred_jax.__version__,
+        **({"onednn": True} if startup.uses_onednn() else {}),
     }
 
 

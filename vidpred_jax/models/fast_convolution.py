@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from vidpred_jax import startup
+
 DIMENSIONS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 _FEW = 12  # Output channels up to which `_conv2d` takes another form.
-_CHUNK = 8448  # Pixels whose weight gradients are computed at once: they fit the cache.
 
 
 def conv(x, w, stride: int = 1):
@@ -63,6 +64,8 @@ def _fast_conv2d(x, w, padding):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fast_conv(x, w, padding):
     """x (b, t, h, w, c), w (kt, kh, kw, c, o), padding (before, after) of t, h, w; t keeps its length."""
+    if startup.uses_onednn() and x.dtype == jnp.float32:
+        return lax.conv_general_dilated(x, w, (1,) * 3, padding, dimension_numbers=DIMENSIONS[5])
     time, *space = padding
     return taps_at_once(x, w, time[0], functools.partial(_conv2d, padding=space))
 
@@ -114,46 +117,44 @@ def _fast_conv_forward(x, w, padding):
 
 
 def _fast_conv_backward(padding, residuals, g):
-    """dx by a convolution; dw by products of few enough pictures at a time to fit the cache."""
+    """dx by a convolution; dw by products of each frame of x and those of g that the taps in time reach."""
     x, w = residuals
-    taps, kh, kw, c, o = w.shape
+    (taps, kh, kw, c, o), frames, time = w.shape, range(x.shape[1]), padding[0][0]
     opposite = tuple(
         (k - 1 - before, k - 1 - after) for k, (before, after) in zip(w.shape, padding, strict=False)
     )
     dx = _fast_conv(g, jnp.flip(w, (0, 1, 2)).swapaxes(3, 4), opposite)
-    g = jnp.concatenate([_earlier(g, padding[0][0] - k) for k in range(taps)], -1)
-    x, g = (v.reshape(-1, *v.shape[2:]) for v in (x, g))
-    n, places = len(x), x.shape[1] * g.shape[2]
-    chunk = _largest_divisor(n, _CHUNK // places)
-    products = functools.partial(_weight_products, kernel=(kh, kw), padding=opposite[1:])
-    if chunk == n:
-        dw = products(x, g)
+    g_alone = kh * kw * o < kw * c + kh * o  # Then that is less to copy.
+    shift = functools.partial(_shift, kernel=(kh, kw), padding=opposite[1:], g_alone=g_alone)
+    shifted = [shift(x[:, i], g[:, i]) for i in frames]
+    dw = []
+    for tap in range(taps):
+        reached = [(i, i + time - tap) for i in frames if i + time - tap in frames]
+        dw.append(sum(_sum_of_products(shifted[i][0], shifted[j][1]) for i, j in reached))
+    if g_alone:
+        dw = jnp.stack(dw).reshape(taps, c, kh, kw, o).transpose(0, 2, 3, 1, 4)
     else:
-        parts = [v.reshape(n // chunk, chunk, *v.shape[1:]) for v in (x, g)]
-        add = lambda total, part: (total + products(*part), None)
-        dw = lax.scan(add, jnp.zeros((kh, kw, c, taps * o)), parts)[0]
-    return dx, dw.astype(w.dtype).reshape(kh, kw, c, taps, o).transpose(3, 0, 1, 2, 4)
+        dw = jnp.stack(dw).reshape(taps, kw, c, kh, o).transpose(0, 3, 1, 2, 4)
+    return dx, dw.astype(w.dtype)
 
 
-def _weight_products(x, g, kernel, padding):
-    """Products of shifted x (n, h, w, c) and g (n, h', w', o): (kh, kw, c, o).
+def _shift(x, g, kernel, padding, g_alone):
+    """x (b, h, w, c) and g (b, h', w', o) so that the products of their pixels are the weights' gradient.
 
-    padding: zeros above and below g, left and right of it. g is shifted by rows; the smaller of x and g by
-    columns.
+    padding: zeros above and below g, left and right of it. g is shifted by rows, x by columns: channels are
+    (kw c) and (kh o); or g by both: c and (kh kw o).
     """
     (kh, kw), (rows, columns) = kernel, padding
-    (height, width, c), o = x.shape[1:], g.shape[-1]
-    if kh * kw * o < kw * c + kh * o:
+    height, width = x.shape[1], g.shape[2]
+    if g_alone:
+        width = x.shape[2]
         g = jnp.pad(g, ((0, 0), rows, columns, (0, 0)))
         places = [(kh - 1 - i, kw - 1 - j) for i in range(kh) for j in range(kw)]
-        gs = jnp.concatenate([g[:, i : i + height, j : j + width] for i, j in places], -1)
-        return _sum_of_products(x, gs).reshape(c, kh, kw, o).transpose(1, 2, 0, 3)
-    width = g.shape[2]
+        return x, jnp.concatenate([g[:, i : i + height, j : j + width] for i, j in places], -1)
     x = jnp.pad(x, ((0, 0), (0, 0), [kw - 1 - zeros for zeros in columns], (0, 0)))
     g = jnp.pad(g, ((0, 0), rows, (0, 0), (0, 0)))
     xs = jnp.concatenate([x[:, :, j : j + width] for j in range(kw)], -1)
-    gs = jnp.concatenate([g[:, kh - 1 - i : kh - 1 - i + height] for i in range(kh)], -1)
-    return _sum_of_products(xs, gs).reshape(kw, c, kh, o).transpose(2, 0, 1, 3)
+    return xs, jnp.concatenate([g[:, kh - 1 - i : kh - 1 - i + height] for i in range(kh)], -1)
 
 
 def _sum_of_products(x, g):
