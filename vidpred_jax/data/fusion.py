@@ -61,13 +61,12 @@ class EdgeRule:
     def _steepest(self, grey):
         """Canny's edges at the one threshold that leaves the share."""
         x, y = (cv2.Sobel(grey, cv2.CV_16S, dx, 1 - dx, borderType=cv2.BORDER_REPLICATE) for dx in (1, 0))
-        slope = np.abs(x) + np.abs(y)
-        slopes = slope[cv2.Canny(x, y, 0, 0) > 0]
+        slope, ridges = cv2.add(cv2.absdiff(x, 0), cv2.absdiff(y, 0)), cv2.Canny(x, y, 0, 0)
+        slopes = slope[ridges > 0]
         wanted = max(round(self.density * grey.size), 1)
-        if len(slopes) <= wanted:
-            return cv2.Canny(x, y, 0, 0)
-        least = float(np.partition(slopes, -wanted)[-wanted]) - 1  # An edge's slope is above the threshold.
-        return cv2.Canny(x, y, least, least)
+        if len(slopes) > wanted:  # Where both thresholds are one, Canny's edges are the ridges above it.
+            ridges[slope < np.partition(slopes, -wanted)[-wanted]] = 0
+        return ridges
 
     def to_json(self) -> dict:
         return {"density": self.density} if self.density else {"canny": list(self.canny)}

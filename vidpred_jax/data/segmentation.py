@@ -37,9 +37,9 @@ def motion(
 ) -> np.ndarray:
     """Objects are the regions that move relative to the camera, carried along by the flow.
 
-    Camera motion is a partial affine map fitted to tracked corners (RANSAC). A region moves where the dense
-    flow (Farneback) from the frame before differs from it by more than `threshold` pixels, at a width of
-    320; regions below `min_area` of the frame are dropped, and all where more than half of it moves, as
+    Camera motion is a partial affine map fitted to the flow at corners (RANSAC). A region moves where the
+    dense flow (Farneback) from the frame before differs from it by more than `threshold` pixels, at a width
+    of 320; regions below `min_area` of the frame are dropped, and all where more than half of it moves, as
     after a cut. An id passes on to the region that overlaps it most. Evidence of an id gathers over frames:
     an object appears where it has moved for some, keeps its label for as long after it stops, and is
     background while flow forward and backward do not agree where it is.
@@ -68,7 +68,7 @@ def motion(
         evidence = _MEMORY * carried + (1 - _MEMORY) * (found == ids)
         previous = _strongest(evidence, known)
         if previous.any():
-            forward = cv2.calcOpticalFlowFarneback(before, after, None, *_FARNEBACK)
+            forward = _coarse_flow(before, after)
         for i in np.unique(previous[previous > 0]):
             own = previous == i
             again = _carry(_carry(own.astype(np.float32), forward), back) > 0.5
@@ -102,21 +102,27 @@ def _strongest(evidence, known):
     return np.where(most > enough, best, 0).astype(np.uint8)
 
 
+def _coarse_flow(first, second):
+    """The flow of half-size pictures, at full size: enough to see where a label comes from."""
+    halves = [cv2.resize(x, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for x in (first, second)]
+    flow = cv2.calcOpticalFlowFarneback(*halves, None, *_FARNEBACK)
+    return 2 * cv2.resize(flow, first.shape[::-1])
+
+
 def _residual(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the flow from first to second, its length in pixels without the camera's)."""
     flow = cv2.calcOpticalFlowFarneback(first, second, None, *_FARNEBACK)
-    height, width = first.shape
     camera = np.zeros_like(flow)
     corners = cv2.goodFeaturesToTrack(first, 400, 0.01, 5)
     if corners is not None and len(corners) >= 12:
-        tracked, found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, None)
-        kept = found.ravel() == 1
-        if kept.sum() >= 12:
-            affine, _ = cv2.estimateAffinePartial2D(corners[kept], tracked[kept], ransacReprojThreshold=1.0)
-            if affine is not None:
-                y, x = _grid(height, width)
-                camera[..., 0] = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] - x
-                camera[..., 1] = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] - y
+        corners = corners[:, 0]
+        x, y = corners.T.astype(int)
+        moved = corners + flow[y, x]
+        affine, _ = cv2.estimateAffinePartial2D(corners, moved, ransacReprojThreshold=1.0)
+        if affine is not None:
+            y, x = _grid(*first.shape)
+            camera[..., 0] = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] - x
+            camera[..., 1] = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] - y
     across, down = cv2.split(flow - camera)
     return flow, np.sqrt(across * across + down * down)
 
