@@ -45,8 +45,7 @@ _OUTPUT = flags.DEFINE_string("output", "benchmark", "Folder of benchmark.json."
 def main(_):
     output, peer = pathlib.Path(_OUTPUT.value), None
     writing.check_writable(output)
-    known = (_WANTED, CASES), (_PRECISIONS, build.PRECISIONS), (_FORMS, convolution.FORMS)
-    for flag, values in known:
+    for flag, values in ((_WANTED, CASES), (_PRECISIONS, build.PRECISIONS), (_FORMS, convolution.FORMS)):
         for value in set(flag.value) - set(values):
             raise InputError(f"--{flag.name} ({value!r}) must be some of {', '.join(values)}")
     if _PEER.value:
@@ -156,7 +155,8 @@ def _train_case(stage, numerics):
     batch.pop("index")
     first = _batches_per_second(made.batches, 20)
     source = experiment.train_source(made.config, lambda line: None)
-    _batches_per_second(made.batches, len(source) // config["batch_size"])  # Now clips come from the cache.
+    clips = len(source) if hasattr(source, "__len__") else 0  # Some draw theirs.
+    _batches_per_second(made.batches, clips // config["batch_size"])  # Now they come from the cache.
     later = _batches_per_second(made.batches, 20)
     state, split = parallel.replicate(made.state), parallel.split(batch)
     begin = time.perf_counter()
