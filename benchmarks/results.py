@@ -39,14 +39,14 @@ def _rows(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _benchmark_table(report) -> list[str]:
-    """One row a case: time, memory, and what PyTorch and native convolutions take for the same."""
-    names = ["convolutions", "precision", "batch_size", "milliseconds", "frames_per_second"]
-    names += ["peak_mib", "share_of_ceiling", "torch_milliseconds", "times_torch", "times_native"]
-    names += ["times_fast", "input_times_step_rate", "error"]
+    """One row a case: time, memory, and what PyTorch and native convolutions take for the same; medians."""
+    names = ["preset", "parameters", "convolutions", "precision", "batch_size", "milliseconds"]
+    names += ["frames_per_second", "peak_mib", "share_of_ceiling", "torch_milliseconds", "times_torch"]
+    names += ["times_native", "times_fast", "input_times_step_rate", "error"]
     names = [name for name in names if any(name in case for case in report["cases"])]
     head = ["case", *(name.replace("_", " ") for name in names)]
     cells = lambda case: [f"{case['case']} at {case['size']}", *(str(case.get(n, "")) for n in names)]
-    return [*_rows(head, map(cells, report["cases"])), "", f"Medians of calls. {_machine(report)}"]
+    return [*_rows(head, map(cells, report["cases"])), "", _machine(report)]
 
 
 def _seeds_table(report) -> list[str]:
