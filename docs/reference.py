@@ -123,7 +123,8 @@ smaller `batch_size` need less.
 
 `vidpred predict` with the weights `real` takes 640 MiB in all at 128 x 224, and 1.3 GiB at 256 x 448.
 
-In training the process itself takes about 1 GiB more, and the cache of decoded clips up to `data.cache_bytes` (2 GiB).
+In training the process itself takes about 1 GiB more, and the cache of decoded clips up to
+`data.cache_bytes` (2 GiB).
 """
 COMMANDS = {"predict": "rollout", "prepare": "prepare", "evaluate": "evaluate", "export": "export"}
 
