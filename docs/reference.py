@@ -1,7 +1,6 @@
 """Pages of reference made from the code: flags of every command, fields of every config, metrics."""
 
 import importlib
-import json
 import pathlib
 import runpy
 import typing
@@ -114,25 +113,12 @@ MEANINGS = {
     "targets_per_clip": "frames a clip that are trained on",
     "translator_run": "run of stage 2; empty: the newest beside it",
 }
-MEMORY = """
-What a training step takes, all clips on one device: its arguments (parameters, their moving average, the
-optimizer's moments, the batch), results and temporaries, as XLA plans them for a CPU. It grows with the
-clips a device, so two devices take about half each, and with height times width. A GPU's own convolutions
-may take more for their workspace. `--config.model.remat=True` and `--config.optimizer.accumulate=N` with a
-smaller `batch_size` need less.
-
-`vidpred predict` with the weights `real` takes 640 MiB in all at 128 x 224, and 1.3 GiB at 256 x 448.
-
-In training the process itself takes about 1 GiB more, and the cache of decoded clips up to
-`data.cache_bytes` (2 GiB).
-"""
 COMMANDS = {"predict": "rollout", "prepare": "prepare", "evaluate": "evaluate", "export": "export"}
 
 
 def on_files(files, config):
     """Called by MkDocs: adds the pages."""
-    pages = {"commands": commands(), "config": fields(), "metrics": metrics(), "memory": memory()}
-    for name, text in pages.items():
+    for name, text in (("commands", commands()), ("config", fields()), ("metrics", metrics())):
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
 
@@ -223,25 +209,6 @@ def metrics() -> str:
         lines.append(
             f"| `{name}` | {metric.field} | {metric.meaning}{unit} | {best[metric.higher_is_better]} |"
         )
-    return "\n".join(lines)
-
-
-def memory() -> str:
-    """A row a preset, of results/memory.json."""
-    report = json.loads((ROOT / "results" / "memory.json").read_text())
-    lines = [
-        "# Memory by preset",
-        "",
-        MEMORY,
-        "",
-        "| preset | parameters | size | clips a step | MiB a step |",
-    ]
-    lines.append("|---|---|---|---|---|")
-    for case in sorted(report["cases"], key=lambda case: (case["case"], case["peak_mib"])):
-        name = f"{case['case'].removeprefix('train_')}:{case['preset']}"
-        cells = f"{case['parameters']:,} | {case['size']} | {case['batch_size']} | {case['peak_mib']:,}"
-        lines.append(f"| `{name}` | {cells} |")
-    lines += ["", f"`{report['command']}`, JAX {report['machine']['jax']}."]
     return "\n".join(lines)
 
 

@@ -53,12 +53,12 @@ def test_upsample_conv(size, features):
 
 
 def test_weight_gradients_of_half_precision_are_summed_in_full():
-    x, w = normal(0, 2048, 2, 2, 3) + 1, normal(1, 3, 3, 3, 4)  # Sums of bfloat16 stop at 1,024.
+    x, w = normal(0, 8, 256, 2, 2, 3) + 1, normal(1, 1, 3, 3, 3, 4)  # 256 frames, whose products are summed.
     grad = jax.jit(jax.grad(lambda w, x: convolution.conv(x, w).sum().astype(jnp.float32)))
     half = [v.astype(jnp.bfloat16) for v in (w, x)]
     exact = grad(*(v.astype(jnp.float32) for v in half))
     assert grad(*half).dtype == jnp.bfloat16
-    chex.assert_trees_all_close(grad(*half).astype(jnp.float32), exact, rtol=0.02)
+    chex.assert_trees_all_close(grad(*half).astype(jnp.float32), exact, rtol=0.005)
 
 
 def test_the_form_is_chosen_at_tracing():

@@ -16,7 +16,7 @@ _CACHE_BYTES = 4 << 30
 _NEW_OBJECTS = 100_000  # After which Python looks for garbage, by default 700 (2,000 from 3.13 on).
 _EMITTERS, _ONEDNN = "xla_cpu_use_fusion_emitters", "xla_cpu_experimental_onednn_custom_call"
 _VERSION = tuple(map(int, jaxlib.__version__.split(".")[:2]))
-_EMITTERS_ARE_OLD = _VERSION == (0, 10)
+_KNOWS_EMITTERS = _VERSION == (0, 10)
 _KNOWS_ONEDNN = _VERSION >= (0, 11) and platform.machine().lower() in ("x86_64", "amd64")
 # Of mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -58,12 +58,12 @@ def compile_quickly() -> bool:
     Programs of many gathers and small steps, as ours, compile in a tenth to a half less time. Whether it
     was asked for: not where XLA_FLAGS says how, nor of other versions than jaxlib 0.10.
     """
-    return _EMITTERS_ARE_OLD and _ask(_EMITTERS, "false")
+    return _KNOWS_EMITTERS and _ask(_EMITTERS, "false")
 
 
 def compiler_options() -> dict | None:
     """The same for one program, in a process that has used JAX: options of `Lowered.compile`."""
-    if jax.default_backend() == "cpu" and _EMITTERS_ARE_OLD and _is_free(_EMITTERS):
+    if jax.default_backend() == "cpu" and _KNOWS_EMITTERS and _is_free(_EMITTERS):
         return {_EMITTERS: False}
     return None
 

@@ -64,7 +64,7 @@ def _fast_conv2d(x, w, padding):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fast_conv(x, w, padding):
     """x (b, t, h, w, c), w (kt, kh, kw, c, o), padding (before, after) of t, h, w; t keeps its length."""
-    if startup.uses_onednn() and x.dtype == jnp.float32:
+    if startup.uses_onednn() and x.dtype == jnp.float32:  # It has a fast routine of all shapes.
         return lax.conv_general_dilated(x, w, (1,) * 3, padding, dimension_numbers=DIMENSIONS[5])
     time, *space = padding
     return taps_at_once(x, w, time[0], functools.partial(_conv2d, padding=space))
