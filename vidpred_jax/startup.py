@@ -71,7 +71,7 @@ def compiler_options() -> dict | None:
 def use_onednn() -> bool:
     """Has XLA:CPU leave convolutions to oneDNN; not after JAX has been used.
 
-    Training steps take a tenth to a quarter less time, but such programs cannot be kept, and each start
+    Training steps take up to a quarter less time, but such programs cannot be kept, and each start
     compiles them anew: for processes that run for minutes. Whether it was asked for: not where XLA_FLAGS says
     how, nor of other processors than x86-64, nor of jaxlib before 0.11, which leaves nothing to it.
     """
