@@ -29,6 +29,8 @@ _ENDS_ANYWHERE = ("mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "mjpeg")
 # Of which each frame's packet bears the time at which it is shown: MP4 and Matroska.
 _CLOCKED = ("mov", "matroska")
 _TAIL = 16  # Frames that may be shown after one that was decoded last.
+# Tags that are no UTF-8 are no reason to refuse a file; from 19 on PyAV asks for nothing to keep them.
+_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _FAR = 100  # From this frame on it is sought rather than decoded up to.
 
 # What FFmpeg's other threads log while `_heard` listens to one would stand beside our line.
@@ -143,11 +145,11 @@ def _way_shown(path, frame) -> tuple[bool, int, int]:
     """(whether rows become columns; then the steps, 1 or -1, through rows and columns), by its display
     matrix. Raises InputError for an angle between.
     """
-    matrix = next((bytes(x) for x in frame.side_data if x.type.name == "DISPLAYMATRIX"), None)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False, 1, 1
     # A pixel (x, y) is shown at (a x + c y, b x + d y).
-    a, b, _, c, d = map(int, np.frombuffer(matrix, np.int32)[:5])
+    a, b, _, c, d = map(int, np.frombuffer(bytes(matrix), np.int32)[:5])
     straight, turned = max(abs(a), abs(d)), max(abs(b), abs(c))
     if min(straight, turned) > 0.02 * max(straight, turned):
         raise InputError(
@@ -163,7 +165,7 @@ def _opened(path, limits):
     allowed = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     try:
         # A name with a colon is no address.
-        container = av.open(f"file:{os.fspath(path)}", container_options=allowed, metadata_errors="replace")
+        container = av.open(f"file:{os.fspath(path)}", container_options=allowed, **_TAGS)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise InputError(
             f"{path} cannot be opened as a video; it is truncated, damaged or not a video"

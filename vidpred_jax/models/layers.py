@@ -1,5 +1,6 @@
 """Linen layers shared by the networks: convolution and normalisation."""
 
+import functools
 from typing import Any
 
 import jax
@@ -136,6 +137,11 @@ def shift(x: Float[Array, "b t h w c"], reach: int = 1) -> Float[Array, "b t h w
     """Some channels from each neighbour, `reach` places away in h and w and one in t; zeros beyond the
     edges. The first channels, a third or more, stay.
     """
+    return _shift(x, reach, 1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _shift(x, reach, way):
     t, h, w, c = x.shape[1:]
     neighbours = _NEIGHBOURS if t > 1 else _NEIGHBOURS[:8]
     each = max(c // (len(neighbours) + 4), 1)
@@ -144,10 +150,17 @@ def shift(x: Float[Array, "b t h w c"], reach: int = 1) -> Float[Array, "b t h w
     padded = jnp.pad(x, ((0, 0), (1, 1), (reach,) * 2, (reach,) * 2, (0, 0)))
     parts = [x[..., :kept]]
     for i, (dt, dh, dw) in enumerate(neighbours):
-        at = (slice(1 + dt, 1 + dt + t),)
-        at += tuple(slice(reach * (1 + d), reach * (1 + d) + n) for d, n in ((dh, h), (dw, w)))
+        begin = 1 + way * dt, reach * (1 + way * dh), reach * (1 + way * dw)
+        at = [slice(start, start + n) for start, n in zip(begin, (t, h, w), strict=True)]
         parts.append(padded[:, *at, kept + i * each : kept + (i + 1) * each])
     return jnp.concatenate(parts, -1)
+
+
+# Its gradient is the shift back, which XLA does not see in a sum of padded pieces.
+_shift.defvjp(
+    lambda x, reach, way: (_shift(x, reach, way), None),
+    lambda reach, way, _, gradient: (_shift(gradient, reach, -way),),
+)
 
 
 def _num_groups(channels: int) -> int:
