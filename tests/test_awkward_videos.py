@@ -84,6 +84,13 @@ def test_a_pause_of_minutes_between_frames(tmp_path, long):
     assert numbers(vidpred_jax.read_video(tmp_path / "pause.mp4")) == list(range(100))
 
 
+def test_tags_of_another_encoding(tmp_path):
+    content = encode(tmp_path / "a.mkv", *X264, "-metadata", "title=cafe").read_bytes()
+    assert b"cafe" in content
+    (tmp_path / "b.mkv").write_bytes(content.replace(b"cafe", b"caf\xe9"))
+    assert len(vidpred_jax.read_video(tmp_path / "b.mkv")) == len(numbered())
+
+
 def test_rotation_and_changes_of_size(tmp_path, base):
     frames = numbered()[:, :48]
     encode(tmp_path / "wide.mp4", frames=frames)
