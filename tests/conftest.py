@@ -32,7 +32,8 @@ from vidpred_jax import startup
 from vidpred_jax.data import video_io
 from vidpred_jax.data.datasets import registry, synthesis
 
-LONG = ("test_over_proposals", "test_wheel", "test_train", "test_steps", "test_models", "test_contexts")
+# Files begin in this order, others after them: what takes long, and not all at once what waits for `trained`.
+LONG = ("test_cli", "test_steps", "test_models", "test_mistakes", "test_train", "test_contexts")
 
 startup.collect_rarely()
 startup.compile_quickly()
@@ -97,10 +98,4 @@ def davis():
 
 
 def pytest_collection_modifyitems(items):
-    """What takes long begins first: the commands, then what needs runs, then long files."""
-    known = lambda x: (
-        x.path.parent.name != "integration",
-        "trained" not in x.fixturenames,
-        x.path.stem not in LONG,
-    )
-    items.sort(key=known)
+    items.sort(key=lambda x: LONG.index(x.path.stem) if x.path.stem in LONG else len(LONG))
