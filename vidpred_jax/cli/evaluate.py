@@ -258,9 +258,7 @@ def _predictors(loaded, chosen, places, height, width, others):
         raise InputError(f"two predictors are called {clash.pop()!r}")
     staged = any("fusion" in run.system.fields for run in loaded.values())
     if staged and "copy_last" in baselines:  # In fusion pictures as well, beside stage 1.
-        still = naive.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
-        frames = baselines["copy_last"]
-        baselines["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
+        baselines["copy_last"] = functools.partial(naive.copied, _HORIZON.value)
     found |= baselines
     if not found:
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")

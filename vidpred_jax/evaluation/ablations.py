@@ -51,7 +51,7 @@ def variants(
         proposed = Predictor(system=system.without_networks)
         rows["no networks"] = Variant(functools.partial(_predict, proposed, horizon))
     else:
-        rows["no networks"] = Variant(functools.partial(_copied, horizon))
+        rows["no networks"] = Variant(functools.partial(naive.copied, horizon))
     frozen = Variant(functools.partial(_translated, run, functools.partial(_frozen, horizon)))
     if system.predict and system.translate:
         proposed = functools.partial(_predict, _without(run, predict=None), horizon)
@@ -89,12 +89,6 @@ def _without(run, **changes) -> Predictor:
 
 def _predict(run, horizon, seen):
     return predictors.predict(run, seen, horizon)
-
-
-def _copied(horizon, seen):
-    """The last observed frame and fusion picture at every step."""
-    fields = ("frames", "fusion")
-    return {f: np.stack([naive.copy_last(e[f], horizon) for e in seen]) for f in fields}
 
 
 def _translated(run, maps, seen):

@@ -61,8 +61,8 @@ def _blur_by_step(frames, start, growth):
 BASELINES = {f.__name__: f for f in (copy_last, mean_context, blur, flow, flow_blur)}
 
 
-def predictors(horizon: int, names: Iterable[str] = tuple(BASELINES), field: str = "frames") -> dict:
-    """Naive baselines with the interface of `compare.compare`, as predictors of one field.
+def predictors(horizon: int, names: Iterable[str] = tuple(BASELINES)) -> dict:
+    """Naive baselines with the interface of `compare.compare`.
 
     names: NAME, or NAME@SIZE for one that sees frames of another size (`sizes.at`). Raises
     InputError.
@@ -74,12 +74,17 @@ def predictors(horizon: int, names: Iterable[str] = tuple(BASELINES), field: str
         def predict(seen):
             shown = [sizes.at(size, e) if size else e for e in seen]
             with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV works without the GIL.
-                found = np.stack(list(pool.map(lambda e: BASELINES[name](e[field], horizon), shown)))
-            return {field: sizes.reduce(found, seen) if size else found}
+                found = np.stack(list(pool.map(lambda e: BASELINES[name](e["frames"], horizon), shown)))
+            return {"frames": sizes.reduce(found, seen) if size else found}
 
         return predict
 
     return {text: batched(text) for text in names}
+
+
+def copied(horizon: int, seen: list[dict]) -> dict:
+    """`copy_last` as a predictor of frames and of fusion pictures."""
+    return {field: np.stack([copy_last(e[field], horizon) for e in seen]) for field in ("frames", "fusion")}
 
 
 def sizes_seen(names: Iterable[str]) -> dict[str, tuple[int, int]]:
