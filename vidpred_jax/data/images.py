@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from vidpred_jax.data import sizes
-from vidpred_jax.types import MAX_FPS, InputError, Limits
+from vidpred_jax.types import MAX_FPS, InputError, Limits, reason
 
 # An error about a file that cannot be read is one line; OpenCV's messages would stand beside it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -104,7 +104,7 @@ def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int,
     except InputError:
         raise
     except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{path} cannot be opened as an image: {one_line(error)}") from error
+        raise InputError(f"{path} cannot be opened as an image: {reason(error)}") from error
     if not whole:
         raise InputError(f"{path} is cut off: its end is missing")
     return size
@@ -207,7 +207,7 @@ def _animation(path, limits):
     except InputError:
         raise
     except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{path} cannot be read as an animation: {one_line(error)}") from error
+        raise InputError(f"{path} cannot be read as an animation: {reason(error)}") from error
 
 
 def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
@@ -244,7 +244,3 @@ def check_pixels(path, size: tuple[int, int], limits: Limits) -> None:
     """Raises InputError for a (height, width) beyond `limits`."""
     if size[0] * size[1] > limits.max_pixels:
         raise InputError(f"{path} is {sizes.by(size)}; at most {limits.max_pixels} pixels are read")
-
-
-def one_line(error) -> str:
-    return " ".join(str(error).split())[:200]

@@ -17,7 +17,7 @@ import imageio.v3 as imageio
 import numpy as np
 
 from vidpred_jax.data import images, video_file, writing
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.types import InputError, Limits, reason
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".f4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 VIDEO_SUFFIXES += (".m2v", ".vob", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv", ".dv", ".mxf")
@@ -119,7 +119,7 @@ def _array(path, limits) -> np.ndarray:
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array: {images.one_line(error)}") from error
+        raise InputError(f"{path} cannot be read as an array: {reason(error)}") from error
     if found.dtype != np.uint8 or found.ndim != 4 or found.shape[-1] != 3 or not found.size:
         raise InputError(f"{path} holds {found.dtype} {found.shape}; a video is uint8 (t, h, w, 3)")
     images.check_pixels(path, found.shape[1:3], limits)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vidpred_jax.data import fusion, video_io
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.types import InputError, Limits, reason
 
 _MUCH_BLACK = 0.2  # Of values: more than that is no prediction of a darker scene.
 
@@ -131,8 +131,7 @@ def _read_npz(path, shape):
     except InputError:
         raise
     except Exception as error:  # Of many kinds: zipfile's, zlib's, NumPy's, the tokenizer's.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read: {reason}") from error
+        raise InputError(f"{path} cannot be read: {reason(error) or type(error).__name__}") from error
     if dtype.kind in "iu":
         if frames.size and not 0 <= frames.min() <= frames.max() <= 255:
             raise InputError(f"{path} holds integers outside 0 to 255")

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from vidpred_jax import stores
 from vidpred_jax.data.datasets import building, clips, folders, metadata, moving_digits, sprites
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax.types import InputError, UserError, reason
 
 EMBEDDED = {"sprites": sprites.Sprites, "moving_digits": moving_digits.MovingDigits}
 
@@ -115,8 +115,7 @@ def _open_prepared(folder: pathlib.Path):
             raise ValueError("its shards lie elsewhere")
         return builder
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"data set {folder} is damaged or of another program: {reason}") from error
+        raise InputError(f"data set {folder} is damaged or of another program: {reason(error)}") from error
 
 
 def prepare(builder, beam_runner: str | None = None, beam_options: dict | None = None) -> None:
