@@ -75,11 +75,10 @@ class Folder:
     def _read(self, path):
         if path.suffix.lower() in video_io.VIDEO_SUFFIXES and path.suffix.lower() not in (".npy", ".gif"):
             self._tell("lossy", f"{path.name} is a video file: its compression counts as theirs")
-        frames = (
-            _read_npz(path, self._shape)
-            if path.suffix.lower() == ".npz"
-            else _read_video(path, self._shape[0])
-        )
+        if path.suffix.lower() == ".npz":
+            frames = _read_npz(path, self._shape)
+        else:
+            frames = video_io.read(path, limits=Limits(max_frames=4 * self._shape[0] + 16))
         if frames.shape != self._shape:
             raise InputError(
                 f"{path} holds frames of shape {frames.shape}; {self._shape} is needed "
@@ -90,10 +89,6 @@ class Folder:
 
 def window_name(clip: str, start: int) -> str:
     return f"{clip}_{start:05d}"
-
-
-def _read_video(path, horizon):
-    return video_io.read(path, limits=Limits(max_frames=4 * horizon + 16))
 
 
 def _header(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], np.dtype]:
