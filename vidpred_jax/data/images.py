@@ -139,9 +139,9 @@ def _has_end(jpeg: bytes) -> bool:
     return jpeg.find(b"\xff\xd9", at) >= 0
 
 
-def read_folder(files: list[pathlib.Path], limits: Limits, check) -> list[np.ndarray]:
+def read_folder(files: list[pathlib.Path], limits: Limits, check) -> Iterator[np.ndarray]:
     """The frames of image files, all of one size. check: called with the folder at each; it may raise."""
-    frames, size, peaks = [], image_size(files[0], limits) if files else None, []
+    size, peaks = image_size(files[0], limits) if files else None, []
     for file in files:
         check(file.parent)
         found = image_size(file, limits)
@@ -153,10 +153,9 @@ def read_folder(files: list[pathlib.Path], limits: Limits, check) -> list[np.nda
         picture, peak = _decode(file)
         if picture.shape[:2] != size:
             raise InputError(f"{file} is {sizes.by(picture.shape[:2])}, its header says {sizes.by(size)}")
-        frames.append(picture)
+        yield picture
         peaks += [] if peak is None else [peak]
     _check_depth(files[0].parent if files else None, max(peaks, default=None))
-    return frames
 
 
 def _decode(path) -> tuple[np.ndarray, int | None]:
@@ -210,17 +209,13 @@ def _animation(path, limits):
         raise InputError(f"{path} cannot be read as an animation: {reason(error)}") from error
 
 
-def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
+def read_animation(path, start: int, limits: Limits, check) -> Iterator[np.ndarray]:
     """Frames of an animated WebP or GIF file. Raises InputError."""
-    frames = []
     with _animation(path, limits) as image:
-        for number in range(start, min(start + wanted, image.n_frames)):
+        for number in range(start, image.n_frames):
             check(path)
             image.seek(number)
-            frames.append(np.asarray(image.convert("RGB")))
-            if len(frames) * frames[0].size > limits.max_bytes:
-                raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
-    return frames
+            yield np.asarray(image.convert("RGB"))
 
 
 def animation_fps(path, limits: Limits = Limits()) -> float:

@@ -66,24 +66,14 @@ def count(path: pathlib.Path, limits: Limits) -> int:
         return len(_packets(container, stream))
 
 
-def read(path: pathlib.Path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
-    """Up to `wanted` frames from frame `start` on, uint8 (h, w, 3), RGB.
+def frames(path: pathlib.Path, start: int, limits: Limits, check) -> Iterator[np.ndarray]:
+    """Frames from frame `start` on, uint8 (h, w, 3), RGB.
 
     check: called with the path at each frame; it may raise. Raises InputError where a file is cut off or a
-    frame cannot be decoded up to the last that is wanted, for frames of several sizes and beyond `limits`.
+    frame cannot be decoded.
     """
-    frames = []
-    for frame in itertools.islice(_from(path, start, limits, check), wanted):
-        picture = _rgb(path, frame)
-        if frames and picture.shape != frames[0].shape:
-            old, new = (sizes.by(x.shape[:2]) for x in (frames[0], picture))
-            raise InputError(
-                f"{path} changes from {old} to {new} at frame {start + len(frames)}; one size is needed"
-            )
-        frames.append(picture)
-        if len(frames) * picture.size > limits.max_bytes:
-            raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
-    return frames
+    for frame in _from(path, start, limits, check):
+        yield _rgb(path, frame)
 
 
 def _from(path, start, limits, check) -> Iterator[av.VideoFrame]:
