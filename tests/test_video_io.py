@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from vidpred_jax.data import images, sizes, video_file, video_io, writing
+from vidpred_jax.data import sizes, video_file, video_io, writing
 from vidpred_jax.types import InputError, Limits, UserError
 
 
@@ -105,8 +105,6 @@ def test_damaged_frame(folder):
     (folder / "f3.png").write_bytes(data[:300])
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
-    with pytest.raises(InputError, match=r"f3\.png cannot be decoded as an image"):
-        images._decode(folder / "f3.png")
     (folder / "f3.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
