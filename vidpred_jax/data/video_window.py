@@ -41,22 +41,17 @@ def read(
     start, step = choice.start, choice.step
     if start is None:
         start = max(video_io.count(path) - (context - 1) * step - 1, 0)
-    length = (context - 1) * step + 1
-    coming = itertools.islice(video_io.frames(path, start, length + horizon * step), 0, None, step)
-    frames = list(itertools.islice(coming, context))
+    newest = start + (context - 1) * step
+    frames = video_io.read(path, start, newest + 1 - start, at_most=True)[::step]
     if len(frames) < context:
         raise InputError(
             f"{path} has {len(frames)} frames from frame {start} on; at least {context} are needed"
         )
-    # Resized as they come: of a large video all would fill the memory.
-    following = [fusion.resize_frames(frame[None], *size) for frame in coming]
-    frames, labels = np.stack(frames), None
+    labels = None
     if choice.masks:
         count = video_io.count(path)
-        labels = masks.read_masks(
-            choice.masks, count, frames.shape[1:3], start, start + length, frames=path, log=log
-        )
-        labels = labels[::step]
+        options = {"start": start, "stop": newest + 1, "frames": path, "log": log}
+        labels = masks.read_masks(choice.masks, count, frames.shape[1:3], **options)[::step]
     cut = cuts.last(frames)
     if cut:
         cut = start + cut * step
@@ -70,6 +65,9 @@ def read(
         fps=fps,
         observed=(0, context),
     )
-    element = pipeline.to_batch_element(clip, size)
+    name, element = clip.name, pipeline.to_batch_element(clip, size)
+    del clip, frames, labels  # Of a large video they fill the memory; what follows is resized as it comes.
+    coming = itertools.islice(video_io.frames(path, newest, horizon * step + 1), step, None, step)
+    following = [fusion.resize_frames(frame[None], *size) for frame in coming]
     element["frames"] = np.concatenate([element["frames"], *following])
-    return clip.name, start, element
+    return name, start, element
