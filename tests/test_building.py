@@ -121,7 +121,7 @@ def test_killed_in_the_middle_and_run_again(folder, tmp_path, monkeypatch):
     made, told, in_order = [], [], workers.in_order
 
     def watched(pool, function, tasks, ahead):
-        made.extend(maker.args[1] for *_, maker in tasks)
+        made.extend(maker.args[0] for *_, maker in tasks)
         return in_order(pool, function, tasks, ahead)
 
     monkeypatch.setattr(workers, "in_order", watched)

@@ -20,7 +20,7 @@ from vidpred_jax.types import InputError
     ("given", "expected"),
     [
         ("--output=~/x", "--output=HOME/x"),
-        ("--runs=a=~/b,~/c@64", "--runs=a=HOME/b,HOME/c@64"),
+        ("--runs=a=~/b,~/c", "--runs=a=HOME/b,HOME/c"),
         ("--config.data.data_dir=~", "--config.data.data_dir=HOME"),
         ("--config=~/c.py:smoke", "--config=HOME/c.py:smoke"),
         ("--output=a~/x", "--output=a~/x"),

@@ -226,7 +226,7 @@ def test_only_pictures_are_opened_whatever_their_suffix(tmp_path, clip):
     with pytest.raises(InputError, match="cannot be"):
         masks.read_masks(folder, 3, clip.labels.shape[1:])
     with pytest.raises(InputError, match="cannot be opened as an image"):
-        images.image_size(folder / "00001.png")
+        images.read(folder / "00001.png")
     os.remove(folder / "00001.png")
     os.mkfifo(folder / "00001.png")  # Would be waited for.
     with pytest.raises(InputError, match="holds 2 masks"):

@@ -120,8 +120,6 @@ def test_training_split_holds_no_clips(prepared):
 def test_missing_set_names_its_command(tmp_path):
     with pytest.raises(InputError, match="is made by: python scripts/prepare.py --moving_mnist"):
         registry.open_split("moving_mnist", "test", data_dir=tmp_path)
-    with pytest.raises(InputError, match="'digits' was removed: use moving_digits"):
-        registry.open_split("digits", "test", data_dir=tmp_path)
 
 
 def test_embedded_digits(tmp_path):

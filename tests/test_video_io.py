@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from vidpred_jax.data import images, sizes, video_file, video_io, writing
+from vidpred_jax.data import sizes, video_file, video_io, writing
 from vidpred_jax.types import InputError, Limits, UserError
 
 
@@ -105,8 +105,6 @@ def test_damaged_frame(folder):
     (folder / "f3.png").write_bytes(data[:300])
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
-    with pytest.raises(InputError, match=r"f3\.png cannot be decoded as an image"):
-        images._decode(folder / "f3.png")
     (folder / "f3.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"f3\.png cannot be opened as an image"):
         video_io.read(folder)
@@ -129,7 +127,7 @@ def test_a_flipped_bit_of_a_frame_is_told_in_one_line(folder, capfd):
     [
         (Limits(max_frames=10), "has more than 10 frames; at most so many are read"),
         (Limits(max_pixels=1000), "is 128 x 128; at most 1000 pixels are read"),
-        (Limits(max_bytes=1000), "would decode to 1179648 bytes; at most 1000 are read at once"),
+        (Limits(max_bytes=1000), "decodes to more than 1000 bytes"),
     ],
 )
 def test_limits(folder, limits, message):

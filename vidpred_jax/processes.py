@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vidpred_jax.types import InputError, Interrupted, UserError
+from vidpred_jax.types import InputError, Interrupted, UserError, reason
 
 _PATIENCE = 30  # Seconds of silence after which another process counts as gone.
 
@@ -29,8 +29,9 @@ def initialize() -> None:
     except (ValueError, IndexError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(f"the processes that the environment names cannot be joined: {reason}") from error
+        raise InputError(
+            f"the processes that the environment names cannot be joined: {reason(error)}"
+        ) from error
 
 
 def _initialize():
@@ -71,10 +72,9 @@ def watched():
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
             "another process is gone, or this one has failed; the same command in all processes starts "
-            f"again, a training from its last checkpoint ({reason})"
+            f"again, a training from its last checkpoint ({reason(error)})"
         ) from error
 
 

@@ -37,6 +37,11 @@ class DamagedWarning(UserWarning):
     """A file is damaged, and an older one is used instead."""
 
 
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())[:200]
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """What a reader accepts before it refuses, so that one bad file cannot exhaust memory or time."""

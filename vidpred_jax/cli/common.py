@@ -17,7 +17,7 @@ from absl import app, flags, logging
 import vidpred_jax
 from vidpred_jax import processes, startup, stores
 from vidpred_jax.config import removed
-from vidpred_jax.types import DamagedWarning, InputError, UserError
+from vidpred_jax.types import DamagedWarning, InputError, UserError, reason
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show a traceback and check every operation for NaN.")
 
@@ -54,8 +54,7 @@ def run(main: Callable[[list[str]], None], before: Callable[[], None] | None = N
         except OSError as error:
             _stop(f"{error.filename or 'a file'}: {error.strerror or error}", UserError.exit_code)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
-            _stop(f"{type(error).__name__}: {reason} (--debug shows where)", UserError.exit_code)
+            _stop(f"{type(error).__name__}: {reason(error)} (--debug shows where)", UserError.exit_code)
 
     try:
         if before:
@@ -72,9 +71,8 @@ def _check_platforms() -> None:
         try:
             jax.default_backend()
         except (RuntimeError, AssertionError) as error:
-            reason = (str(error).strip().splitlines() or ["there is none"])[0]
-            message = f"JAX_PLATFORMS ({asked}) names a device that cannot be used: {reason}"
-            raise InputError(message) from error
+            why = reason(error) or "there is none"
+            raise InputError(f"JAX_PLATFORMS ({asked}) names a device that cannot be used: {why}") from error
 
 
 def peak_memory_mib() -> int | None:

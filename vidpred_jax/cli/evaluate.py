@@ -31,8 +31,7 @@ _SPLIT = flags.DEFINE_string("split", "test", "Split of the data set.")
 _RUNS = flags.DEFINE_multi_string(
     "runs",
     None,
-    "A predictor NAME=RUN[,RUN ...][@SIZE] of runs that go together, such as stages 1 and 2; again for "
-    "another. SIZE: HEIGHTxWIDTH or SIDE of frames, where not that of training. "
+    "A predictor NAME=RUN[,RUN ...] of runs that go together, such as stages 1 and 2; again for another. "
     "`newest`: the newest pair under runs/, called ours, if there is one (the default without --weights); "
     "`none`: no run.",
 )
@@ -45,9 +44,7 @@ _SHARPEN = flags.DEFINE_list(
 _PREDICTIONS = flags.DEFINE_multi_string(
     "predictions", [], "Another system's predictions, NAME=FOLDER; again for another."
 )
-_BASELINES = flags.DEFINE_list(
-    "baselines", list(naive.BASELINES), "Baselines; NAME@SIZE for one that sees frames of another size."
-)
+_BASELINES = flags.DEFINE_list("baselines", list(naive.BASELINES), "Baselines.")
 _METRICS = flags.DEFINE_list(
     "metrics", [], f"Of {', '.join(named.METRICS)}; `all`; default those of a report."
 )
@@ -108,8 +105,7 @@ def _main():
         _log(f"weights {cards.describe(name)}")
     context = predictors.common_context(loaded, _CONTEXT.value)
     height, width = predictors.common_size(loaded, _RESOLUTION.value)
-    seen = predictors.sizes_seen(loaded) | naive.sizes_seen(_BASELINES.value)
-    wanted = sizes.seen_by((height, width), seen)
+    wanted = sizes.seen_by((height, width), predictors.sizes_seen(loaded))
     source = registry.open_split(
         _DATA.value, _SPLIT.value, data_dir=_DATA_DIR.value, config=_CONFIG.value, log=_log
     )
@@ -258,9 +254,7 @@ def _predictors(loaded, chosen, places, height, width, others):
         raise InputError(f"two predictors are called {clash.pop()!r}")
     staged = any("fusion" in run.system.fields for run in loaded.values())
     if staged and "copy_last" in baselines:  # In fusion pictures as well, beside stage 1.
-        still = naive.predictors(_HORIZON.value, ["copy_last"], "fusion")["copy_last"]
-        frames = baselines["copy_last"]
-        baselines["copy_last"] = lambda seen: {**frames(seen), **still(seen)}
+        baselines["copy_last"] = functools.partial(naive.copied, _HORIZON.value)
     found |= baselines
     if not found:
         raise InputError("nothing to evaluate: no run, no --predictions and no --baselines")

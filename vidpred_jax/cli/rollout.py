@@ -18,17 +18,7 @@ from absl import flags
 
 from vidpred_jax.checkpoints import cards
 from vidpred_jax.cli import common
-from vidpred_jax.data import (
-    cuts,
-    fusion,
-    masks,
-    pipeline,
-    preparation,
-    segmentation,
-    sizes,
-    video_io,
-    writing,
-)
+from vidpred_jax.data import pipeline, segmentation, sizes, video_io, video_window, writing
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.evaluation import ablations, compare, outcome, predictors
 from vidpred_jax.inference import loading
@@ -79,7 +69,7 @@ _CLARITY = flags.DEFINE_float(
 _OUTPUT = flags.DEFINE_string("output", "rollout", "Folder to write to.")
 _GIF = flags.DEFINE_bool("gif", False, "Write prediction.gif too.")
 _SAVE_FRAMES = flags.DEFINE_bool("save_frames", False, "Write each predicted frame and map as PNG too.")
-_SHOWN_CLIPS, _FPS, _AT_ONCE = 4, 12.0, 4
+_SHOWN_CLIPS, _FPS = 4, 12.0
 
 
 def main(_):
@@ -92,7 +82,7 @@ def main(_):
         info = video_io.probe(_VIDEO.value)
         ours, fps = ours.at_aspect(info.height, info.width), info.fps / _FRAME_STEP.value
         shape = None if _SIZE.value else _exact(ours.size, info)
-    windows = _video_windows(ours, fps) if _VIDEO.value else _data_windows(ours)
+    windows = iter([_video_window(ours, fps)]) if _VIDEO.value else _data_windows(ours)
     first = next(windows, None)
     if first is None:
         frames = ours.context + _HORIZON.value
@@ -234,50 +224,11 @@ def _load():
     return ours, why.split(":")[0] if why.startswith("weights") else ""
 
 
-def _video_windows(ours, fps):
-    start, context, step = _START.value, ours.context, _FRAME_STEP.value
-    if _AFTER.value:
-        start = max(video_io.count(_VIDEO.value) - (context - 1) * step - 1, 0)
-    end = start + (context - 1) * step + 1
-    frames = video_io.read(_VIDEO.value, start, end - start, at_most=True)[::step]
-    if len(frames) < context:
-        raise InputError(
-            f"{_VIDEO.value} has {len(frames)} frames from frame {start} on; at least {context} are needed"
-        )
-    labels = None
-    if _MASKS.value:
-        count = video_io.count(_VIDEO.value)
-        labels = masks.read_masks(_MASKS.value, count, frames.shape[1:3], start, end, frames=_VIDEO.value)
-        labels = labels[::step]
-    cut = cuts.last(frames[:context])
-    if cut:
-        cut = start + cut * step
-        print(f"a scene cut before frame {cut}: of the observed frames those from there on are used")
-    clip = preparation.prepare_clip(
-        pathlib.Path(_VIDEO.value).stem,
-        frames,
-        labels=labels,
-        method=_SEGMENTATION.value,
-        edge_rule=ours.edge_rule,
-        fps=fps,
-        observed=(0, context),
-    )
-    name, element = clip.name, pipeline.to_batch_element(clip, ours.size)
-    del clip, frames, labels  # Of a large video they fill the memory.
-    element["frames"] = np.concatenate([element["frames"], *_coming(end - 1, step, ours.size)])
-    yield name, start, element
-
-
-def _coming(newest, step, size):
-    """The frames that follow in the video, resized a few at a time: of a large one all fill the memory."""
-    left = _HORIZON.value
-    while left > 0:
-        wanted = min(left, _AT_ONCE)
-        # The newest known frame is read again: so there is always one.
-        some = video_io.read(_VIDEO.value, newest, wanted * step + 1, at_most=True)[step::step]
-        if len(some):
-            yield fusion.resize_frames(some, *size)
-        newest, left = newest + wanted * step, left - wanted if len(some) == wanted else 0
+def _video_window(ours, fps):
+    start = None if _AFTER.value else _START.value
+    choice = video_window.Choice(start, _FRAME_STEP.value, _MASKS.value, _SEGMENTATION.value)
+    wanted = {"context": ours.context, "horizon": _HORIZON.value, "size": ours.size}
+    return video_window.read(_VIDEO.value, choice, **wanted, edge_rule=ours.edge_rule, fps=fps)
 
 
 def _data_windows(ours):

@@ -1,10 +1,8 @@
-"""What the bytes of a video file tell beside FFmpeg: whether it is cut off, and where decoding can begin."""
+"""What the bytes of a video file tell beside FFmpeg: whether it is cut off."""
 
 import os
 import pathlib
 from collections.abc import Callable
-
-import av
 
 
 def is_cut_off(path: pathlib.Path, container, stream=None) -> bool:
@@ -70,36 +68,3 @@ def _matroska_end(head: bytes) -> int | None:
             return None
         at += length + value
     return at
-
-
-# The header's byte with the size of lengths; a unit's type by its first byte; types where decoding can begin.
-_UNITS = {
-    "h264": (4, lambda byte: byte & 0x1F, (5,)),
-    "hevc": (21, lambda byte: byte >> 1 & 0x3F, range(16, 22)),
-}
-
-
-def restarts(stream) -> Callable[[av.Packet], bool]:
-    """Whether decoding can begin at a packet of a stream.
-
-    The mark of a key frame tells, except for H.264 and HEVC, whose packets are also marked where a picture
-    begins to be refreshed part by part: their units tell, and where these bear no lengths the answer is no.
-    """
-    name = stream.codec_context.name
-    if name not in _UNITS:
-        return lambda packet: packet.is_keyframe
-    place, type_of, types = _UNITS[name]
-    header = stream.codec_context.extradata or b""
-    if header[:1] != b"\1" or len(header) <= place:
-        return lambda packet: False
-    width = (header[place] & 3) + 1
-
-    def holds(packet):
-        data, at = bytes(packet) if packet.is_keyframe else b"", 0
-        while at + width < len(data):
-            if type_of(data[at + width]) in types:
-                return True
-            at += width + int.from_bytes(data[at : at + width])
-        return False
-
-    return holds

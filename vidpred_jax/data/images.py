@@ -9,20 +9,15 @@ import re
 import warnings
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import ExifTags, Image, ImageOps, ImageSequence
 
 from vidpred_jax.data import sizes
-from vidpred_jax.types import MAX_FPS, InputError, Limits
-
-# An error about a file that cannot be read is one line; OpenCV's messages would stand beside it.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+from vidpred_jax.types import MAX_FPS, InputError, Limits, reason
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ANIMATED = (".webp", ".gif")  # Of which Pillow reads what FFmpeg does not.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow runs external programs to open some others.
-_ORIENTATION, _UPRIGHT, _TURNED = 0x0112, 1, (5, 6, 7, 8)  # Of EXIF.
 
 
 def natural_key(path: pathlib.Path) -> list:
@@ -84,103 +79,59 @@ def opened(path: str | os.PathLike, formats: tuple[str, ...] = FORMATS) -> Itera
         yield image
 
 
-def image_size(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[int, int]:
-    """(height, width) as the image is shown, by its header. Raises InputError beyond `limits`, for a wrong
-    checksum and for a file that is cut off.
+@contextlib.contextmanager
+def picture(path: str | os.PathLike, limits: Limits = Limits()) -> Iterator[Image.Image]:
+    """An image file of one picture, opened. Raises InputError beyond `limits`, for a wrong checksum, and for
+    whatever fails within the block.
     """
     try:
         with opened(path) as image:
-            size, kind = image.size[::-1], image.format
-            if orientation(image) in _TURNED:
-                size = size[::-1]
-            check_pixels(path, size, limits)
-            if kind in ("PNG", "WEBP", "TIFF") and (many := getattr(image, "n_frames", 1)) > 1:
+            check_pixels(path, image.size[::-1], limits)
+            if image.format in ("PNG", "WEBP", "TIFF") and (many := getattr(image, "n_frames", 1)) > 1:
                 raise InputError(f"{path} holds {many} pictures; an image of a folder is one frame")
-            if kind in ("JPEG", "PNG"):
+            if image.format == "PNG":
                 image.verify()
-            else:
-                image.load()
-        whole = kind != "JPEG" or _has_end(pathlib.Path(path).read_bytes())
+        with opened(path) as image:
+            yield image
     except InputError:
         raise
     except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{path} cannot be opened as an image: {one_line(error)}") from error
-    if not whole:
-        raise InputError(f"{path} is cut off: its end is missing")
-    return size
+        if "truncated" in str(error):
+            raise InputError(f"{path} is cut off: its end is missing") from error
+        raise InputError(f"{path} cannot be opened as an image: {reason(error)}") from error
 
 
-def orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1 is upright."""
-    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode it to look behind it.
-        exif = Image.Exif()
-        exif.load(_late_exif(image.filename))
-        return exif.get(_ORIENTATION, _UPRIGHT)
-    return image.getexif().get(_ORIENTATION, _UPRIGHT)
+def read(path: str | os.PathLike, limits: Limits = Limits()) -> tuple[np.ndarray, bool]:
+    """(uint8 (h, w, 3), RGB, as the image is shown; whether it holds 16 bits). Raises InputError."""
+    with picture(path, limits) as image:
+        if image.mode in ("I", "F"):
+            raise InputError(f"{path} holds values of 32 bits; 8 or 16 bits are read")
+        deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return np.asarray(image.convert("RGB")), deep
 
 
-def _late_exif(png) -> bytes:
-    """The chunk eXIf of a PNG file, wherever it stands; empty if there is none."""
-    with open(png, "rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length = int.from_bytes(head[:4])
-            if head[4:] == b"eXIf":
-                return file.read(length)
-            file.seek(length + 4, os.SEEK_CUR)
-    return b""
-
-
-def _has_end(jpeg: bytes) -> bool:
-    """Whether its first scan is followed by an end: thumbnails stand before it, other files may behind."""
-    at = 2
-    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":
-        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4]) if jpeg[at + 1] != 0xFF else 1
-    return jpeg.find(b"\xff\xd9", at) >= 0
-
-
-def read_folder(files: list[pathlib.Path], limits: Limits, check) -> list[np.ndarray]:
+def read_folder(files: list[pathlib.Path], limits: Limits, check) -> Iterator[np.ndarray]:
     """The frames of image files, all of one size. check: called with the folder at each; it may raise."""
-    frames, size, peaks = [], image_size(files[0], limits) if files else None, []
+    size, peaks = None, []
     for file in files:
         check(file.parent)
-        found = image_size(file, limits)
-        if found != size:
+        frame, deep = read(file, limits)
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
             raise InputError(
-                f"{file} is {sizes.by(found)}; every frame of the folder must be {sizes.by(size)}, "
+                f"{file} is {sizes.by(frame.shape[:2])}; every frame of the folder must be {sizes.by(size)}, "
                 "as the first"
             )
-        picture, peak = _decode(file)
-        if picture.shape[:2] != size:
-            raise InputError(f"{file} is {sizes.by(picture.shape[:2])}, its header says {sizes.by(size)}")
-        frames.append(picture)
-        peaks += [] if peak is None else [peak]
-    _check_depth(files[0].parent if files else None, max(peaks, default=None))
-    return frames
-
-
-def _decode(path) -> tuple[np.ndarray, int | None]:
-    """The picture in 8 bits; the highest value of one in 16 bits."""
-    if pathlib.Path(path).suffix.lower() in (".tif", ".tiff"):
-        with opened(path) as image:
-            if image.mode in ("RGBA", "RGBa", "LA", "La"):  # OpenCV's colours would be multiplied by alpha.
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").convert("RGB")), None
-    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        raise InputError(f"{path} cannot be decoded as an image; it is damaged or not an image")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path} holds {image.dtype} values; 8 or 16 bits are read")
-    peak = int(image.max()) if image.dtype == np.uint16 else None
-    image = image if peak is None else (image >> 8).astype(np.uint8)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), peak
-
-
-def _check_depth(path, peak):
-    """Of all frames together: one of them may be dark."""
-    if peak is not None and peak < 1 << 15:
+        yield frame
+        peaks += [256 * int(frame.max()) + 255] if deep else []
+    peak = max(peaks, default=None)
+    if peak is not None and peak < 1 << 15:  # Of all frames together: one of them may be dark.
         raise InputError(
-            f"{path} holds 16-bit images with no value above {peak}: of {peak.bit_length()} bits, which "
-            "would be dark; write them with 8, or scale them to 16"
+            f"{files[0].parent} holds 16-bit images with no value above {peak}: of {peak.bit_length()} bits, "
+            "which would be dark; write them with 8, or scale them to 16"
         )
 
 
@@ -207,20 +158,16 @@ def _animation(path, limits):
     except InputError:
         raise
     except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{path} cannot be read as an animation: {one_line(error)}") from error
+        raise InputError(f"{path} cannot be read as an animation: {reason(error)}") from error
 
 
-def read_animation(path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
+def read_animation(path, start: int, limits: Limits, check) -> Iterator[np.ndarray]:
     """Frames of an animated WebP or GIF file. Raises InputError."""
-    frames = []
     with _animation(path, limits) as image:
-        for number in range(start, min(start + wanted, image.n_frames)):
+        for number in range(start, image.n_frames):
             check(path)
             image.seek(number)
-            frames.append(np.asarray(image.convert("RGB")))
-            if len(frames) * frames[0].size > limits.max_bytes:
-                raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
-    return frames
+            yield np.asarray(image.convert("RGB"))
 
 
 def animation_fps(path, limits: Limits = Limits()) -> float:
@@ -236,7 +183,8 @@ def animation_fps(path, limits: Limits = Limits()) -> float:
 def original_bytes(file: pathlib.Path) -> bytes | None:
     """A JPEG or PNG file, which need not be encoded anew; None for what is shown turned or has 16 bits."""
     with opened(file) as image:
-        plain = orientation(image) == _UPRIGHT and image.mode in ("RGB", "L", "LA", "P", "RGBA", "1")
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        plain = upright and image.mode in ("RGB", "L", "LA", "P", "RGBA", "1")
         return file.read_bytes() if plain and image.format in ("JPEG", "PNG") else None
 
 
@@ -244,7 +192,3 @@ def check_pixels(path, size: tuple[int, int], limits: Limits) -> None:
     """Raises InputError for a (height, width) beyond `limits`."""
     if size[0] * size[1] > limits.max_pixels:
         raise InputError(f"{path} is {sizes.by(size)}; at most {limits.max_pixels} pixels are read")
-
-
-def one_line(error) -> str:
-    return " ".join(str(error).split())[:200]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ImageOps
 
 from vidpred_jax.data import fusion, images, sizes
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.types import InputError
 
 _SAMPLED = 64  # Masks of a clip by which grey values are judged, beside those that are wanted.
 _MOST_IDS = 64
@@ -41,15 +41,13 @@ def read_masks(
     files = images.list_images(folder)
     if len(files) != num_frames:
         raise InputError(f"{folder} holds {len(files)} masks; the video has {num_frames} frames")
-    if stop is not None and len(files) < stop:
-        raise InputError(f"{folder} holds {len(files)} masks; frame {stop - 1} needs one too")
     _check_numbers(folder, files, frames)
     wanted = files[start:stop]
-    for file in wanted:
-        found = images.image_size(file)
-        if found != size:
-            raise InputError(f"{file} is {sizes.by(found)}; masks must be {sizes.by(size)}, as the frames")
     masks = [_read(file) for file in wanted]
+    for file, (mask, _) in zip(wanted, masks, strict=True):
+        if mask.shape[:2] != size:
+            found = sizes.by(mask.shape[:2])
+            raise InputError(f"{file} is {found}; masks must be {sizes.by(size)}, as the frames")
     sampled = [_read(file) for file in files[:: max(len(files) // _SAMPLED, 1)] if file not in wanted]
     colored = any(mask.ndim == 3 and (mask != mask[..., :1]).any() for mask, _ in masks + sampled)
     masks, sampled = ([_plane(*mask, colored) for mask in some] for some in (masks, sampled))
@@ -145,17 +143,11 @@ _ORDER = np.argsort(_PALETTE)
 
 def _read(file) -> tuple[np.ndarray, bool]:
     """(uint8 (h, w) or, of colours, (h, w, 3); whether it is grey rather than ids)."""
-    try:
-        with images.opened(file) as image:
-            images.check_pixels(file, image.size[::-1], Limits())
-            image, mode = ImageOps.exif_transpose(image), image.mode
-            if mode == "P" and _is_black_and_white(image):
-                image, mode = image.convert("L"), "L"
-            mask = np.asarray(image.convert("L") if mode == "1" else image)
-    except InputError:
-        raise
-    except Exception as error:  # Of many kinds, for damaged files.
-        raise InputError(f"{file} cannot be decoded as a mask; it is damaged") from error
+    with images.picture(file) as image:
+        image, mode = ImageOps.exif_transpose(image), image.mode
+        if mode == "P" and _is_black_and_white(image):
+            image, mode = image.convert("L"), "L"
+        mask = np.asarray(image.convert("L") if mode == "1" else image)
     if mode in ("LA", "RGBA"):
         clear, mask = mask[..., -1:] < 128, mask[..., :-1]
         if clear.any() and not clear.all() and not mask[~clear[..., 0]].any():

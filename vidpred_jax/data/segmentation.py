@@ -12,7 +12,7 @@ import pathlib
 import cv2
 import numpy as np
 
-from vidpred_jax.types import InputError
+from vidpred_jax.types import InputError, reason
 
 METHODS = ("motion", "onnx:MODEL")
 MOTION_LABELS = 4  # Background and three objects.
@@ -176,8 +176,7 @@ def onnx(frames: np.ndarray, model: str) -> np.ndarray:
             label = label.astype(np.uint8)
             labels.append(cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST))
     except cv2.error as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"ONNX model {model!r} cannot be run: {reason}") from error
+        raise InputError(f"ONNX model {model!r} cannot be run: {reason(error)}") from error
     return steady(frames, np.stack(labels))
 
 

@@ -9,12 +9,6 @@ _BORDER, _BLUE = 3, (74, 127, 193)
 _FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.38, 1)
 
 
-def to_pixels(frames) -> np.ndarray:
-    """Frames in 0..255 of any type as uint8, rounded and clipped."""
-    frames = np.asarray(frames)
-    return frames if frames.dtype == np.uint8 else frames.round().clip(0, 255).astype(np.uint8)
-
-
 def enlarge(frames: np.ndarray, side: int = 128) -> np.ndarray:
     """Small frames (t, h, w, 3), each pixel as a block, at least `side` high: codecs blur pixels."""
     scale = max(1, -(-side // frames.shape[1]))

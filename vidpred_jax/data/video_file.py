@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 from vidpred_jax.data import containers, sizes
 from vidpred_jax.types import MAX_FPS, InputError, Limits
@@ -65,37 +66,31 @@ def count(path: pathlib.Path, limits: Limits) -> int:
         return len(_packets(container, stream))
 
 
-def read(path: pathlib.Path, start: int, wanted: int, limits: Limits, check) -> list[np.ndarray]:
-    """Up to `wanted` frames from frame `start` on, uint8 (h, w, 3), RGB.
+def frames(path: pathlib.Path, start: int, limits: Limits, check) -> Iterator[np.ndarray]:
+    """Frames from frame `start` on, uint8 (h, w, 3), RGB.
 
     check: called with the path at each frame; it may raise. Raises InputError where a file is cut off or a
-    frame cannot be decoded up to the last that is wanted, for frames of several sizes and beyond `limits`.
+    frame cannot be decoded.
     """
-    frames = []
-    for frame in itertools.islice(_from(path, start, limits, check), wanted):
-        picture = _rgb(path, frame)
-        if frames and picture.shape != frames[0].shape:
-            old, new = (sizes.by(x.shape[:2]) for x in (frames[0], picture))
-            raise InputError(
-                f"{path} changes from {old} to {new} at frame {start + len(frames)}; one size is needed"
-            )
-        frames.append(picture)
-        if len(frames) * picture.size > limits.max_bytes:
-            raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
-    return frames
+    for frame in _from(path, start, limits, check):
+        yield _rgb(path, frame)
 
 
 def _from(path, start, limits, check) -> Iterator[av.VideoFrame]:
-    """Frames from `start` on: from the key frame before it, where as many packets as frames come between."""
+    """Frames from `start` on: from the key frame before it, where as many packets as frames come between.
+
+    A key frame in name may be one from which on a picture is refreshed part by part: it is no intra picture.
+    """
     if start >= _FAR:
         with _opened(path, limits) as (container, stream):
             begin, pts, between = _seek(container, stream, start) or (0, 0, None)
-            frames, first = _decoded(path, container, stream, start), None
+            frames, intra = _decoded(path, container, stream, start), False
             for first in frames if between is not None else ():
+                intra |= first.pts == begin and first.pict_type == PictureType.I
                 if first.pts is None or first.pts >= pts:
                     break
                 between -= first.pts >= begin
-            if first and between == 0 and first.pts == pts:
+            if intra and between == 0 and first.pts == pts:
                 for frame in itertools.chain([first], frames):
                     check(path)
                     yield frame
@@ -108,12 +103,12 @@ def _from(path, start, limits, check) -> Iterator[av.VideoFrame]:
 
 
 def _packets(container, stream) -> list[tuple[int | None, int | None, bool]]:
-    """(time shown, time decoded, whether decoding can begin there) of every frame."""
-    found, restarts = [], containers.restarts(stream)
+    """(time shown, time decoded, whether it is a key frame) of every frame."""
+    found = []
     try:
         for packet in _demux(container, stream):
             if packet.size and not packet.is_discard:
-                found.append((packet.pts, packet.dts, restarts(packet)))
+                found.append((packet.pts, packet.dts, packet.is_keyframe))
     except av.FFmpegError:
         pass  # Cut off: what stands before it counts.
     return found

@@ -5,19 +5,20 @@ Readers are bounded by `Limits` and decode only the window asked for.
 
 import base64
 import dataclasses
-import math
+import itertools
 import os
 import pathlib
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 
 import cv2
 import imageio.v3 as imageio
 import numpy as np
 
-from vidpred_jax.data import images, video_file, writing
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.data import images, sizes, video_file, writing
+from vidpred_jax.types import InputError, Limits, reason
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".f4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg")
 VIDEO_SUFFIXES += (".m2v", ".vob", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv", ".dv", ".mxf")
@@ -62,7 +63,7 @@ def count(path: str | os.PathLike, limits: Limits = Limits()) -> int:
     if path.suffix.lower() == ".npy":
         return len(_array(path, limits))
     if path.suffix.lower() in images.ANIMATED:
-        return len(images.read_animation(path, 0, limits.max_frames, limits, _timer(limits)))
+        return sum(1 for _ in images.read_animation(path, 0, limits, _timer(limits)))
     return video_file.count(path, limits)
 
 
@@ -82,29 +83,42 @@ def read(
     for name, number, least in (("start", start, 0), ("num_frames", num_frames, 1)):
         if number is not None and (number < least or number != int(number)):
             raise InputError(f"{name} ({number}) of {path} must be a whole number, {least} or more")
-    path, check = _existing(path), _timer(limits)
+    path = _existing(path)
     wanted = limits.max_frames + 1 if num_frames is None else num_frames
     if path.is_dir():
-        files = _frames_of(path)[start : start + wanted]
-        pixels = math.prod(images.image_size(files[0], limits)) if files else 0
-        _check_length(path, len(files), limits)
-        if (size := len(files) * pixels * 3) > limits.max_bytes:
-            raise InputError(
-                f"{path} would decode to {size} bytes; at most {limits.max_bytes} are read at once"
-            )
-        frames = images.read_folder(files, limits, check)
-    elif path.suffix.lower() in images.ANIMATED:
-        frames = images.read_animation(path, start, wanted, limits, check)
-    elif path.suffix.lower() == ".npy":
-        frames = np.array(_array(path, limits)[start : start + wanted])
-    else:
-        frames = video_file.read(path, start, wanted, limits, check)
-    if not len(frames):
+        _check_length(path, len(_frames_of(path)[start : start + wanted]), limits)
+    found = []
+    for frame in frames(path, start, wanted, limits):
+        found.append(frame)
+        if len(found) * frame.size > limits.max_bytes:
+            raise InputError(f"{path} decodes to more than {limits.max_bytes} bytes")
+    if not found:
         raise InputError(f"{path} holds 0 frames from frame {start} on")
-    if num_frames is not None and not at_most and len(frames) < num_frames:
-        raise InputError(f"{path} has {start + len(frames)} frames; {start + num_frames} were asked for")
-    _check_length(path, len(frames), limits)
-    return np.stack(frames)
+    if num_frames is not None and not at_most and len(found) < num_frames:
+        raise InputError(f"{path} has {start + len(found)} frames; {start + num_frames} were asked for")
+    _check_length(path, len(found), limits)
+    return np.stack(found)
+
+
+def frames(
+    path: str | os.PathLike, start: int, num_frames: int, limits: Limits = Limits()
+) -> Iterator[np.ndarray]:
+    """At most `num_frames` frames from `start` on, one by one, as of `read`."""
+    path, check, end, size = _existing(path), _timer(limits), start + num_frames, None
+    if path.is_dir():
+        found = images.read_folder(_frames_of(path)[start:end], limits, check)
+    elif path.suffix.lower() in images.ANIMATED:
+        found = itertools.islice(images.read_animation(path, start, limits, check), num_frames)
+    elif path.suffix.lower() == ".npy":
+        found = map(np.array, _array(path, limits)[start:end])
+    else:
+        found = itertools.islice(video_file.frames(path, start, limits, check), num_frames)
+    for number, frame in enumerate(found, start):
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
+            old, new = sizes.by(size), sizes.by(frame.shape[:2])
+            raise InputError(f"{path} changes from {old} to {new} at frame {number}; one size is needed")
+        yield frame
 
 
 def _frames_of(folder) -> list[pathlib.Path]:
@@ -119,7 +133,7 @@ def _array(path, limits) -> np.ndarray:
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array: {images.one_line(error)}") from error
+        raise InputError(f"{path} cannot be read as an array: {reason(error)}") from error
     if found.dtype != np.uint8 or found.ndim != 4 or found.shape[-1] != 3 or not found.size:
         raise InputError(f"{path} holds {found.dtype} {found.shape}; a video is uint8 (t, h, w, 3)")
     images.check_pixels(path, found.shape[1:3], limits)

@@ -31,12 +31,8 @@ def variants(
 ) -> dict[str, Variant]:
     """A run and its variants, by the names of their rows; each is the run itself but for what its name says.
 
-    ablate: `no networks` (the proposals, or the last observed frame), `no stage 1` (the
-    proposals' maps, or the last observed one), `no stage 2` (the proposals' frames, or the predicted maps
-    in the mean colours of the observed frames), `no stage 3`, `no proposals` (the same weights without
-    them), `true fusion` (an oracle for stage 1), `shuffled fusion` (another clip's true maps) and `frozen
-    fusion` (the last observed map at every step), as far as the run has what is taken away. other: `(element)
-    -> element of another clip`, for `shuffled fusion`. sharpen: methods of `sharpening.SHARPENERS`.
+    ablate: the rows of --ablate in docs/evaluation.md, as far as the run has what is taken away. other:
+    `(element) -> element of another clip`, for `shuffled fusion`. sharpen: of `sharpening.SHARPENERS`.
     """
     found = {name: Variant(functools.partial(_predict, run, horizon))}
     system = run.system
@@ -51,7 +47,7 @@ def variants(
         proposed = Predictor(system=system.without_networks)
         rows["no networks"] = Variant(functools.partial(_predict, proposed, horizon))
     else:
-        rows["no networks"] = Variant(functools.partial(_copied, horizon))
+        rows["no networks"] = Variant(functools.partial(naive.copied, horizon))
     frozen = Variant(functools.partial(_translated, run, functools.partial(_frozen, horizon)))
     if system.predict and system.translate:
         proposed = functools.partial(_predict, _without(run, predict=None), horizon)
@@ -89,12 +85,6 @@ def _without(run, **changes) -> Predictor:
 
 def _predict(run, horizon, seen):
     return predictors.predict(run, seen, horizon)
-
-
-def _copied(horizon, seen):
-    """The last observed frame and fusion picture at every step."""
-    fields = ("frames", "fusion")
-    return {f: np.stack([naive.copy_last(e[f], horizon) for e in seen]) for f in fields}
 
 
 def _translated(run, maps, seen):

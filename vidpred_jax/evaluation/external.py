@@ -6,6 +6,7 @@ a sub-folder of images. Each holds the `horizon` frames after the context and no
 """
 
 import collections
+import math
 import os
 import pathlib
 import zipfile
@@ -14,8 +15,9 @@ from collections.abc import Callable
 import numpy as np
 
 from vidpred_jax.data import fusion, video_io
-from vidpred_jax.types import InputError, Limits
+from vidpred_jax.types import InputError, Limits, reason
 
+_MOST_BYTES = 16  # Of a value.
 _MUCH_BLACK = 0.2  # Of values: more than that is no prediction of a darker scene.
 
 
@@ -75,11 +77,10 @@ class Folder:
     def _read(self, path):
         if path.suffix.lower() in video_io.VIDEO_SUFFIXES and path.suffix.lower() not in (".npy", ".gif"):
             self._tell("lossy", f"{path.name} is a video file: its compression counts as theirs")
-        frames = (
-            _read_npz(path, self._shape)
-            if path.suffix.lower() == ".npz"
-            else _read_video(path, self._shape[0])
-        )
+        if path.suffix.lower() == ".npz":
+            frames = _read_npz(path, self._shape)
+        else:
+            frames = video_io.read(path, limits=Limits(max_frames=4 * self._shape[0] + 16))
         if frames.shape != self._shape:
             raise InputError(
                 f"{path} holds frames of shape {frames.shape}; {self._shape} is needed "
@@ -92,27 +93,10 @@ def window_name(clip: str, start: int) -> str:
     return f"{clip}_{start:05d}"
 
 
-def _read_video(path, horizon):
-    return video_io.read(path, limits=Limits(max_frames=4 * horizon + 16))
-
-
-def _header(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of the array."""
-    with archive.open("frames.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read:
-            raise ValueError(f"version {version} of the .npy format is not read")
-        shape, _, dtype = read[version](stream)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are not loaded")
-        return shape, dtype
-
-
 def _read_npz(path, shape):
     """Integers are 0..255, floats 0..1 and may leave that range a little: they are not clipped.
 
-    An array of another shape is refused by its header, before memory is taken for it.
+    An archive that holds much more is refused before memory is taken for it.
     """
     try:
         # A file that is no archive is one array, which np.load would read whole.
@@ -120,20 +104,20 @@ def _read_npz(path, shape):
         with archive, np.load(path, allow_pickle=False) as arrays:
             if "frames.npy" not in archive.namelist():
                 raise InputError(f"{path} has no array 'frames', but {', '.join(arrays.files)}")
-            found, dtype = _header(archive)
-            if found != shape:
+            size = archive.getinfo("frames.npy").file_size
+            if size > _MOST_BYTES * (math.prod(shape) + 1000):
                 raise InputError(
-                    f"{path} holds frames of shape {found}; {shape} is needed (horizon, height, width, 3)"
+                    f"{path} holds {size} bytes; frames of shape {shape} are needed "
+                    "(horizon, height, width, 3)"
                 )
-            if dtype.kind not in "iuf":
-                raise InputError(f"{path} holds {dtype}; integers or floats are needed")
             frames = arrays["frames"]
     except InputError:
         raise
     except Exception as error:  # Of many kinds: zipfile's, zlib's, NumPy's, the tokenizer's.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read: {reason}") from error
-    if dtype.kind in "iu":
+        raise InputError(f"{path} cannot be read: {reason(error) or type(error).__name__}") from error
+    if frames.dtype.kind not in "iuf":
+        raise InputError(f"{path} holds {frames.dtype}; integers or floats are needed")
+    if frames.dtype.kind in "iu":
         if frames.size and not 0 <= frames.min() <= frames.max() <= 255:
             raise InputError(f"{path} holds integers outside 0 to 255")
         if frames.size and frames.max() == 1:

@@ -6,7 +6,7 @@ import pathlib
 import jinja2
 import numpy as np
 
-from vidpred_jax.data import strip, video_io
+from vidpred_jax.data import fusion, strip, video_io
 from vidpred_jax.metrics import named
 from vidpred_jax.metrics.summary import SHOWN_STEPS
 
@@ -99,7 +99,7 @@ def _shown_clip(entry, naive) -> dict:
 
 
 def _video(name, words, frames, fps, is_context) -> dict:
-    uri = video_io.to_uri(strip.enlarge(strip.to_pixels(frames)), fps)
+    uri = video_io.to_uri(strip.enlarge(fusion.quantize(frames)), fps)
     return {"name": name, "text": words, "uri": uri, "kind": "context" if is_context else "future"}
 
 

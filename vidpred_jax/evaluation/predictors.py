@@ -19,7 +19,7 @@ def load(texts: list[str], weights: list[str], log=lambda line: None) -> dict[st
     """{name: Predictor} of texts as --runs takes them, and of weights that come with the package.
 
     Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours) or
-    `none`. After @ a size of frames, as of `sizes.parse`. Raises InputError.
+    `none`. Raises InputError.
     """
     loaded = {name: loading.load(*cards.runs_of(name)) for name in weights}
     for text in texts:
@@ -36,12 +36,10 @@ def load(texts: list[str], weights: list[str], log=lambda line: None) -> dict[st
             log(f"ours: {', '.join(pair)}, {why}")
             loaded["ours"] = loading.load(*pair)
             continue
-        named, at, size = named.rpartition("@") if _names_size(named) else (named, "", "")
-        size = sizes.parse(size, f"--runs={text}: the size after @ ({size})") if at else None
         parts = named.split(",")
         if not (equals and name and all(parts)):
-            raise InputError(f"--runs={text} must be NAME=RUN[,RUN ...][@SIZE], newest or none")
-        loaded[name] = loading.load(*parts, size=size)
+            raise InputError(f"--runs={text} must be NAME=RUN[,RUN ...], newest or none")
+        loaded[name] = loading.load(*parts)
     return loaded
 
 
@@ -75,12 +73,6 @@ def common_context(loaded: dict, asked: int | None) -> int:
         also = f"--context={asked}, " if asked else ""
         raise InputError(f"{also}runs observe {told} frames; they must be equal (or --runs=none)")
     return next(iter(found.values()), asked or CONTEXT)
-
-
-def _names_size(pair):
-    """Whether what stands after the last @ is no part of a path."""
-    _, at, rest = pair.rpartition("@")
-    return bool(at) and not set(rest) & set("/\\,")
 
 
 def common_size(loaded: dict, asked: str | None) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from vidpred_jax import metrics
-from vidpred_jax.data import strip, video_io, writing
+from vidpred_jax.data import fusion, strip, video_io, writing
 from vidpred_jax.evaluation import compare, external, page
 from vidpred_jax.metrics import named
 from vidpred_jax.metrics.summary import SHOWN_STEPS, differences, summarize
@@ -89,7 +89,7 @@ def _strip(entry, naive) -> np.ndarray:
     """A shown window: the newest frame, then truth, the predictors and the naive one with the best
     PSNR here, at a few steps.
     """
-    videos = {name: strip.to_pixels(frames) for name, frames in entry["predictions"].items()}
+    videos = {name: fusion.quantize(frames) for name, frames in entry["predictions"].items()}
     worth = {
         name: float(metrics.psnr(frames[None], entry["truth"][None]).mean())
         for name, frames in videos.items()

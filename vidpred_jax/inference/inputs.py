@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidpred_jax.data import video_io
-from vidpred_jax.types import InputError
+from vidpred_jax.types import InputError, reason
 
 
 def clips(frames, context: int) -> tuple[np.ndarray, float | None, bool]:
@@ -52,5 +52,6 @@ def array(given, name: str) -> np.ndarray:
     try:
         return np.asarray(given)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(f"{name} ({type(given).__name__}) cannot be read as an array: {reason}") from error
+        raise InputError(
+            f"{name} ({type(given).__name__}) cannot be read as an array: {reason(error)}"
+        ) from error

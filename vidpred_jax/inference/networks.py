@@ -190,9 +190,9 @@ def example_inputs(network: Network) -> tuple:
     return (*inputs, extra) if network.proposals else inputs
 
 
-def read_config(run: str | os.PathLike, step: int | None = None) -> dict:
+def read_config(run: str | os.PathLike) -> dict:
     """The config of a run, parsed. Raises InputError."""
-    return parse(restore.read_meta(stores.local(run), step)["config"])
+    return parse(restore.read_meta(stores.local(run))["config"])
 
 
 def _check_stage(meta, run, stage):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from vidpred_jax.data import fusion
 from vidpred_jax.models import build
 from vidpred_jax.proposals import fitted
 from vidpred_jax.proposals.forecast import Forecast, Window, merge
@@ -61,7 +62,7 @@ class Proposal:
 
 def window_of(clip: dict[str, jax.Array], context: int) -> Window:
     """The observed window of uint8 arrays `frames` and `planes` (b, t, h, w, 3 or 2)."""
-    frames = clip["frames"][:, :context].astype(jnp.float32) / 127.5 - 1
+    frames = fusion.to_float(clip["frames"][:, :context])
     planes = clip["planes"][:, :context]
     return Window(frames, planes[..., 0].astype(jnp.float32) / 255, planes[..., 1].astype(jnp.int32))
 

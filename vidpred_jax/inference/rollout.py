@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_AT_ONCE = 8  # Known maps that are translated at once.
-
 
 def roll(
     advance: Callable, keep: Callable, clip: jax.Array | None, shift: int, horizon: int, needed=None
@@ -59,27 +57,6 @@ def roll_maps(network, params, clip: jax.Array, horizon: int, forecast, kept=Non
 
     keep = lambda new, others, call: new
     return roll(advance, keep, clip, network.shift, horizon, needed)
-
-
-def translate_maps(translate: Callable, maps: jax.Array) -> Any:
-    """`translate(maps (b, n, ...), steps ahead (b, n))` of known maps (b, t, ...), steps 1 to t ahead.
-
-    A few maps at a time: memory beyond the output does not grow with t.
-    """
-    b, t = maps.shape[:2]
-    size = min(_AT_ONCE, t)
-
-    def frames_at(start):
-        some = jax.lax.dynamic_slice_in_dim(maps, start, size, axis=1)
-        return translate(some, jnp.tile(start + jnp.arange(1.0, size + 1), (b, 1)))
-
-    def step(call, kept):
-        start = jnp.minimum(call * size, t - size)  # The last ones reach back over earlier ones.
-        return jax.lax.dynamic_update_slice_in_dim(kept, frames_at(start), start, axis=1)
-
-    shape = jax.eval_shape(frames_at, 0)
-    kept = jnp.zeros((b, t, *shape.shape[2:]), shape.dtype)
-    return jax.lax.fori_loop(0, -(-t // size), step, kept)
 
 
 def references(frames, maps, n: int):

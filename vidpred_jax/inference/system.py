@@ -19,7 +19,7 @@ from vidpred_jax.inference.proposing import Proposal
 from vidpred_jax.models import maps
 from vidpred_jax.types import InputError
 
-_SHIFT = 8  # Steps that proposals alone are asked for at once.
+_SHIFT = 8  # Steps at once where no network predicts them.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -203,20 +203,24 @@ def make_predict(
     """
     context, form = system.context, system.form
     wanted = system.fields if fields is None else fields
+    wanted = ("frames",) if known_maps else wanted
 
     def predict(variables, clip, number=None):
         forecast = _forecasts(system, variables, clip)
         observed = form.encode(clip[form.field][:, :context])
         translate = _translate(system, variables, clip, observed, forecast)
-        if known_maps:
-            coming = form.encode(clip[form.field][:, context : context + horizon])
-            given = lambda some, steps: finish(translate(some, steps, forecast(steps)))
-            return {"frames": rollout.translate_maps(given, coming)}
-        first, b = system.predict, len(observed)
+        first, b = None if known_maps else system.predict, len(observed)
         shift = first.shift if first else _SHIFT
+        if known_maps:
+            shift = min(shift, horizon)
+            known = clip[form.field][:, context : context + horizon]
+            known = jnp.pad(known, [(0, 0), (0, -horizon % shift), (0, 0), (0, 0), (0, 0)])
 
         def advance(window, call):
             forecasts = forecast(rollout.steps_ahead(call, shift, b))
+            if known_maps:
+                some = jax.lax.dynamic_slice_in_dim(known, call * shift, shift, axis=1)
+                return form.encode(some), forecasts
             if first is None:
                 return proposing.proposed_maps(form, forecasts), forecasts
             kept = jnp.zeros(b, bool) if system.alone else None

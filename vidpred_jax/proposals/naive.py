@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from vidpred_jax.data import sizes
 from vidpred_jax.types import InputError
 
 
@@ -61,35 +60,23 @@ def _blur_by_step(frames, start, growth):
 BASELINES = {f.__name__: f for f in (copy_last, mean_context, blur, flow, flow_blur)}
 
 
-def predictors(horizon: int, names: Iterable[str] = tuple(BASELINES), field: str = "frames") -> dict:
-    """Naive baselines with the interface of `compare.compare`, as predictors of one field.
+def predictors(horizon: int, names: Iterable[str] = tuple(BASELINES)) -> dict:
+    """Naive baselines with the interface of `compare.compare`. Raises InputError for an unknown name."""
 
-    names: NAME, or NAME@SIZE for one that sees frames of another size (`sizes.at`). Raises
-    InputError.
-    """
-
-    def batched(text):
-        name, size = _parse(text)
+    def batched(name):
+        if name not in BASELINES:
+            raise InputError(f"--baselines: {name!r} is not one of {', '.join(BASELINES)}")
 
         def predict(seen):
-            shown = [sizes.at(size, e) if size else e for e in seen]
             with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV works without the GIL.
-                found = np.stack(list(pool.map(lambda e: BASELINES[name](e[field], horizon), shown)))
-            return {field: sizes.reduce(found, seen) if size else found}
+                found = pool.map(lambda e: BASELINES[name](e["frames"], horizon), seen)
+                return {"frames": np.stack(list(found))}
 
         return predict
 
-    return {text: batched(text) for text in names}
+    return {name: batched(name) for name in names}
 
 
-def sizes_seen(names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """The size of what each NAME@SIZE sees, as of `sizes.seen_by`. Raises InputError."""
-    return {f"--baselines={text}": size for text in names if (size := _parse(text)[1])}
-
-
-def _parse(text):
-    name, at, size = text.partition("@")
-    if name not in BASELINES:
-        raise InputError(f"--baselines: {name!r} is not one of {', '.join(BASELINES)}")
-    what = f"--baselines={text}: the size after @ ({size})"
-    return name, sizes.parse(size, what) if at else None
+def copied(horizon: int, seen: list[dict]) -> dict:
+    """`copy_last` as a predictor of frames and of fusion pictures."""
+    return {field: np.stack([copy_last(e[field], horizon) for e in seen]) for field in ("frames", "fusion")}

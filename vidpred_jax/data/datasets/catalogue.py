@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from vidpred_jax.data.datasets import building, registry
 from vidpred_jax.data.fusion import EdgeRule
 from vidpred_jax.data.preparation import prepare_clip
-from vidpred_jax.types import Clip, InputError
+from vidpred_jax.types import Clip, InputError, reason
 
 
 def _davis(example):
@@ -114,8 +114,9 @@ def _open(config: CatalogueConfig) -> dict:
             f"data set {config.set_name!r} needs TensorFlow to be read: pip install 'vidpred_jax[tf]'"
         ) from error
     except Exception as error:  # TFDS raises its own and bare kinds; the remedy is one.
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"data set {config.set_name!r} cannot be opened ({reason}); {hint}") from error
+        raise InputError(
+            f"data set {config.set_name!r} cannot be opened ({reason(error)}); {hint}"
+        ) from error
 
 
 def builder(name: str, data_dir, **fields):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vidpred_jax.data import sizes
 from vidpred_jax.data.datasets import metadata
-from vidpred_jax.types import Clip, InputError
+from vidpred_jax.types import Clip, InputError, reason
 
 FILE_FORMAT = "array_record"
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # As video_io reads.
@@ -80,8 +80,7 @@ class Source(Sequence):
             example = self._source[index]
             self._check(example, index)
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{self._shard(index)} is damaged: {reason}") from error
+            raise InputError(f"{self._shard(index)} is damaged: {reason(error)}") from error
         return example
 
     def clip_name(self, index) -> str:

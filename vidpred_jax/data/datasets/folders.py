@@ -37,10 +37,6 @@ class FolderConfig(building.BuildConfig):
     max_frames: int = 2000
 
 
-def is_davis(folder: str | pathlib.Path) -> bool:
-    return davis_size(folder) is not None
-
-
 def davis_size(folder: str | pathlib.Path) -> str | None:
     """The sub-folder of DAVIS's frames and masks, the smallest that is there; None of another folder."""
     return next((s for s in _DAVIS_SIZES if pathlib.Path(folder, _DAVIS_FRAMES, s).is_dir()), None)
@@ -55,13 +51,14 @@ class VideoFolder(building.ClipBuilder, skip_registration=True):
         if not folder.is_dir():
             why = "is a file, not a folder of clips" if folder.exists() else "does not exist"
             raise InputError(f"input folder {config.input!r} {why}")
-        if is_davis(folder) and config.masks:
+        is_davis = davis_size(folder) is not None
+        if is_davis and config.masks:
             raise InputError(
                 f"--masks ({config.masks!r}) is for a folder of videos; {folder} brings {_DAVIS_MASKS}"
             )
-        if is_davis(folder) and config.splits:
+        if is_davis and config.splits:
             raise InputError(f"--splits ({config.splits!r}) is for a folder of videos; {folder} has its own")
-        if is_davis(folder):
+        if is_davis:
             splits = self._readable(davis_splits(folder))
         elif config.splits:
             found = find_clips(folder, config.masks, config.log)
@@ -69,9 +66,14 @@ class VideoFolder(building.ClipBuilder, skip_registration=True):
         else:
             found = find_clips(folder, config.masks, config.log)
             splits = folder_splits(config, self._readable({"": found})[""])
-        reading = Reading(config.max_frames, config.segmentation, config.edge_rule)
+        read = functools.partial(
+            read_clip,
+            max_frames=config.max_frames,
+            segmentation=config.segmentation,
+            edge_rule=config.edge_rule,
+        )
         return {
-            split: {name: functools.partial(read_clip, reading, name, *p) for name, p in members.items()}
+            split: {name: functools.partial(read, name, *paths) for name, paths in members.items()}
             for split, members in splits.items()
             if members
         }
@@ -96,27 +98,25 @@ class VideoFolder(building.ClipBuilder, skip_registration=True):
         return {split: keep(members) for split, members in splits.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How the clips of a folder are read: fields of `FolderConfig`."""
-
-    max_frames: int
-    segmentation: str
-    edge_rule: EdgeRule
-
-
 def read_clip(
-    reading: Reading, name: str, video: pathlib.Path, masks: pathlib.Path | None, log: Callable[[str], None]
+    name: str,
+    video: pathlib.Path,
+    masks: pathlib.Path | None,
+    log: Callable[[str], None],
+    *,
+    max_frames: int,
+    segmentation: str,
+    edge_rule: EdgeRule,
 ) -> Clip:
     """A video with its masks, if it has any. Raises InputError."""
-    frames = video_io.read(video, limits=Limits(max_frames=reading.max_frames))
+    frames = video_io.read(video, limits=Limits(max_frames=max_frames))
     labels = masks and read_masks(masks, len(frames), frames.shape[1:3], frames=video, log=log)
     return prepare_clip(
         name,
         frames,
         labels=labels,
-        method=reading.segmentation,
-        edge_rule=reading.edge_rule,
+        method=segmentation,
+        edge_rule=edge_rule,
         fps=video_io.probe(video).fps,
         encoded=_original_bytes(video),
     )
@@ -134,7 +134,7 @@ def davis_splits(folder: pathlib.Path) -> dict:
 
     DAVIS's val list is the test split. The last fifth of its train list is the validation split.
     """
-    names = {}
+    names, size = {}, davis_size(folder)
     for split in ("train", "val"):
         found = [folder / "ImageSets" / year / f"{split}.txt" for year in ("", "2017", "2016", "480p")]
         lists = [file for file in found if file.is_file()]
@@ -147,7 +147,7 @@ def davis_splits(folder: pathlib.Path) -> dict:
     if both := set(names["train"]) & set(names["val"]):
         raise InputError(f"clip {min(both)!r} is in train.txt and in val.txt of {folder}/ImageSets")
     return {
-        split: {name: _davis_clip(folder, name) for name in members}
+        split: {name: _davis_clip(folder, size, name) for name in members}
         for split, members in splits.items()
         if members
     }
@@ -167,8 +167,7 @@ def _davis_name(line: str) -> str:
     return found[1] if found else name
 
 
-def _davis_clip(folder, name):
-    size = davis_size(folder)
+def _davis_clip(folder, size, name):
     frames = folder / _DAVIS_FRAMES / size / name
     if not metadata.is_name(name) or not frames.is_dir():
         raise InputError(f"clip {name!r} of {folder}/ImageSets has no folder {frames}")

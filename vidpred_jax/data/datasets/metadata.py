@@ -14,7 +14,7 @@ import pathlib
 import tensorflow_datasets as tfds
 
 from vidpred_jax.data.fusion import EdgeRule
-from vidpred_jax.types import MAX_FPS, MAX_SIDE, MIN_SIDE, InputError, Limits
+from vidpred_jax.types import MAX_FPS, MAX_SIDE, MIN_SIDE, InputError, Limits, reason
 
 COLUMNS = ("name", "num_frames", "height", "width", "fps")
 _ALL = (*COLUMNS, "digest")
@@ -65,8 +65,7 @@ def read(builder) -> Metadata:
             raise ValueError(f"it has more than {_MAX_BYTES} bytes")
         return _check(json.loads(file.read_text()), counts)
     except Exception as error:  # Of many kinds, for damaged files.
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{file} is damaged: {reason}") from error
+        raise InputError(f"{file} is damaged: {reason(error)}") from error
 
 
 def _check(found: dict, counts: dict[str, int]) -> Metadata:

@@ -17,7 +17,7 @@ import numpy as np
 
 from vidpred_jax.data.datasets import building, clips, metadata, synthesis
 from vidpred_jax.data.preparation import prepare_clip
-from vidpred_jax.types import Clip, InputError
+from vidpred_jax.types import Clip, InputError, reason
 
 NAME = "moving_mnist"
 HINT = (
@@ -177,8 +177,9 @@ def read_sequences(path: str) -> np.ndarray:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         shape, kind = found.shape, found.dtype
     except Exception as error:  # Of many kinds.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"test sequences {path!r} cannot be read: {reason}") from error
+        raise InputError(
+            f"test sequences {path!r} cannot be read: {reason(error) or type(error).__name__}"
+        ) from error
     if len(shape) != 4 or shape[0] != 20 or shape[2:] != (64, 64) or not shape[1] or kind != np.uint8:
         raise InputError(f"test sequences {path!r} hold {kind} {shape}; uint8 (20, n, 64, 64) is needed")
     return found

@@ -1,7 +1,6 @@
 """Names of data sets -> prepared data on disk: `data_dir/name/config/version`, TFDS's layout."""
 
 import contextlib
-import errno
 import glob
 import hashlib
 import json
@@ -16,7 +15,7 @@ from google.protobuf import json_format
 
 from vidpred_jax import stores
 from vidpred_jax.data.datasets import building, clips, folders, metadata, moving_digits, sprites
-from vidpred_jax.types import InputError, UserError
+from vidpred_jax.types import InputError, UserError, reason
 
 EMBEDDED = {"sprites": sprites.Sprites, "moving_digits": moving_digits.MovingDigits}
 
@@ -48,15 +47,6 @@ def open_split(name: str, split: str, *, data_dir="data", config: str = "", draw
 
 def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
     """The builder of a prepared or embedded data set. Raises InputError."""
-    try:
-        return _open_builder(name, data_dir, config, log)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        raise InputError(f"data set {name[:80]!r} in {str(data_dir)[:80]!r}: {error.strerror}") from error
-
-
-def _open_builder(name, data_dir, config, log):
     if stores.is_address(data_dir) and name not in EMBEDDED and metadata.is_name(name):
         data_dir = pathlib.Path(stores.local(f"{data_dir}/{name}")).parent
     elif stores.is_address(data_dir):
@@ -68,25 +58,19 @@ def _open_builder(name, data_dir, config, log):
             raise InputError(f"data.config ({config!r}) of {name!r} must be one of {', '.join(known)}")
         return _open_embedded(name, data_dir, config, log)
     plain = metadata.is_name(name) and (not config or metadata.is_name(config))
-    found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/*/dataset_info.json")
+    version = building.ClipBuilder.VERSION
+    found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/{version}/dataset_info.json")
     found = sorted(found) if plain else []  # Within data_dir alone.
-    current = [file for file in found if file.parent.name == str(building.ClipBuilder.VERSION)]
-    if found and not current:
-        raise InputError(
-            f"data set {found[-1].parent} was prepared by vidpred_jax 0.1; prepare it again "
-            "(scripts/prepare.py)"
-        )
     if not found and name == moving_digits.NAME:
         raise InputError(moving_digits.HINT)
-    if name == "digits" and not found:
-        raise InputError("data set 'digits' was removed: use moving_digits")
     if not found:
-        prepared = sorted({f.parts[-4] for f in pathlib.Path(data_dir).glob("*/*/*/dataset_info.json")})
+        others = pathlib.Path(data_dir).glob(f"*/*/{version}/dataset_info.json")
+        prepared = sorted({file.parts[-4] for file in others})
         raise InputError(
             f"data set {name!r} is not in {str(data_dir)[:80]!r}: embedded are {', '.join(EMBEDDED)}, "
             f"prepared are {', '.join(prepared) or 'none'}; scripts/prepare.py makes one"
         )
-    return _open_prepared(current[-1].parent)
+    return _open_prepared(found[-1].parent)
 
 
 def _open_embedded(name, data_dir, config, log):
@@ -115,8 +99,7 @@ def _open_prepared(folder: pathlib.Path):
             raise ValueError("its shards lie elsewhere")
         return builder
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"data set {folder} is damaged or of another program: {reason}") from error
+        raise InputError(f"data set {folder} is damaged or of another program: {reason(error)}") from error
 
 
 def prepare(builder, beam_runner: str | None = None, beam_options: dict | None = None) -> None:
