@@ -9,9 +9,11 @@ import pytest
 import small_stack
 from small_stack import STACK, make_params
 
+from vidpred_jax.config import SharpeningLoss
 from vidpred_jax.models import accompanying, schedules
 from vidpred_jax.training import parallel, steps_accompanying
 
+LOSS = steps_accompanying.make_loss(SharpeningLoss(sharpness=0.5))
 SELECTION = accompanying.Selection(optimisation="masked", from_reference=False)
 
 
@@ -46,9 +48,7 @@ def make_training(selection=SELECTION, reference_steps=2, stack=STACK, size=32):
         ema_decay=0.9,
     )
     sgd = dict.fromkeys(accompanying.STACKS, optax.sgd(1e-3))
-    update = steps_accompanying.make_update(
-        stack, selection, sgd, steps_accompanying.make_loss(sharpness=0.5), reference_steps=reference_steps
-    )
+    update = steps_accompanying.make_update(stack, selection, sgd, LOSS, reference_steps=reference_steps)
     opt_state = {name: sgd[name].init(first.params["g"][name]) for name in accompanying.STACKS}
     return first.replace(opt_state={"g": opt_state, "d": {}}), update
 
@@ -114,11 +114,7 @@ def test_the_average_moves_with_the_stack_that_is_trained(frames):
     first, _ = make_training(selection)
     sgd = optax.MultiSteps(optax.sgd(1e-3), 2).gradient_transformation()
     update = steps_accompanying.make_update(
-        STACK,
-        selection,
-        dict.fromkeys(accompanying.STACKS, sgd),
-        steps_accompanying.make_loss(),
-        reference_steps=2,
+        STACK, selection, dict.fromkeys(accompanying.STACKS, sgd), LOSS, reference_steps=2
     )
     params = first.params["g"]
     opt_state = {name: sgd.init(params[name]) for name in accompanying.STACKS}

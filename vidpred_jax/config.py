@@ -64,12 +64,19 @@ _Side, _NumFrames = whole(MIN_SIDE, MAX_SIDE), whole(1, 10_000)
 
 
 class Augmentation(Group):
+    """Which augmentations of training windows are drawn at random; the default is none.
+
+    crop: smallest side of a crop, as a share of the clip's (1: no crop).
+    speeds: a window takes every n-th frame, n drawn from these.
+    reverse: half of the windows run backwards. transpose: half of the square clips swap h and w.
+    """
+
     flip: bool = False
     flip_vertical: bool = False
     transpose: bool = False
     reverse: bool = False
-    crop: real(0, 1) = 1.0
-    speeds: Entries = [1]
+    crop: Annotated[real(0, 1), pydantic.Field(gt=0)] = 1.0
+    speeds: Annotated[Entries, pydantic.Field(min_length=1)] = [1]
 
 
 class Data(Group):
@@ -88,6 +95,12 @@ class Data(Group):
 
 
 class Loss(Group):
+    """Generator's loss, the sum of its weighted terms. Of pictures: l1; mse, the mean square; psnr, which is
+    -PSNR / 10 dB; ssim, which is 1 - SSIM; perceptual, which is LPIPS. Of planes: edges and labels,
+    cross-entropies in nats. adversarial: the GAN loss of kind `gan`; matching: L1 between the
+    discriminator's features of both frames.
+    """
+
     l1: real(0) = 1.0
     mse: real(0) = 0.0
     psnr: real(0) = 0.0
@@ -99,8 +112,23 @@ class Loss(Group):
     matching: real(0) = 0.0
     gan: Literal["bce", "hinge", "lsgan"] = "bce"
 
+    @pydantic.field_validator("matching")
+    @classmethod
+    def _needs_discriminator(cls, value, info):
+        if value and not info.data.get("adversarial"):
+            raise ValueError("needs loss.adversarial above 0: a discriminator")
+        return value
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The weights above 0 of the terms of `Forward`; L1 is always among them, to be logged."""
+        weights = self.model_dump(exclude={"adversarial", "matching", "gan"})
+        return {name: weight for name, weight in weights.items() if weight or name == "l1"}
+
 
 class ProposalLoss(Loss):
+    """trajectory: the error of extrapolated objects, where the proposal tracks them."""
+
     trajectory: real(0) = 0.1
 
 

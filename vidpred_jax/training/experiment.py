@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import jax
 
 from vidpred_jax import processes, stages
-from vidpred_jax.config import parse
-from vidpred_jax.data import augmentation, pipeline
+from vidpred_jax.config import Augmentation, parse
+from vidpred_jax.data import pipeline
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
 from vidpred_jax.training import earlier, roles, state, validation
@@ -117,12 +117,6 @@ def train_source(config, log):
 def train_batches(config, source, fields, log):
     """The training split's batches of this process, of some fields."""
     data, context = config["data"], config["context"]
-    options = dict(data["augmentation"])
-    options["speeds"] = tuple(options.get("speeds", (1,)))
-    try:
-        options = augmentation.Augmentation(**options)
-    except TypeError as error:
-        raise InputError(f"data.augmentation: {error}") from error
     count = jax.process_count()
     return pipeline.train_batches(
         source,
@@ -132,7 +126,7 @@ def train_batches(config, source, fields, log):
         width=data["width"],
         seed=config["seed"],
         min_frames=context + data["min_future_frames"],
-        augmentation=options,
+        augmentation=Augmentation(**data["augmentation"]),
         cache_bytes=data["cache_bytes"],
         fields=fields,
         process_index=jax.process_index(),

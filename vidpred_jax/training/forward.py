@@ -35,7 +35,7 @@ class Forward:
 @dataclasses.dataclass(frozen=True)
 class ForwardPass:
     """run: `(g_params, state, batch, key, axis_name) -> Forward`. terms: `(output, target) -> losses`, (n,)
-    each by the names of `LossWeights`. show: of an output, what the discriminator is shown.
+    each by the names of `config.Loss`. show: of an output, what the discriminator is shown.
     """
 
     run: Callable

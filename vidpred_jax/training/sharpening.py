@@ -28,21 +28,18 @@ def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
             f"({config['num_steps']})"
         )
     frozen = Frozen(System.of(*earlier))
-    try:
-        first, update = steps_accompanying.make_training(
-            jax.random.key(config["seed"]),
-            stack,
-            selection,
-            network.size,
-            loss=config["loss"],
-            optimizer=config["optimizer"],
-            num_steps=config["num_steps"],
-            reference_steps=config["reference_steps"],
-            ema_decay=config["ema_decay"],
-            frozen=frozen.system.variables,
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"config: {error}") from error
+    first, update = steps_accompanying.make_training(
+        jax.random.key(config["seed"]),
+        stack,
+        selection,
+        network.size,
+        loss=config["loss"],
+        optimizer=config["optimizer"],
+        num_steps=config["num_steps"],
+        reference_steps=config["reference_steps"],
+        ema_decay=config["ema_decay"],
+        frozen=frozen.system.variables,
+    )
     translate = steps_accompanying.make_translate(
         frozen.system,
         targets_per_clip=config["targets_per_clip"],
