@@ -150,7 +150,7 @@ def test_wrong_names_types_and_ranges(field, value, message):
         ("fusion", "data__min_frames", "data.min_frames was removed: use data.min_future_frames"),
         ("fusion", "loss__path", "loss.path was removed: configs/proposal.py:scene has it"),
         ("fusion", "loss__trajectory", "loss.trajectory was removed: configs/proposal.py"),
-        ("accompanying", "selection__pair", "selection.pair was removed: stage 3 trains the ref"),
+        ("accompanying", "selection", "selection was removed: stage 3 trains the reference"),
     ],
 )
 def test_removed_fields_name_what_replaced_them(stage, field, message):
@@ -161,6 +161,17 @@ def test_removed_fields_name_what_replaced_them(stage, field, message):
     found["data"]["augmentation"]["camera"] = 0.0
     with pytest.raises(InputError, match="data.augmentation.camera was removed: crops stay in pl"):
         parse(found)
+
+
+def test_a_run_of_stage_3_by_an_older_version_is_read():
+    """Where it was trained as stage 3 is now."""
+    found = get_config("accompanying", "data")
+    before = {**found, "selection": {"optimisation": "weighted", "from_reference": True}}
+    assert parse(before) == parse(found)
+    for name, value in (("optimisation", "all"), ("from_reference", False)):
+        changed = {**before, "selection": {**before["selection"], name: value}}
+        with pytest.raises(InputError, match="selection was removed: stage 3 trains the reference"):
+            parse(changed)
 
 
 def test_not_a_config():

@@ -1,7 +1,7 @@
 """What a config must hold: its fields, their types, ranges and defaults.
 
 A config may come from a stranger's file: whatever it holds, `parse` returns or raises InputError.
-Fields of `model`, `selection` and `discriminator` are those of the network (`fields.check_types`).
+Fields of `model` and `discriminator` are those of the network (`fields.check_types`).
 """
 
 import os
@@ -37,11 +37,10 @@ _REMOVED = {
     "data.min_frames": "use data.min_future_frames, the frames after the context",
     "loss.path": "configs/proposal.py:scene has it as loss.trajectory",
     "loss.trajectory": "configs/proposal.py:scene has it",
-    **{
-        f"selection.{name}": "stage 3 trains the reference, then the pair"
-        for name in ("reference", "pair", "transmission", "end_to_end", "deep_supervision")
-    },
+    "selection": "stage 3 trains the reference, then the pair",
 }
+# Fields of stage 3 until 0.4, at what it does now.
+_KEPT_SELECTION = {"optimisation": "weighted", "from_reference": True}
 
 
 def _folder(value: str) -> str:
@@ -237,7 +236,6 @@ class Sharpening(Config):
     reference_steps: whole(1)
     fusion_run: Run
     translator_run: Run
-    selection: dict[str, Any]
     loss: SharpeningLoss
 
 
@@ -258,6 +256,8 @@ def parse(config: Any) -> dict:
         inner = [x for x in inner if isinstance(x, (dict, list, tuple))]
     if inner:
         raise InputError("the config holds groups or lists deeper than any field needs")
+    if config.get("selection") == _KEPT_SELECTION:
+        config = {name: value for name, value in config.items() if name != "selection"}
     for field, instead in _REMOVED.items():
         *parts, name = field.split(".")
         if stage.role == "propose" and field in ("model.flow_levels", "loss.trajectory"):

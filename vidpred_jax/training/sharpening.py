@@ -21,7 +21,7 @@ _AT_ONCE = 4  # Clips translated at once.
 
 def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
     """config: parsed. earlier: of stages 1 and 2. Raises InputError."""
-    stack, selection = build.make_stack(build.network_fields(config), config["selection"], *network.size)
+    stack = build.make_stack(build.network_fields(config), *network.size)
     if not 1 <= config["reference_steps"] <= config["num_steps"]:
         raise InputError(
             f"reference_steps ({config['reference_steps']}) must be 1 or more and at most num_steps "
@@ -31,7 +31,6 @@ def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
     first, update = steps_accompanying.make_training(
         jax.random.key(config["seed"]),
         stack,
-        selection,
         network.size,
         loss=config["loss"],
         optimizer=config["optimizer"],

@@ -50,7 +50,7 @@ def make_translate(system, *, targets_per_clip, predicted_fraction=1.0):
     return translate
 
 
-def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema_decay=0.99):
+def make_update(stack, optimizers, loss, *, reference_steps: int, ema_decay=0.99):
     """`(state, translated, axis_name) -> (state, metrics)`: one update of p, or of a and b.
 
     The first `reference_steps` steps train p, the rest the pair.
@@ -70,7 +70,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         passes = accompanying.run_pair(stack, params, x.frame, x.fusion, x.steps_ahead, x.target)
         total = 0.0
         for done, scale in zip(passes, stack.scales, strict=True):
-            share = selection.weights(done["quality"])
+            share = accompanying.pair_weights(done["quality"])
             for name in ("a", "b"):
                 total += (share * level_losses(done["frames"][name], x.target, scale)).mean()
         share = jnp.stack([accompanying.behind(done["quality"]).mean() for done in passes]).mean()
@@ -79,7 +79,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
 
     def update(state, x: Translated, axis_name=None):
         params, start = state.params["g"], state.step == reference_steps
-        begun = selection.start_pair(params)
+        begun = accompanying.start_pair(params)
         params = jax.tree.map(functools.partial(jnp.where, start), begun, params)
         gradient = lambda f: jax.value_and_grad(f, has_aux=True)
         first = state.step < reference_steps
@@ -146,9 +146,7 @@ def make_loss(weights: SharpeningLoss):
     return loss
 
 
-def make_training(
-    key, stack, selection, size, *, loss, optimizer, num_steps, reference_steps, ema_decay, frozen=None
-):
+def make_training(key, stack, size, *, loss, optimizer, num_steps, reference_steps, ema_decay, frozen=None):
     """(a fresh TrainState, its update as of `make_update`).
 
     loss, optimizer: those groups of a config. frozen: for `make_translate`.
@@ -169,7 +167,5 @@ def make_training(
         updates=jnp.zeros((), jnp.int32),
     )
     loss = make_loss(SharpeningLoss(**loss))
-    update = make_update(
-        stack, selection, optimizers, loss, reference_steps=reference_steps, ema_decay=ema_decay
-    )
+    update = make_update(stack, optimizers, loss, reference_steps=reference_steps, ema_decay=ema_decay)
     return first, update
