@@ -57,8 +57,7 @@ def best_step(workdir: str | os.PathLike) -> int:
     Process 0's choice, in every process. Raises InputError where no step is sound; the first such
     error.
     """
-    found = _best_sound(workdir) if jax.process_index() == 0 else 0
-    return processes.from_main_process(found)
+    return processes.from_main(lambda: _best_sound(workdir))
 
 
 def _best_sound(workdir) -> int:
