@@ -92,7 +92,7 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
         "config": config,
         "fingerprint": made.fingerprint,
         "data": made.facts,
-        "proposals": made.proposals,
+        "proposals": {name: list(p.described) for name, p in made.proposals.items()},
         "devices": len(devices),
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }

@@ -132,7 +132,7 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
 
 
 def _make_judge(system, discriminator, horizon, staged, variables):
-    """`Experiment.judge` of stage 2."""
+    """`Parts.judge` of stage 2."""
     fields = {"fields": ("frames", "maps"), "finish": lambda x: x}
     predict = make_predict(system, horizon, known_maps=not staged, **fields)
     future = slice(system.context, system.context + horizon)
