@@ -90,6 +90,7 @@ def test_choices_are_those_of_who_uses_them():
         pytest.param("num_steps", 10**5000, r"num_steps \(a int\) must be 1 to", id="huge"),
         ("seed", -1, r"seed \(-1\) must be 0 or more"),
         ("context", 3, r"context \(3\) must be 4 or more"),
+        ("context", 33, r"context \(33\) must be 4 to 32"),
         ("ema_decay", math.nan, r"ema_decay \(nan\) must be 0 to 1"),
         ("ema_decay", "x" * 500, r"ema_decay \('x+ \.\.\.\) must be a number"),
         ("precision", "half", r"precision \('half'\) must be one of float32, tf32, bfloat16"),

@@ -22,10 +22,9 @@ _AT_ONCE = 4  # Clips translated at once.
 def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
     """config: parsed. earlier: of stages 1 and 2. Raises InputError."""
     stack = build.make_stack(build.network_fields(config), *network.size)
-    if not 1 <= config["reference_steps"] <= config["num_steps"]:
+    if config["reference_steps"] > config["num_steps"]:
         raise InputError(
-            f"reference_steps ({config['reference_steps']}) must be 1 or more and at most num_steps "
-            f"({config['num_steps']})"
+            f"reference_steps ({config['reference_steps']}) must be at most num_steps ({config['num_steps']})"
         )
     frozen = Frozen(System.of(*earlier))
     first, update = steps_accompanying.make_training(
