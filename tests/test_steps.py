@@ -178,7 +178,7 @@ def test_one_vjp_equals_two_separate_gradients(form):
     flat = lambda x: x.reshape(-1, 16, 16, form.channels)
 
     def score(d, maps):
-        return discriminator.apply({"params": d}, flat(condition), flat(maps))
+        return discriminator.apply({"params": d}, flat(condition), flat(maps))[0][-1]
 
     def predict(g):
         raw = UNET.apply({"params": g}, video[:, :16])
@@ -254,7 +254,7 @@ def test_shares_are_those_of_the_gradients_at_the_output():
 
     class Sum(nn.Module):
         @nn.compact
-        def activations(self, condition, frame):
+        def __call__(self, condition, frame):
             weight = self.param("weight", nn.initializers.ones, ())
             return [[weight * frame.sum((1, 2, 3))[:, None, None]]]
 

@@ -100,7 +100,8 @@ def test_what_the_discriminator_is_shown(data_dir):
     variables = {"params": made.state.params["d"], "batch_stats": made.state.batch_stats["d"]}
     flat = lambda x: x.reshape(-1, *x.shape[2:])
     for scores, frames in zip(found, (true, predicted), strict=True):
-        logits = discriminator.apply(variables, flat(maps), flat(jnp.asarray(fusion.to_float(frames))), False)
+        shown = flat(jnp.asarray(fusion.to_float(frames)))
+        logits = discriminator.apply(variables, flat(maps), shown, False)[0][-1]
         expected = logits.mean((1, 2)).reshape(scores.shape)
         np.testing.assert_allclose(scores, expected, atol=2e-3)  # Predicted ones are rounded to 8 bits.
     assert np.abs(found[0] - found[1]).max() > 0.01 and found[0].shape == (len(elements), 4)

@@ -148,7 +148,7 @@ def _make_judge(system, discriminator, horizon, staged, variables):
             flat = lambda x: x.reshape(-1, *x.shape[2:])
             params = {"params": current.params["d"], "batch_stats": current.batch_stats["d"]}
             args = flat(shown), flat(frames), False
-            scales = discriminator.apply(params, *args, method="activations")
+            scales = discriminator.apply(params, *args)
             found = sum(outputs[-1].mean((1, 2)) for outputs in scales) / len(scales)
             return found.reshape(frames.shape[:2])
 

@@ -42,7 +42,6 @@ def make_train_step(forward, discriminator, tx, weights: Loss, *, d_tx=None, see
             condition,
             pair,
             mutable=["batch_stats"],
-            method="activations",
         )
         g_loss = d_loss = matching = 0.0
         for *features, logits in scales:
