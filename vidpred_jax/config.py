@@ -138,6 +138,10 @@ class SharpeningLoss(Group):
 
 
 class Optimizer(Group):
+    """clip: largest global norm of the gradient, 0 for none. accumulate: steps whose gradients are averaged
+    for one update, so that a large batch fits a small memory.
+    """
+
     kind: Literal["adam", "muon"] = "adam"
     learning_rate: real(0) = 2e-4
     warmup_steps: whole(0) = 0

@@ -5,10 +5,7 @@ of multilayer multiscale shallow neural networks, selective transmission, and se
 optimization"). Only these words are published: everything here beyond them is inferred or ours.
 
 Three equal stacks of levels: `p`, trained first and then frozen, is the reference; `a` and `b` are the
-pair. Each level passes on the better output of the pair if its PSNR is at least the reference's, else
-the reference's (selective transmission). A level is trained where both of the pair are below the
-reference (selective multiscale optimisation). Without the true frame, a schedule chosen on validation
-clips decides.
+pair. What `choose` decides by the true frame, a schedule chosen on validation clips decides without it.
 """
 
 from typing import Any

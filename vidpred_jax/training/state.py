@@ -65,15 +65,11 @@ def from_items(items: dict[str, dict]) -> TrainState:
 
 
 def make_optimizer(options: Optimizer, num_steps: int) -> optax.GradientTransformation:
-    """`adam` (notebook: 2e-4, b1 .5) or `muon`, with linear warm-up; `schedule` is `cosine` (to 0) or
-    `constant`.
+    """Adam (notebook: 2e-4, b1 .5) or Muon, with linear warm-up; `cosine` ends at 0.
 
     Muon (Jordan et al. 2024) makes the update of a convolution, as a matrix from inputs to outputs, nearly
     orthogonal; of small ones and of other parameters it is Adam's with Nesterov momentum. It learns
     more from a batch and costs some matrix products an update, whatever the batch.
-
-    clip: largest global norm of the gradient, 0 for none. accumulate: steps whose gradients are
-    averaged for one update, so that a large batch fits a small memory.
     """
     learning_rate, b1, b2, accumulate = options.learning_rate, options.b1, options.b2, options.accumulate
     warmup_steps, num_steps = options.warmup_steps // accumulate, max(num_steps // accumulate, 1)
