@@ -116,14 +116,13 @@ class _Variant:
     def __init__(self, name, config, frozen, seed):
         self.name, self.schedule, self.sharpen = name, None, None
         size, steps = frozen.system.size, config["num_steps"]
-        self.stack, selection = build.make_stack(config["model"], config["selection"], *size)
+        self.stack = build.make_stack(config["model"], *size)
         if name == "refiner":
             self.stack = _refiner(self.stack, size)
         self._is_pair = name == "pair"
         self.state, update = steps_accompanying.make_training(
             jax.random.key(seed),
             self.stack,
-            selection,
             size,
             loss=config["loss"],
             optimizer=config["optimizer"],

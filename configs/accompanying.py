@@ -34,7 +34,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config.translator_run = ""
     config.ema_decay = 0.99
     config.model = dict(scales=(4, 2, 1), widths=(64, 32, 24), layers=3, kernel=3, patch=2)
-    config.selection = dict(optimisation="weighted", from_reference=True)
     config.loss = dict(l1=10.0, ssim=1.0, sharpness=0.25)
     config.optimizer.update(learning_rate=3e-3, warmup_steps=20)
     config.evaluation.every = 400

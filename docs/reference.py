@@ -105,8 +105,6 @@ MEANINGS = {
     "reference_steps": "steps of the reference stack, before the pair is trained",
     "save_every": "steps between checkpoints",
     "seed": "of everything random",
-    "selection.from_reference": "the pair starts as the reference",
-    "selection.optimisation": "which losses train the pair: `masked`, `weighted` or `all`",
     "skip_nonfinite": "steps with losses that are not finite that are skipped, a start",
     "stage": "what is trained; do not set",
     "step_sampling_power": "how much more often near steps are drawn than far ones",
@@ -156,7 +154,7 @@ def fields() -> str:
         "| field | set by | type | default | meaning |",
         "|---|---|---|---|---|",
     ]
-    for field in sorted({*values, *types} - {"model", "discriminator", "selection"}):
+    for field in sorted({*values, *types} - {"model", "discriminator"}):
         found = values.get(field, {})
         same = len(set(map(str, found.values()))) <= 1
         told = {"all": next(iter(found.values()), None)} if same else found

@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from vidpred_jax import stages
+from vidpred_jax.config import Loss
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.networks import Network
 from vidpred_jax.inference.proposing import Proposal
@@ -19,7 +20,7 @@ from vidpred_jax.training import forward, state, steps
 
 CONFIG = {"precision": "float32", "convolutions": "fast"}
 PICTURE, PLANES = Picture(), Planes(3)
-GAN = steps.LossWeights(l1=1.0, ssim=0.5, adversarial=0.5)
+GAN = Loss(l1=1.0, ssim=0.5, adversarial=0.5)
 UNET = FusionPredictor(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, outputs=4)
 
 

@@ -39,9 +39,7 @@ def test_who_is_passed_on_by_hand():
 
 def test_weights_of_selective_optimisation():
     quality = jnp.float32([[30, 10], [20, 10], [25, 25]])  # Ahead, behind.
-    for kind, weights in {"masked": [0, 1], "weighted": [0.25, 1], "all": [1, 1]}.items():
-        found = accompanying.Selection(optimisation=kind, from_reference=False).weights(quality)
-        assert found.tolist() == weights
+    assert accompanying.pair_weights(quality).tolist() == [0.25, 1]
 
 
 def test_psnr_at_scale_and_sharpness_by_hand():
@@ -147,26 +145,19 @@ def test_the_route_equals_a_plain_loop_over_videos(frames):
 
 
 @pytest.mark.parametrize(
-    ("fields", "selection", "message"),
+    ("fields", "message"),
     [
-        (
-            {"scales": [2], "widths": [8, 8]},
-            {},
-            r"scales \(2,\) and model.widths \(8, 8\) must have one length",
-        ),
-        ({"scales": [3], "widths": [8]}, {}, r"3 x model.patch \(2\) must divide the picture size"),
-        ({"scales": [8], "widths": [8]}, {}, r"and 8 leave 8 x 8"),
-        ({"layers": 1}, {}, r"model.layers \(1\) must be 2 or more"),
-        ({"depth": 3}, {}, r"model.depth is not a field of AccompanyingStack"),
-        ({}, {"optimisation": "masked"}, "trains nothing with selection.from_reference"),
-        ({}, {"mode": 1}, r"selection.mode is not a field of Selection: from_reference, optim"),
-        ({}, {"optimisation": "x"}, r"optimisation \('x'\) must be one of masked, weighted, all"),
+        ({"scales": [2], "widths": [8, 8]}, r"scales \(2,\) and model.widths \(8, 8\) must have one length"),
+        ({"scales": [3], "widths": [8]}, r"3 x model.patch \(2\) must divide the picture size"),
+        ({"scales": [8], "widths": [8]}, r"and 8 leave 8 x 8"),
+        ({"layers": 1}, r"model.layers \(1\) must be 2 or more"),
+        ({"depth": 3}, r"model.depth is not a field of AccompanyingStack"),
     ],
 )
-def test_refused_fields(fields, selection, message):
+def test_refused_fields(fields, message):
     fields = {"scales": [2, 1], "widths": [8, 8], **fields}
     with pytest.raises(InputError, match=message):
-        build.make_stack(fields, selection, 32, 32)
+        build.make_stack(fields, 32, 32)
 
 
 @pytest.mark.parametrize(

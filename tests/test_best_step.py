@@ -58,7 +58,7 @@ def test_of_a_damaged_best_step_neither_its_meta_nor_its_arrays_are_used(item, t
 def test_process_0_chooses_for_all(tmp_path, monkeypatch):
     save_steps(tmp_path, 3, 5, psnr={3: 9.0})
     sent = []
-    monkeypatch.setattr(processes, "from_main_process", lambda found: sent.append(found) or 5)
+    monkeypatch.setattr(processes, "from_main", lambda choose: sent.append(choose()) or 5)
     assert used(tmp_path) == (5, 5) and set(sent) == {3}
 
 

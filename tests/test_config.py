@@ -1,6 +1,5 @@
 """A config from anywhere is taken whole, its defaults filled in, or refused by field, value and rule."""
 
-import inspect
 import itertools
 import json
 import math
@@ -15,7 +14,7 @@ from vidpred_jax import config, processes, stages
 from vidpred_jax.config import parse
 from vidpred_jax.fields import check_types
 from vidpred_jax.models import build, convolution
-from vidpred_jax.training import state, steps, steps_accompanying
+from vidpred_jax.training import steps
 from vidpred_jax.types import InputError
 
 _PRESETS = [
@@ -74,21 +73,11 @@ def test_what_is_left_out_is_filled_in():
     assert whole["data"]["augmentation"]["speeds"] == [1]
 
 
-def test_defaults_and_choices_are_those_of_who_uses_them():
-    defaults = lambda function: {
-        name: x.default
-        for name, x in inspect.signature(function).parameters.items()
-        if x.default is not x.empty
-    }
-    weights = {**config.Loss().model_dump(), "trajectory": 0.0}  # A proposal's alone.
-    assert weights == defaults(steps.LossWeights)
-    assert config.SharpeningLoss().model_dump() == defaults(steps_accompanying.make_loss)
-    assert config.Optimizer().model_dump() == defaults(state.make_optimizer)
+def test_choices_are_those_of_who_uses_them():
     choices = lambda model, field: typing.get_args(model.model_fields[field].annotation)
     assert choices(config.Config, "precision") == tuple(build.PRECISIONS)
     assert choices(config.Config, "convolutions") == convolution.FORMS
     assert choices(config.Loss, "gan") == tuple(steps.GAN_LOSSES)
-    assert choices(config.Optimizer, "kind") == state.OPTIMIZERS
 
 
 @pytest.mark.parametrize(
@@ -101,6 +90,7 @@ def test_defaults_and_choices_are_those_of_who_uses_them():
         pytest.param("num_steps", 10**5000, r"num_steps \(a int\) must be 1 to", id="huge"),
         ("seed", -1, r"seed \(-1\) must be 0 or more"),
         ("context", 3, r"context \(3\) must be 4 or more"),
+        ("context", 33, r"context \(33\) must be 4 to 32"),
         ("ema_decay", math.nan, r"ema_decay \(nan\) must be 0 to 1"),
         ("ema_decay", "x" * 500, r"ema_decay \('x+ \.\.\.\) must be a number"),
         ("precision", "half", r"precision \('half'\) must be one of float32, tf32, bfloat16"),
@@ -117,6 +107,9 @@ def test_defaults_and_choices_are_those_of_who_uses_them():
         ("data__augmentation", 3, r"data.augmentation \(3\) must be a group"),
         ("data__augmentation", {"flip": 1}, r"data.augmentation.flip \(1\) must be True or False"),
         ("data__augmentation", {"speeds": [1, 0]}, r"speeds \(\[1, 0\]\) must hold whole numbers"),
+        ("data__augmentation", {"speeds": []}, r"speeds \(\[\]\) must hold whole numbers from 1"),
+        ("data__augmentation", {"crop": 0.0}, r"data.augmentation.crop \(0.0\) must be above 0"),
+        ("data__augmentation", {"crop": 1.5}, r"data.augmentation.crop \(1.5\) must be 0 to 1"),
         ("targets_per_clip", 3, "targets_per_clip is not a field: stage, network, seed"),
         ("a" * 999, 3, r"'a+ \.\.\. is not a field: stage"),
         ("\ud800", 3, "the config has a field whose name is not text"),
@@ -127,6 +120,9 @@ def test_defaults_and_choices_are_those_of_who_uses_them():
         ("loss__l1", -0.5, r"loss.l1 \(-0.5\) must be 0 or more"),
         ("loss__l1", math.inf, r"loss.l1 \(inf\) must be 0 to"),
         ("loss__l1", 10**400, r"loss.l1 \(10+ \.\.\.\) must be a number"),
+        ("loss__matching", 1.0, r"loss.matching \(1.0\) needs loss.adversarial above 0: a discrim"),
+        ("loss__gan", "wgan", r"loss.gan \('wgan'\) must be one of bce, hinge, lsgan"),
+        ("optimizer__kind", "sgd", r"optimizer.kind \('sgd'\) must be one of adam, muon"),
         ("optimizer__schedule", 1, r"optimizer.schedule \(1\) must be one of cosine, constant"),
         ("optimizer__schedule", "\ud800", r"\('.ud800'\) must be one of cosine, constant"),
     ],
@@ -155,7 +151,7 @@ def test_wrong_names_types_and_ranges(field, value, message):
         ("fusion", "data__min_frames", "data.min_frames was removed: use data.min_future_frames"),
         ("fusion", "loss__path", "loss.path was removed: configs/proposal.py:scene has it"),
         ("fusion", "loss__trajectory", "loss.trajectory was removed: configs/proposal.py"),
-        ("accompanying", "selection__pair", "selection.pair was removed: stage 3 trains the ref"),
+        ("accompanying", "selection", "selection was removed: stage 3 trains the reference"),
     ],
 )
 def test_removed_fields_name_what_replaced_them(stage, field, message):
@@ -166,6 +162,17 @@ def test_removed_fields_name_what_replaced_them(stage, field, message):
     found["data"]["augmentation"]["camera"] = 0.0
     with pytest.raises(InputError, match="data.augmentation.camera was removed: crops stay in pl"):
         parse(found)
+
+
+def test_a_run_of_stage_3_by_an_older_version_is_read():
+    """Where it was trained as stage 3 is now."""
+    found = get_config("accompanying", "data")
+    before = {**found, "selection": {"optimisation": "weighted", "from_reference": True}}
+    assert parse(before) == parse(found)
+    for name, value in (("optimisation", "all"), ("from_reference", False)):
+        changed = {**before, "selection": {**before["selection"], name: value}}
+        with pytest.raises(InputError, match="selection was removed: stage 3 trains the reference"):
+            parse(changed)
 
 
 def test_not_a_config():

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from vidpred_jax.config import Augmentation
 from vidpred_jax.data import fusion, pipeline
 from vidpred_jax.data.datasets import clips, moving_digits, registry, synthesis
 from vidpred_jax.types import InputError
@@ -104,7 +105,7 @@ def test_training_clips_are_a_function_of_seed_and_number(prepared):
 def test_speeds_of_drawn_clips(prepared):
     """A faster window is every second frame of a longer clip."""
     source = registry.open_split("moving_mnist", "train", data_dir=prepared, drawn=True)
-    fast = pipeline.Augmentation(speeds=(2,))
+    fast = Augmentation(speeds=(2,))
     options = dict(batch_size=2, num_frames=6, height=64, width=64, seed=0, fields=("frames",))
     batch = next(pipeline.train_batches(source, augmentation=fast, **options))
     drawn = source.draw([0, int(batch["index"][0])], 11, ["frames"])["frames"]

@@ -4,23 +4,19 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-import pytest
 
+from vidpred_jax.config import Optimizer
 from vidpred_jax.training import state
 
 
-def test_optimizer_schedule_and_refusals():
-    tx = state.make_optimizer(learning_rate=1.0, warmup_steps=2, num_steps=4, b1=0.0)
+def test_optimizer_schedule():
+    tx = state.make_optimizer(Optimizer(learning_rate=1.0, warmup_steps=2, b1=0.0), num_steps=4)
     params, sizes = jnp.zeros(1), []
     opt_state = tx.init(params)
     for _ in range(4):
         update, opt_state = tx.update(jnp.ones(1), opt_state, params)
         sizes.append(round(-float(update[0]), 3))
     assert sizes == [0.0, 0.5, 1.0, 0.5]
-    with pytest.raises(ValueError, match=r"optimizer.schedule \('step'\) must be 'cosine' or 'const"):
-        state.make_optimizer(schedule="step", num_steps=3)
-    with pytest.raises(ValueError, match=r"optimizer.kind \('sgd'\) must be one of \('adam', 'muon'\)"):
-        state.make_optimizer(kind="sgd", num_steps=3)
 
 
 def test_muon_moves_a_kernel_by_a_nearly_orthogonal_matrix_and_the_rest_as_nadam_does():
@@ -30,7 +26,8 @@ def test_muon_moves_a_kernel_by_a_nearly_orthogonal_matrix_and_the_rest_as_nadam
         "paint": {"kernel": draw(2, 1, 1, 20, 3)},
     }
     gradients = jax.tree.map(lambda x: x * jnp.linspace(0.5, 5, x.shape[-1]), params)
-    tx = state.make_optimizer(kind="muon", learning_rate=0.1, schedule="constant", b1=0.9, num_steps=3)
+    options = Optimizer(kind="muon", learning_rate=0.1, schedule="constant", b1=0.9)
+    tx = state.make_optimizer(options, num_steps=3)
     moves, _ = tx.update(gradients, tx.init(params), params)
     kernel, gradient = (x["conv"].pop("kernel").reshape(36, 20) for x in (moves, gradients))
     sizes = jnp.linalg.svd(kernel, compute_uv=False) / 0.1

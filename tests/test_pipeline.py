@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from vidpred_jax.config import Augmentation
 from vidpred_jax.data import fusion, pipeline, sizes
-from vidpred_jax.data.augmentation import Augmentation
 from vidpred_jax.data.datasets import clips, registry
 from vidpred_jax.types import InputError
 
@@ -145,7 +145,9 @@ def test_shorter_clips_are_used_whole_and_their_last_frame_repeated(source):
 
 
 def test_batches_are_augmented(source):
-    options = Augmentation(True, True, True, True, crop=0.6, speeds=(1, 2))
+    options = Augmentation(
+        flip=True, flip_vertical=True, transpose=True, reverse=True, crop=0.6, speeds=(1, 2)
+    )
     batch = next(batches(source, batch_size=12, augmentation=options))
     plain = next(batches(source, batch_size=12))
     assert (batch["frames"] != plain["frames"]).any()

@@ -9,13 +9,14 @@ import pytest
 import small_steps
 from small_steps import PICTURE, PLANES, UNET, init, make_fusion, make_network, make_translator
 
+from vidpred_jax.config import Loss
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import rollout
 from vidpred_jax.inference.system import System, make_predict
 from vidpred_jax.models.fusion_predictor import FusionPredictor
 from vidpred_jax.models.maps import Picture
 from vidpred_jax.models.translator import Translator
-from vidpred_jax.training import forward, steps, steps_accompanying
+from vidpred_jax.training import forward, steps_accompanying
 
 PLAIN = Translator((8,), 0.0, "none")
 TERMS = {"l1": 1.0}
@@ -182,7 +183,7 @@ def test_dropped_proposals_do_not_matter_in_training(make, dropout, batch):
     for bright in (0.01, 0.05):
         first, step = make(
             optax.sgd(0.1),
-            steps.LossWeights(),
+            Loss(),
             proposals=small_steps.make_proposals(bright=bright),
             form=PLANES,
             proposal_dropout=dropout,

@@ -13,6 +13,7 @@ import small_steps
 from flax import linen as nn
 from small_steps import PICTURE, PLANES, UNET, make_fusion, make_network, make_translator
 
+from vidpred_jax.config import Loss, Optimizer, ProposalLoss
 from vidpred_jax.data import fusion
 from vidpred_jax.inference.system import System
 from vidpred_jax.models import losses
@@ -22,7 +23,7 @@ from vidpred_jax.proposals.forecast import Window
 from vidpred_jax.proposals.scene.scene import Scene
 from vidpred_jax.training import forward, parallel, state, steps
 
-GAN_FREE = steps.LossWeights()
+GAN_FREE = Loss()
 PROPOSED = dict(form=PLANES, proposals=small_steps.make_proposals(), proposal_dropout=0.5)
 WIDE = UNET.clone(widths=(32, 32))
 MAKERS = {
@@ -54,11 +55,12 @@ def state_of(params, tx, frozen=None):
 
 def test_accumulated_steps_are_one_of_the_whole_batch(batch):
     """Of two halves: parameters and averages move with the second, as by the whole at once."""
-    weights, options = steps.LossWeights(), dict(num_steps=8, schedule="constant", clip=1.0)
-    whole, step = make_fusion(state.make_optimizer(**options), weights, max_unroll=0)
+    options = dict(schedule="constant", clip=1.0)
+    tx = state.make_optimizer(Optimizer(**options), num_steps=8)
+    whole, step = make_fusion(tx, GAN_FREE, max_unroll=0)
     expected, _ = jax.jit(step)(whole, batch)
-    tx = state.make_optimizer(**options, accumulate=2)
-    first, step = make_fusion(tx, weights, max_unroll=0)
+    tx = state.make_optimizer(Optimizer(**options, accumulate=2), num_steps=8)
+    first, step = make_fusion(tx, GAN_FREE, max_unroll=0)
     half = jax.jit(step)
     one, _ = half(first, {k: v[:4] for k, v in batch.items()})
     chex.assert_trees_all_equal(one.params, first.params)
@@ -116,7 +118,7 @@ def test_four_devices_equal_one(name, batch, caplog):  # With SGD: Adam amplifie
 @pytest.mark.parametrize(("form", "term"), [(PICTURE, "l1"), (PLANES, "loss")])
 def test_fusion_overfits_one_batch(form, term, batch):
     still = {form.field: np.repeat(batch[form.field][:2, :1], 20, 1)}
-    weights = steps.LossWeights(l1=1.0)
+    weights = Loss(l1=1.0)
     first, step = make_fusion(optax.adam(1e-2), weights, 0, module=WIDE, form=form)
     step = jax.jit(step)
     current, start = step(first, still)
@@ -132,7 +134,7 @@ def test_translator_overfits_one_batch(form, batch):
     network = make_network("translator", Translator((16, 32), 0.0, "group"), form)
     discriminator, tx = PatchDiscriminator((4,), 4, norm="none"), optax.adam(5e-3)
     current = small_steps.make_state(network, discriminator, tx, {"propose": {}})
-    weights = steps.LossWeights(l1=1.0, ssim=0.1, adversarial=0.01)
+    weights = Loss(l1=1.0, ssim=0.1, adversarial=0.01)
     run = forward.translate_forward(network, System.of(network), weights.terms, targets_per_clip=2)
     step = jax.jit(steps.make_train_step(run, discriminator, tx, weights))
     current, start = step(current, still)
@@ -176,7 +178,7 @@ def test_one_vjp_equals_two_separate_gradients(form):
     flat = lambda x: x.reshape(-1, 16, 16, form.channels)
 
     def score(d, maps):
-        return discriminator.apply({"params": d}, flat(condition), flat(maps))
+        return discriminator.apply({"params": d}, flat(condition), flat(maps))[0][-1]
 
     def predict(g):
         raw = UNET.apply({"params": g}, video[:, :16])
@@ -215,7 +217,7 @@ def test_a_scene_is_fitted_to_where_its_objects_went():
     module, tx = Scene(num_labels=2), optax.sgd(0.01)
     network = make_network("proposal", module, context=8)
     first = small_steps.make_state(network, None, tx)
-    weights = steps.LossWeights(l1=0.0, trajectory=1.0)
+    weights = ProposalLoss(l1=0.0, trajectory=1.0)
     run = forward.proposal_forward(network, weights.terms, context=8, targets_per_clip=1, min_future=4)
     after, metrics = jax.jit(steps.make_train_step(run, None, tx, weights))(first, batch)
     labels = planes[..., 1].astype(int)
@@ -238,15 +240,13 @@ def test_feature_matching_trains_the_generator_alone(batch):
     """Of equal frames it is zero; the discriminator's update is the same with and without it."""
     after = {}
     for matching in (0.0, 5.0):
-        weights = steps.LossWeights(l1=1.0, adversarial=0.5, matching=matching, gan="lsgan")
+        weights = Loss(l1=1.0, adversarial=0.5, matching=matching, gan="lsgan")
         first, step = make_translator(optax.sgd(0.1), weights)
         after[matching], metrics = jax.jit(step)(first, batch)
         assert ("matching" in metrics) == bool(matching)
     chex.assert_trees_all_close(after[0.0].params["d"], after[5.0].params["d"], atol=1e-6)
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), *(a.params["g"] for a in after.values()))
     assert max(jax.tree.leaves(moved)) > 1e-4
-    with pytest.raises(ValueError, match=r"loss.matching \(1.0\) needs loss.adversarial above 0"):
-        steps.LossWeights(matching=1.0)
 
 
 def test_shares_are_those_of_the_gradients_at_the_output():
@@ -254,7 +254,7 @@ def test_shares_are_those_of_the_gradients_at_the_output():
 
     class Sum(nn.Module):
         @nn.compact
-        def activations(self, condition, frame):
+        def __call__(self, condition, frame):
             weight = self.param("weight", nn.initializers.ones, ())
             return [[weight * frame.sum((1, 2, 3))[:, None, None]]]
 
@@ -262,7 +262,7 @@ def test_shares_are_those_of_the_gradients_at_the_output():
         output = jnp.full((2, 1, 2, 2, 1), g_params["w"])
         return forward.Forward(output, output * 0, output, {})
 
-    weights = steps.LossWeights(l1=2.0, mse=3.0, adversarial=0.1, gan="hinge")
+    weights = Loss(l1=2.0, mse=3.0, adversarial=0.1, gan="hinge")
     terms = functools.partial(losses.of_pictures, names=weights.terms)
     tx, params = optax.sgd(1.0), {"g": {"w": jnp.float32(0.5)}, "d": {"weight": jnp.float32(1)}}
     step = steps.make_train_step(forward.ForwardPass(run, terms), Sum(), tx, weights, d_tx=optax.sgd(0.01))
@@ -279,10 +279,5 @@ def test_shares_are_those_of_the_gradients_at_the_output():
 
 
 def test_the_terms_of_a_loss_are_those_with_a_weight():
-    found = steps.LossWeights(l1=0.0, psnr=0.5, edges=2.0, trajectory=0.0, adversarial=1.0).terms
+    found = ProposalLoss(l1=0.0, psnr=0.5, edges=2.0, trajectory=0.0, adversarial=1.0).terms
     assert found == {"l1": 0.0, "psnr": 0.5, "edges": 2.0, "labels": 1.0}
-
-
-def test_an_unknown_gan_is_refused():
-    with pytest.raises(ValueError, match=r"loss.gan \('wgan'\) must be one of \('bce', 'hinge', 'lsgan'\)"):
-        steps.LossWeights(gan="wgan")

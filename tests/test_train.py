@@ -165,7 +165,7 @@ def test_stage_3_refusals(trained, tmp_path, data_dir):
     runs = {f"{stage}_run": str(trained / stage) for stage in ("fusion", "translator")}
     cases = [
         ({"evaluation__clips": 0}, "stage accompanying needs validation clips of 48 frames, and"),
-        ({"reference_steps": 5}, r"reference_steps \(5\) must be 1 or more and at most num_steps \(4\)"),
+        ({"reference_steps": 5}, r"reference_steps \(5\) must be at most num_steps \(4\)"),
         ({"loss__magic": 1}, "loss.magic is not a field: l1, ssim, sharpness"),
         ({"data__future_frames": 1}, r"data.future_frames \(1\) must be at least 2 for this"),
         ({"data__height": 64, "data__width": 64}, "was trained at 32 x 32, not 64 x 64"),

@@ -51,7 +51,7 @@ def test_short_clips_are_not_counted():
 
 
 def test_validation_shows_what_it_predicts_of_the_first_windows():
-    """Though they are predicted in two batches, of sixteen and one."""
+    """Of seventeen, which are predicted in two batches."""
     picture = np.zeros((18, 16, 16, 3), np.uint8)
     windows = [(f"clip {i}", 0, {"frames": picture, "fusion": picture + i}) for i in range(17)]
     # Brighter than the newest picture seen, each by its own share.
@@ -59,10 +59,9 @@ def test_validation_shows_what_it_predicts_of_the_first_windows():
     made = types.SimpleNamespace(
         field="fusion", predict=predict, beside={}, needs_future=(), config={"context": 16}
     )
-    for show in (3, 17):
-        summary, shown = validation.validate(made, {}, windows, show)
-        assert [(x == 2 * i).all() for i, x in enumerate(shown)] == show * [True]
-        assert summary["ours"]["psnr"]["mean"] < summary["copy_last"]["psnr"]["mean"]
+    summary, shown = validation.validate(made, {}, windows)
+    assert [(x == 2 * i).all() for i, x in enumerate(shown)] == 3 * [True]
+    assert summary["ours"]["psnr"]["mean"] < summary["copy_last"]["psnr"]["mean"]
     assert validation.validate(made, {}, []) == ({}, [])
 
 
@@ -100,7 +99,8 @@ def test_what_the_discriminator_is_shown(data_dir):
     variables = {"params": made.state.params["d"], "batch_stats": made.state.batch_stats["d"]}
     flat = lambda x: x.reshape(-1, *x.shape[2:])
     for scores, frames in zip(found, (true, predicted), strict=True):
-        logits = discriminator.apply(variables, flat(maps), flat(jnp.asarray(fusion.to_float(frames))), False)
+        shown = flat(jnp.asarray(fusion.to_float(frames)))
+        logits = discriminator.apply(variables, flat(maps), shown, False)[0][-1]
         expected = logits.mean((1, 2)).reshape(scores.shape)
         np.testing.assert_allclose(scores, expected, atol=2e-3)  # Predicted ones are rounded to 8 bits.
     assert np.abs(found[0] - found[1]).max() > 0.01 and found[0].shape == (len(elements), 4)

@@ -1,7 +1,7 @@
 """What a config must hold: its fields, their types, ranges and defaults.
 
 A config may come from a stranger's file: whatever it holds, `parse` returns or raises InputError.
-Fields of `model`, `selection` and `discriminator` are those of the network (`fields.check_types`).
+Fields of `model` and `discriminator` are those of the network (`fields.check_types`).
 """
 
 import os
@@ -37,11 +37,10 @@ _REMOVED = {
     "data.min_frames": "use data.min_future_frames, the frames after the context",
     "loss.path": "configs/proposal.py:scene has it as loss.trajectory",
     "loss.trajectory": "configs/proposal.py:scene has it",
-    **{
-        f"selection.{name}": "stage 3 trains the reference, then the pair"
-        for name in ("reference", "pair", "transmission", "end_to_end", "deep_supervision")
-    },
+    "selection": "stage 3 trains the reference, then the pair",
 }
+# Fields of stage 3 until 0.4, at what it does now.
+_KEPT_SELECTION = {"optimisation": "weighted", "from_reference": True}
 
 
 def _folder(value: str) -> str:
@@ -64,12 +63,19 @@ _Side, _NumFrames = whole(MIN_SIDE, MAX_SIDE), whole(1, 10_000)
 
 
 class Augmentation(Group):
+    """Which augmentations of training windows are drawn at random; the default is none.
+
+    crop: smallest side of a crop, as a share of the clip's (1: no crop).
+    speeds: a window takes every n-th frame, n drawn from these.
+    reverse: half of the windows run backwards. transpose: half of the square clips swap h and w.
+    """
+
     flip: bool = False
     flip_vertical: bool = False
     transpose: bool = False
     reverse: bool = False
-    crop: real(0, 1) = 1.0
-    speeds: Entries = [1]
+    crop: Annotated[real(0, 1), pydantic.Field(gt=0)] = 1.0
+    speeds: Annotated[Entries, pydantic.Field(min_length=1)] = [1]
 
 
 class Data(Group):
@@ -88,6 +94,12 @@ class Data(Group):
 
 
 class Loss(Group):
+    """Generator's loss, the sum of its weighted terms. Of pictures: l1; mse, the mean square; psnr, which is
+    -PSNR / 10 dB; ssim, which is 1 - SSIM; perceptual, which is LPIPS. Of planes: edges and labels,
+    cross-entropies in nats. adversarial: the GAN loss of kind `gan`; matching: L1 between the
+    discriminator's features of both frames.
+    """
+
     l1: real(0) = 1.0
     mse: real(0) = 0.0
     psnr: real(0) = 0.0
@@ -99,8 +111,23 @@ class Loss(Group):
     matching: real(0) = 0.0
     gan: Literal["bce", "hinge", "lsgan"] = "bce"
 
+    @pydantic.field_validator("matching")
+    @classmethod
+    def _needs_discriminator(cls, value, info):
+        if value and not info.data.get("adversarial"):
+            raise ValueError("needs loss.adversarial above 0: a discriminator")
+        return value
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The weights above 0 of the terms of `Forward`; L1 is always among them, to be logged."""
+        weights = self.model_dump(exclude={"adversarial", "matching", "gan"})
+        return {name: weight for name, weight in weights.items() if weight or name == "l1"}
+
 
 class ProposalLoss(Loss):
+    """trajectory: the error of extrapolated objects, where the proposal tracks them."""
+
     trajectory: real(0) = 0.1
 
 
@@ -111,6 +138,10 @@ class SharpeningLoss(Group):
 
 
 class Optimizer(Group):
+    """clip: largest global norm of the gradient, 0 for none. accumulate: steps whose gradients are averaged
+    for one update, so that a large batch fits a small memory.
+    """
+
     kind: Literal["adam", "muon"] = "adam"
     learning_rate: real(0) = 2e-4
     warmup_steps: whole(0) = 0
@@ -209,7 +240,6 @@ class Sharpening(Config):
     reference_steps: whole(1)
     fusion_run: Run
     translator_run: Run
-    selection: dict[str, Any]
     loss: SharpeningLoss
 
 
@@ -230,6 +260,8 @@ def parse(config: Any) -> dict:
         inner = [x for x in inner if isinstance(x, (dict, list, tuple))]
     if inner:
         raise InputError("the config holds groups or lists deeper than any field needs")
+    if config.get("selection") == _KEPT_SELECTION:
+        config = {name: value for name, value in config.items() if name != "selection"}
     for field, instead in _REMOVED.items():
         *parts, name = field.split(".")
         if stage.role == "propose" and field in ("model.flow_levels", "loss.trajectory"):

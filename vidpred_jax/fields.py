@@ -114,6 +114,8 @@ def _broken(rule, value: Any, error: dict) -> str:
         return f"must hold whole numbers from 1 to {_MOST_WIDTH}"
     if kind in _TYPES:
         return _TYPES[kind]
+    if kind == "greater_than":
+        return f"must be above {error['ctx']['gt']:g}"
     low, high = (next(getattr(x, side) for x in rule.metadata if hasattr(x, side)) for side in ("ge", "le"))
     return f"must be {low} or more" if high > 1 and value < low else f"must be {low} to {high}"
 

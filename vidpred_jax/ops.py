@@ -70,8 +70,8 @@ def cubic_warp(picture: Float[Array, "b h w c"], flow: Float[Array, "b h w 2"]) 
     return total
 
 
-def _cubic(x, a=-0.75):
-    x = jnp.abs(x)
+def _cubic(x):
+    x, a = jnp.abs(x), -0.75
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, a * (((x - 5) * x + 8) * x - 4)
     return jnp.where(x <= 1, near, jnp.where(x < 2, far, 0.0))
 

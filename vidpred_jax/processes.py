@@ -120,14 +120,6 @@ def in_main_process(function) -> None:
     main_process_first(function if jax.process_index() == 0 else lambda: None)
 
 
-def from_main_process(value):
-    """Process 0's number, in every process: a float32, or an int32 of an int."""
-    if jax.process_count() == 1:
-        return value
-    kind = np.int32 if isinstance(value, int) else np.float32
-    return multihost_utils.broadcast_one_to_all(kind(value)).item()
-
-
 def all_processes(value: bool) -> bool:
     """Whether it holds in every process."""
     if jax.process_count() == 1:
@@ -153,9 +145,5 @@ def from_main(function):
     """What `function` gives in process 0 (text, numbers, lists: JSON), in every process."""
     if jax.process_count() == 1:
         return function()
-    found = json.dumps(function() if jax.process_index() == 0 else None).encode()
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(found))))
-    text = np.zeros(length, np.uint8)
-    if jax.process_index() == 0:
-        text[:] = np.frombuffer(found, np.uint8)
-    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(text)).tobytes())
+    found = function() if jax.process_index() == 0 else None
+    return json.loads(gather(json.dumps(found).encode())[0])

@@ -56,7 +56,7 @@ def compile_quickly() -> bool:
     """Has XLA:CPU emit its loops as it did before fusion emitters; not after JAX has been used.
 
     Programs of many gathers and small steps, as ours, compile in a tenth to a half less time. Whether it
-    was asked for: not where XLA_FLAGS says how, nor of other versions than jaxlib 0.10.
+    was asked for.
     """
     return _KNOWS_EMITTERS and _ask(_EMITTERS, "false")
 
@@ -72,8 +72,8 @@ def use_onednn() -> bool:
     """Has XLA:CPU leave convolutions to oneDNN; not after JAX has been used.
 
     Training steps take up to a quarter less time, but such programs cannot be kept, and each start
-    compiles them anew: for processes that run for minutes. Whether it was asked for: not where XLA_FLAGS says
-    how, nor of other processors than x86-64, nor of jaxlib before 0.11, which leaves nothing to it.
+    compiles them anew: for processes that run for minutes. Whether it was asked for: jaxlib before 0.11
+    leaves nothing to oneDNN.
     """
     asked = _KNOWS_ONEDNN and _ask(_ONEDNN, "true")
     if asked:  # Of jaxlib 0.12.
@@ -112,8 +112,7 @@ def collect_rarely() -> None:
 def keep_memory() -> bool:
     """Lets glibc keep freed memory instead of giving it back, and fetching it anew, at every step.
 
-    XLA:CPU allocates its temporaries at each execution. Whether it was done: not where another C
-    library is used, nor where GLIBC_TUNABLES says how.
+    XLA:CPU allocates its temporaries at each execution. Whether it was done.
     """
     if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or platform.libc_ver()[0] != "glibc":
         return False

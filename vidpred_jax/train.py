@@ -92,7 +92,7 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
         "config": config,
         "fingerprint": made.fingerprint,
         "data": made.facts,
-        "proposals": made.proposals,
+        "proposals": {name: list(p.described) for name, p in made.proposals.items()},
         "devices": len(devices),
         "versions": {"vidpred_jax": vidpred_jax.__version__, "jax": jax.__version__},
     }
@@ -133,7 +133,7 @@ def _train(config, workdir, made, state, devices, saver, writer, interrupted, lo
             quality = None
             if evaluate_now:
                 psnr = summary["ours"]["psnr"]["mean"] if summary else math.nan
-                psnr = processes.from_main_process(psnr)
+                psnr = processes.from_main(lambda psnr=psnr: psnr)
                 quality = {"psnr": psnr} if math.isfinite(psnr) else None
             saver.save(to_items(state), {**meta, **found, "data_state": made.batches.get_state()}, quality)
             pace.pause()

@@ -76,8 +76,7 @@ def read_file(path: pathlib.Path) -> dict:
 def make(card: dict, summary: dict, runs: dict[str, str]) -> dict:
     """The card of {stage: run folder}, with the figures of their evaluation, `summary.json`.
 
-    A network's loss is that of the row without it: in dB, and as a share of the LPIPS with it. Raises
-    InputError, also where no network adds enough to be named.
+    Raises InputError, also where no network adds enough to be named.
     """
     rows, stages, measured = summary.get("predictors", {}), set(runs), summary.get("runs", {})
     wanted = {run for stage, run in runs.items() if stage != "proposal" or len(runs) == 1}

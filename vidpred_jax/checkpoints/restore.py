@@ -2,9 +2,7 @@
 
 One step's folder holds three items: `inference` (what prediction needs), `training` (the rest of
 the state) and `meta` (JSON: format, config, data position, versions, data set's fingerprint, and a
-digest of each item). Beside them Orbax keeps the step's validation PSNR, where there was one:
-prediction uses the best step by it, training goes on from the newest. What is damaged is told, and
-the next step is used.
+digest of each item), and the step's validation PSNR, where there was one.
 """
 
 import functools
@@ -57,8 +55,7 @@ def best_step(workdir: str | os.PathLike) -> int:
     Process 0's choice, in every process. Raises InputError where no step is sound; the first such
     error.
     """
-    found = _best_sound(workdir) if jax.process_index() == 0 else 0
-    return processes.from_main_process(found)
+    return processes.from_main(lambda: _best_sound(workdir))
 
 
 def _best_sound(workdir) -> int:

@@ -1,33 +1,8 @@
 """Random augmentation of training windows: crops, flips, speed, direction of time."""
 
-import dataclasses
-
 import numpy as np
 
-from vidpred_jax.types import InputError
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Which augmentations are drawn at random; the default is none.
-
-    crop: smallest side of a crop, as a share of the clip's (1: no crop).
-    speeds: a window takes every n-th frame, n drawn from these.
-    reverse: half of the windows run backwards. transpose: half of the square clips swap h and w.
-    """
-
-    flip: bool = False
-    flip_vertical: bool = False
-    transpose: bool = False
-    reverse: bool = False
-    crop: float = 1.0
-    speeds: tuple[int, ...] = (1,)
-
-    def __post_init__(self):
-        if not 0 < self.crop <= 1:
-            raise InputError(f"data.augmentation.crop ({self.crop}) must be above 0 and at most 1")
-        if not self.speeds or min(self.speeds) < 1:
-            raise InputError(f"data.augmentation.speeds ({self.speeds}) must be whole numbers from 1 on")
+from vidpred_jax.config import Augmentation
 
 
 def augment(window: dict, options: Augmentation, rng: np.random.Generator) -> dict:

@@ -16,8 +16,9 @@ from typing import Any
 import grain
 import numpy as np
 
+from vidpred_jax.config import Augmentation
 from vidpred_jax.data import fusion, sizes
-from vidpred_jax.data.augmentation import Augmentation, augment
+from vidpred_jax.data.augmentation import augment
 from vidpred_jax.data.datasets.clips import decode, decode_streams
 from vidpred_jax.types import Clip, InputError
 
@@ -197,7 +198,7 @@ def train_batches(
             decode_streams(example, needed, frames), (example["height"], example["width"])
         )
         found = _long_enough(source, prepare, cache_bytes, min_frames, augmentation, process_count, log)
-    finish = lambda window: _resize(window, height, width)
+    finish = lambda window: {field: _FIELDS[field][2](x, height, width) for field, x in window.items()}
     dataset = grain.MapDataset.source(found).seed(seed).shuffle()
     # Before the split by process: random_map seeds a window by the element's position, which would be the
     # same for the elements of two processes.
@@ -240,10 +241,6 @@ def _alike(found, expected) -> bool:
         same = isinstance(found, dict) and found.keys() == expected.keys()
         return same and all(_alike(found[key], expected[key]) for key in expected)
     return type(found) is type(expected) and (not isinstance(found, int) or found >= 0)
-
-
-def _resize(window: dict, height: int, width: int) -> dict:
-    return {field: _FIELDS[field][2](x, height, width) for field, x in window.items()}
 
 
 _AT_ONCE = 2  # Frames of a clip that are resized together.

@@ -138,7 +138,7 @@ def make(
     form = _form(config, stage, facts["num_labels"])
     common = dict(facts=facts, axis_name=axis_name, **fields)
     if stage.role == "sharpen":
-        module, _ = build.make_stack(build.network_fields(config), config["selection"], *size)
+        module = build.make_stack(build.network_fields(config), *size)
         return Network(stage, module, config, size, form, **common)
     if stage.role == "propose":
         module = fitted.make(config["network"], config["model"], facts["num_labels"], size, trained)

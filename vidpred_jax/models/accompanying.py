@@ -5,13 +5,9 @@ of multilayer multiscale shallow neural networks, selective transmission, and se
 optimization"). Only these words are published: everything here beyond them is inferred or ours.
 
 Three equal stacks of levels: `p`, trained first and then frozen, is the reference; `a` and `b` are the
-pair. Each level passes on the better output of the pair if its PSNR is at least the reference's, else
-the reference's (selective transmission). A level is trained where both of the pair are below the
-reference (selective multiscale optimisation). Without the true frame, a schedule chosen on validation
-clips decides.
+pair. What `choose` decides by the true frame, a schedule chosen on validation clips decides without it.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -25,8 +21,7 @@ from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import Conv
 
 STACKS = ("a", "b", "p")
-OPTIMISATIONS = ("masked", "weighted", "all")
-_LEAD_WEIGHT = 0.25  # Of `weighted`, for frames on which the pair is not behind.
+_LEAD_WEIGHT = 0.25  # Of frames on which the pair is not behind (ours).
 
 
 @struct.dataclass
@@ -148,41 +143,17 @@ def behind(quality: Float[Array, "3 ..."]) -> Bool[Array, "..."]:
     return jnp.maximum(quality[0], quality[1]) < quality[2]
 
 
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """The two choices that the thesis leaves open.
+def pair_weights(quality: Float[Array, "3 n"]) -> Float[Array, " n"]:
+    """The weight of each frame in the loss of a level of the pair."""
+    return jnp.where(behind(quality), 1.0, _LEAD_WEIGHT)
 
-    optimisation: `masked` trains only frames and levels that are behind, `weighted` gives the others a
-    smaller weight, `all` does not select. from_reference: the pair starts from the trained reference (b
-    with a tenth of its initial weights added: two equal networks would stay equal) instead of its
-    initial weights; not with `masked`, where nothing would be behind and nothing trained.
+
+def start_pair(params: dict) -> dict:
+    """Parameters from which the training of the pair starts: the trained reference's, in b with a tenth of
+    its initial weights added, as two equal networks would stay equal.
     """
-
-    optimisation: str = "weighted"
-    from_reference: bool = True
-
-    def __post_init__(self):
-        if self.optimisation not in OPTIMISATIONS:
-            raise ValueError(
-                f"selection.optimisation ({self.optimisation!r}) must be one of {', '.join(OPTIMISATIONS)}"
-            )
-        if self.optimisation == "masked" and self.from_reference:
-            raise ValueError(
-                "selection.optimisation ('masked') trains nothing with selection.from_reference: a pair "
-                "that starts from the reference is not behind it; set that to False"
-            )
-
-    def start_pair(self, params: dict) -> dict:
-        """Parameters from which the training of the pair starts."""
-        if not self.from_reference:
-            return params
-        b = jax.tree.map(lambda p, b: p + 0.1 * b, params["p"], params["b"])
-        return {**params, "a": params["p"], "b": b}
-
-    def weights(self, quality: Float[Array, "3 n"]) -> Float[Array, " n"]:
-        """The weight of each frame in the loss of a level."""
-        least = {"masked": 0.0, "weighted": _LEAD_WEIGHT, "all": 1.0}[self.optimisation]
-        return jnp.where(behind(quality), 1.0, least)
+    b = jax.tree.map(lambda p, b: p + 0.1 * b, params["p"], params["b"])
+    return {**params, "a": params["p"], "b": b}
 
 
 def qualities(frames: dict, target, scale: int) -> Float[Array, "3 n"]:

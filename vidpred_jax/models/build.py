@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from vidpred_jax import stages
 from vidpred_jax.fields import check_types
 from vidpred_jax.models import convolution
-from vidpred_jax.models.accompanying import AccompanyingStack, Selection
+from vidpred_jax.models.accompanying import AccompanyingStack
 from vidpred_jax.models.baselines.pix2pixhd import Pix2PixHD
 from vidpred_jax.models.baselines.simvp import SimVP
 from vidpred_jax.models.discriminators import MultiScaleDiscriminator, PatchDiscriminator
@@ -85,13 +85,12 @@ def make_network(
     return module
 
 
-def make_stack(fields: dict, selection: dict, height: int, width: int) -> tuple[AccompanyingStack, Selection]:
-    """The accompanying convolution and its switches. Raises InputError naming the field."""
-    check_types(Selection, selection, "selection")
+def make_stack(fields: dict, height: int, width: int) -> AccompanyingStack:
+    """The accompanying convolution. Raises InputError naming the field."""
     try:
         stack = AccompanyingStack(**_clean(AccompanyingStack, fields, "model"))
         stack.check(height, width)
-        return stack, Selection(**selection)
+        return stack
     except ValueError as error:
         raise InputError(str(error)) from error
 

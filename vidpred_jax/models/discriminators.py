@@ -11,7 +11,7 @@ from vidpred_jax.models.layers import NORMS, Conv, Norm
 
 
 class PatchDiscriminator(nn.Module):
-    """Condition and frame -> patch logits (b, h', w'); by default a receptive field of 47 pixels.
+    """Condition and frame -> patch logits; by default a receptive field of 47 pixels.
 
     After the notebook beside the paper, with the activation its first layer lacks. norm: as of the
     networks, or `spectral`: every kernel divided by its largest singular value (Miyato et al. 2018).
@@ -28,13 +28,10 @@ class PatchDiscriminator(nn.Module):
         if self.norm not in (known := (*NORMS, "spectral")):
             raise ValueError(f"discriminator.norm ({self.norm!r}) must be one of {known}")
 
+    @nn.compact
     def __call__(
         self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
-    ) -> Float[Array, "b _ _"]:
-        return self.activations(condition, frame, train)[0][-1]
-
-    @nn.compact
-    def activations(self, condition, frame, train: bool = True) -> list[list[jax.Array]]:
+    ) -> list[list[jax.Array]]:
         """For its one scale the output of each layer, the logits (b, h', w') last."""
         x, features = jnp.concatenate([condition, frame], -1).astype(self.dtype), []
         for level, width in enumerate((*self.widths, self.last_width)):
@@ -76,11 +73,8 @@ class MultiScaleDiscriminator(nn.Module):
             self.widths, self.last_width, self.norm, self.axis_name, self.dtype, name=name, **fields
         )
 
-    def __call__(self, condition, frame, train: bool = True):
-        return self.activations(condition, frame, train)
-
     @nn.compact
-    def activations(
+    def __call__(
         self, condition: Float[Array, "b h w _"], frame: Float[Array, "b h w c"], train: bool = True
     ) -> list[list[jax.Array]]:
         """For each scale the output of each layer, the logits (b, h', w') last."""
@@ -89,5 +83,5 @@ class MultiScaleDiscriminator(nn.Module):
             if scale:
                 half = lambda x: nn.avg_pool(x, (3, 3), (2, 2), "SAME", count_include_pad=False)
                 condition, frame = half(condition), half(frame)
-            outputs += self._patches(scale).activations(condition, frame, train)
+            outputs += self._patches(scale)(condition, frame, train)
         return outputs

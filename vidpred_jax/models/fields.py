@@ -1,8 +1,5 @@
 """Rules for the fields of networks: their errors name the field, its value and the rule."""
 
-CONTEXTS = range(4, 33)  # Numbers of observed frames that networks may be built for.
-CONTEXT_RULE = f"must be {CONTEXTS[0]} to {CONTEXTS[-1]}"
-
 
 def require(module, **rules: tuple[object, str]) -> None:
     """Raises ValueError for the first field whose rule does not hold.

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.data.sizes import check_multiple
 from vidpred_jax.models import convolution
-from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require
+from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import Conv, Norm
 from vidpred_jax.models.unet import BLOCKS, UNet3d
 
@@ -58,7 +58,6 @@ class FusionPredictor(nn.Module):
         halvings, most = len(self.widths) - 1, max(self.context, self.shift)
         require(
             self,
-            context=(self.context in CONTEXTS, CONTEXT_RULE),
             patch=(self.patch >= 1, "must be 1 or more"),
             time_patch=(self.time_patch >= 1, "must be 1 or more"),
             time_strides=(
@@ -71,7 +70,6 @@ class FusionPredictor(nn.Module):
             shift=(1 <= self.shift <= self.slots, f"must be 1 to {self.slots}"),
             outputs=(self.shift <= self.outputs <= most, f"must be 0, or shift ({self.shift}) to {most}"),
             block=(self.block in BLOCKS, f"must be one of {BLOCKS}"),
-            frame_features=(self.frame_features >= 0, "must be 0 or more"),
         )
         check_multiple((height, width), self.patch * 2**halvings)
 
@@ -83,7 +81,6 @@ class FusionPredictor(nn.Module):
     ) -> Float[Array, "b {self.outputs} h w c"]:
         """proposed: input channels of each output map, what is proposed for it. The output's slot is the
         same slot of the input, so that the network compares what stands at one place of its clip."""
-        self.check(*x.shape[2:4])
         channels = x.shape[-1]
         x = pad_time(x.astype(self.dtype), self.slots)
         if proposed is not None:

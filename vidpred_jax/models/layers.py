@@ -74,7 +74,6 @@ class GroupNorm(nn.Module):
 
     num_groups: int
     dtype: Any = jnp.float32
-    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *thw c"]) -> Float[Array, "b *thw c"]:
@@ -89,7 +88,7 @@ class GroupNorm(nn.Module):
 
         center = mean(places)
         variance = jnp.maximum(mean(jnp.square(places)) - jnp.square(center), 0.0)
-        factor = jax.lax.rsqrt(variance + self.epsilon) * scale.reshape(self.num_groups, -1)
+        factor = jax.lax.rsqrt(variance + 1e-6) * scale.reshape(self.num_groups, -1)
         offset = bias.reshape(self.num_groups, -1) - center * factor
         each = (b, *[1] * (x.ndim - 2), features)
         return (x * factor.reshape(each) + offset.reshape(each)).astype(self.dtype)
@@ -99,14 +98,12 @@ class ConvBlock(nn.Module):
     """Conv, norm, SiLU; keeps t, h and w."""
 
     features: int
-    kernel: tuple[int, ...] = (3, 3, 3)
-    norm: str = "group"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, " b *thw c"]) -> Float[Array, " b *thw {self.features}"]:
-        x = Conv(self.features, self.kernel, use_bias=self.norm == "none", dtype=self.dtype)(x)
-        return nn.silu(Norm(self.norm, dtype=self.dtype)(x))
+    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w {self.features}"]:
+        x = Conv(self.features, (3, 3, 3), use_bias=False, dtype=self.dtype)(x)
+        return nn.silu(Norm("group", dtype=self.dtype)(x))
 
 
 class GatedShiftBlock(nn.Module):

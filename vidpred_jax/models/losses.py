@@ -62,12 +62,12 @@ def sharpness(pred: Float[Array, " b h w c"], target: Float[Array, " b h w c"]) 
     return jnp.abs(ratio).mean((1, 2))
 
 
-def _gradient_energy(x, blocks=4, floor=1e-3):
+def _gradient_energy(x):
     rows, columns = x[:, 1:, :-1] - x[:, :-1, :-1], x[:, :-1, 1:] - x[:, :-1, :-1]
     energy = (jnp.square(rows) + jnp.square(columns)).mean(-1)
-    b, h, w = (energy.shape[0], *(side // blocks for side in energy.shape[1:]))
-    energy = energy[:, : h * blocks, : w * blocks].reshape(b, blocks, h, blocks, w)
-    return energy.mean((2, 4)) + floor
+    b, h, w = (energy.shape[0], *(side // 4 for side in energy.shape[1:]))
+    energy = energy[:, : 4 * h, : 4 * w].reshape(b, 4, h, 4, w)
+    return energy.mean((2, 4)) + 1e-3
 
 
 def bce_d(real: Float[Array, "b h w"], fake: Float[Array, "b h w"]) -> Float[Array, " b"]:

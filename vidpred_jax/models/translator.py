@@ -42,13 +42,11 @@ class Translator(nn.Module):
 
     def check(self, height: int, width: int) -> None:
         """Raises ValueError if the fields do not fit each other or maps of height x width."""
-        counts = "reference_frames", "head_features"
         require(
             self,
             widths=(len(self.widths) >= 1, "must hold one number or more"),
             norm=(self.norm in NORMS, f"must be one of {NORMS}"),
             dropout=(0 <= self.dropout < 1, "must be at least 0 and below 1"),
-            **{field: (getattr(self, field) >= 0, "must be 0 or more") for field in counts},
         )
         require(self, regions=(self.reference_frames or not self.regions, "needs model.reference_frames"))
         check_multiple((height, width), 2 ** len(self.widths))
@@ -68,7 +66,6 @@ class Translator(nn.Module):
         input channels of each frame, what is proposed for it.
         """
         b, t, h, w, _ = maps.shape
-        self.check(h, w)
         shown, told = references, ()
         if self.regions:
             shown, told = references[:, -1:], self._told(maps, references, steps_ahead)

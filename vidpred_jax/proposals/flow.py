@@ -28,13 +28,13 @@ def _halve(x):
 
 
 def track(
-    previous: Float[Array, "b h w c"], newest: Float[Array, "b h w c"], levels: int, iterations: int = 3
+    previous: Float[Array, "b h w c"], newest: Float[Array, "b h w c"], levels: int
 ) -> Float[Array, "b h w 2"]:
     """Optical flow in pixels: `warp(previous, flow)` is close to `newest`. For textured pictures in
     [-1, 1], whose size passes `check_levels`; no gradient.
 
     Least squares over Gaussian windows (Lucas and Kanade 1981), coarse to fine over a pyramid of `levels`
-    resolutions, with `iterations` at each, reweighted against outliers and damped towards the local mean
+    resolutions, with three steps at each, reweighted against outliers and damped towards the local mean
     flow.
     """
     pyramid = [(previous, newest)]
@@ -47,7 +47,7 @@ def track(
         if flow.shape[1:3] != size:
             flow = 2 * resize(flow, *size)
         step = lambda _, flow, pair=(previous, newest): _least_squares(*pair, flow)
-        flow = jax.lax.fori_loop(0, iterations, step, flow)
+        flow = jax.lax.fori_loop(0, 3, step, flow)
     return jax.lax.stop_gradient(flow)
 
 

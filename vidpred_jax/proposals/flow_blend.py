@@ -25,16 +25,11 @@ class Observations:
 
 
 class FlowBlend(nn.Module):
-    """A blend of 28 candidate frames, for clips of any kind.
+    """A blend of 28 candidate frames (`candidates.py`), for clips of any kind.
 
-    Candidates (`candidates.py`): the newest frame, warped along four flows (over 1, 3 and 6 frames, and
-    the first plus half of its last change) that keep their speed or slow down; the newest frame as it
-    is; the mean of the observed frames; each at several blurs. Each is also made 1, 3, 7 and 11 frames
-    ago, as far as the window reaches, and compared with the frames that followed (`backtest.py`). The
-    larger its error, over the frame and at two widths around a pixel, the smaller its gate. 148 learned
-    numbers weigh these errors and the step, so it works on clips unlike those it was fitted on. Steps
-    beyond 32 are blended as step 32. Edges and labels are those of the newest frame, moved along the mean
-    displacement.
+    The larger a candidate's error in the window itself (`backtest.py`), the smaller its gate (`gates.py`):
+    so it works on clips unlike those it was fitted on. Steps beyond 32 are blended as step 32. Edges and
+    labels are those of the newest frame, moved along the mean displacement.
 
     flow_levels: pyramid levels of the flows (`flow.track`). clarity: 0 gives this blend, the most accurate
     mean of what may come; 1 one clear future, the newest frame moved along the mean displacement of the

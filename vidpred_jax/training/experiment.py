@@ -7,41 +7,28 @@ from collections.abc import Callable, Iterator
 import jax
 
 from vidpred_jax import processes, stages
-from vidpred_jax.config import parse
-from vidpred_jax.data import augmentation, pipeline
+from vidpred_jax.config import Augmentation, parse
+from vidpred_jax.data import pipeline
 from vidpred_jax.data.datasets import registry
 from vidpred_jax.inference import networks
-from vidpred_jax.training import earlier, roles, state, validation
+from vidpred_jax.training import earlier, roles, validation
+from vidpred_jax.training.parts import Parts
 from vidpred_jax.types import InputError
 
 
-@dataclasses.dataclass
-class Experiment:
-    """step: `(state, batch, *, axis_name)`. predict: `(state, seen elements) -> (n, horizon, ...)`.
-
-    field: which part of a batch element predictions are compared with. needs_future: the future fields
-    that `predict` is shown. freeze: `(state, windows) -> dict`, what prediction needs beside arrays, for
-    the checkpoint. beside: further predictors `(state, seen)` that validation shows. clip_name: `(index)
-    -> name` of a training clip. judge: `(state, whole elements) -> (scores of true frames, of predicted
-    ones)` by the discriminator, (n, horizon) each; None without one. facts: what the checkpoint keeps of the
-    data set. proposals: config and facts of those that the checkpoint carries, by name.
+@dataclasses.dataclass(kw_only=True)
+class Experiment(Parts):
+    """field: which part of a batch element predictions are compared with. clip_name: `(index) -> name` of a
+    training clip. facts: what the checkpoint keeps of the data set.
     """
 
     config: dict
-    state: state.TrainState
-    step: Callable
-    predict: Callable
     field: str
-    needs_future: tuple[str, ...]
     batches: Iterator
     validation: Callable
     fingerprint: str
     clip_name: Callable
     facts: dict
-    proposals: dict
-    freeze: Callable
-    beside: dict
-    judge: Callable | None
 
 
 def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment:
@@ -56,21 +43,14 @@ def make(config: dict, *, axis_name: str | None = None, log=print) -> Experiment
     parts = roles.PARTS[stage.role](config, network, earlier.load(config, network))
     _check_window(data, parts.future_frames, stage.role)
     return Experiment(
+        **vars(parts),
         config=config,
-        state=parts.state,
-        step=parts.step,
-        predict=parts.predict,
         field=stage.field,
-        needs_future=parts.needs_future,
         batches=train_batches(config, source, parts.inputs, log),
         validation=functools.partial(_validation_windows, config, parts, log),
         fingerprint=registry.fingerprint(builder),
         clip_name=source.clip_name,
         facts=facts,
-        proposals={name: list(p.described) for name, p in parts.proposals.items()},
-        freeze=parts.freeze,
-        beside=parts.beside,
-        judge=parts.judge,
     )
 
 
@@ -117,12 +97,6 @@ def train_source(config, log):
 def train_batches(config, source, fields, log):
     """The training split's batches of this process, of some fields."""
     data, context = config["data"], config["context"]
-    options = dict(data["augmentation"])
-    options["speeds"] = tuple(options.get("speeds", (1,)))
-    try:
-        options = augmentation.Augmentation(**options)
-    except TypeError as error:
-        raise InputError(f"data.augmentation: {error}") from error
     count = jax.process_count()
     return pipeline.train_batches(
         source,
@@ -132,7 +106,7 @@ def train_batches(config, source, fields, log):
         width=data["width"],
         seed=config["seed"],
         min_frames=context + data["min_future_frames"],
-        augmentation=options,
+        augmentation=Augmentation(**data["augmentation"]),
         cache_bytes=data["cache_bytes"],
         fields=fields,
         process_index=jax.process_index(),

@@ -35,7 +35,7 @@ class Forward:
 @dataclasses.dataclass(frozen=True)
 class ForwardPass:
     """run: `(g_params, state, batch, key, axis_name) -> Forward`. terms: `(output, target) -> losses`, (n,)
-    each by the names of `LossWeights`. show: of an output, what the discriminator is shown.
+    each by the names of `config.Loss`. show: of an output, what the discriminator is shown.
     """
 
     run: Callable
@@ -159,11 +159,9 @@ def translate_forward(
 ):
     """Stage 2: maps at `targets_per_clip` random steps after the context -> their RGB frames.
 
-    Step k is drawn in proportion to k ** -step_sampling_power, up to the clip's last frame. The
-    references are the last `reference_frames` frames of the context. With probability
-    `predicted_fraction` a clip's maps are those of prediction, the stage-1 network's own rollout
-    (`system.predict`, with the parameters in `state.frozen`) or without one the proposals'; else they are
-    the true ones. names: of the terms of the loss. proposal_dropout: see `proposals_of`.
+    With probability `predicted_fraction` a clip's maps are those of prediction, the stage-1 network's own
+    rollout or without one the proposals'; else they are the true ones. names: of the terms of the loss.
+    step_sampling_power: see `draw_steps`. proposal_dropout: see `proposals_of`.
     """
     context, form = network.context, network.form
 

@@ -8,11 +8,14 @@ from vidpred_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class Parts:
-    """state, step, predict, needs_future, freeze, beside, judge: as of `experiment.Experiment`.
+    """step: `(state, batch, *, axis_name)`. predict: `(state, seen elements) -> (n, horizon, ...)`.
 
     future_frames: how many frames after the context a training window must have. inputs: the fields of
-    its batches. proposals: that are frozen in the state, by name. needs_validation: whether it cannot be
-    trained without validation windows.
+    its batches. needs_future: the future fields that `predict` is shown. freeze: `(state, windows) -> dict`,
+    what prediction needs beside arrays, for the checkpoint. beside: further predictors `(state, seen)` that
+    validation shows. proposals: that are frozen in the state, by name. needs_validation: whether it cannot be
+    trained without validation windows. judge: `(state, whole elements) -> (scores of true frames, of
+    predicted ones)` by the discriminator, (n, horizon) each; None without one.
     """
 
     state: TrainState

@@ -6,6 +6,7 @@ import pathlib
 
 import filelock
 import jax
+from flax import traverse_util
 
 from vidpred_jax.checkpoints import restore
 from vidpred_jax.config import parse
@@ -60,7 +61,7 @@ def check_resumable(config: dict, workdir: pathlib.Path) -> None:
         saved = parse(restore.read_meta(workdir)["config"])
     except InputError as error:
         raise InputError(f"workdir {str(workdir)!r}: {error}") from error
-    before, now = _flatten(saved), _flatten(config)
+    before, now = (traverse_util.flatten_dict(group, sep=".") for group in (saved, config))
     changed = [
         f"{field} was {before.get(field)!r}, is {now.get(field)!r}"
         for field in sorted(before.keys() | now.keys())
@@ -81,13 +82,3 @@ def check_resumable(config: dict, workdir: pathlib.Path) -> None:
 
 def _is_free(field: str) -> bool:
     return any(field == free or field.startswith(f"{free}.") for free in _FREE)
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

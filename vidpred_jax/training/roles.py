@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 
+from vidpred_jax.config import GanOptimizer, Loss, ProposalLoss
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import networks
 from vidpred_jax.inference.proposing import Proposal
@@ -13,7 +14,6 @@ from vidpred_jax.inference.system import System, make_predict
 from vidpred_jax.models import build
 from vidpred_jax.training import forward, sharpening, state, steps
 from vidpred_jax.training.parts import Parts
-from vidpred_jax.types import InputError
 
 
 def _proposing(config, network, before) -> Parts:
@@ -73,14 +73,11 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
     forward: `(names of the loss's terms) -> forward pass`. variables: `(state) -> those of
     System.variables that are trained`; the rest is frozen.
     """
-    try:
-        weights = steps.LossWeights(**config["loss"])
-        options = dict(config["optimizer"], num_steps=config["num_steps"])
-        d_rate = options.pop("discriminator_rate") or options["learning_rate"]
-        tx = state.make_optimizer(**options)
-        d_tx = state.make_optimizer(**{**options, "learning_rate": d_rate})
-    except (TypeError, ValueError) as error:
-        raise InputError(f"config: {error}") from error
+    kind = ProposalLoss if network.stage.role == "propose" else Loss
+    weights, options = kind(**config["loss"]), GanOptimizer(**config["optimizer"])
+    d_rate = options.discriminator_rate or options.learning_rate
+    tx = state.make_optimizer(options, config["num_steps"])
+    d_tx = state.make_optimizer(options.model_copy(update={"learning_rate": d_rate}), config["num_steps"])
     discriminator = d_inputs = None
     if weights.adversarial:
         fields = build.network_fields(config, "discriminator")
@@ -135,7 +132,7 @@ def _adversarial(config, network, system, *, future_frames, forward, variables) 
 
 
 def _make_judge(system, discriminator, horizon, staged, variables):
-    """`Experiment.judge` of stage 2."""
+    """`Parts.judge` of stage 2."""
     fields = {"fields": ("frames", "maps"), "finish": lambda x: x}
     predict = make_predict(system, horizon, known_maps=not staged, **fields)
     future = slice(system.context, system.context + horizon)
@@ -151,7 +148,7 @@ def _make_judge(system, discriminator, horizon, staged, variables):
             flat = lambda x: x.reshape(-1, *x.shape[2:])
             params = {"params": current.params["d"], "batch_stats": current.batch_stats["d"]}
             args = flat(shown), flat(frames), False
-            scales = discriminator.apply(params, *args, method="activations")
+            scales = discriminator.apply(params, *args)
             found = sum(outputs[-1].mean((1, 2)) for outputs in scales) / len(scales)
             return found.reshape(frames.shape[:2])
 

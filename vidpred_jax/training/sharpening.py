@@ -21,28 +21,23 @@ _AT_ONCE = 4  # Clips translated at once.
 
 def make(config: dict, network: Network, earlier: list[Network]) -> Parts:
     """config: parsed. earlier: of stages 1 and 2. Raises InputError."""
-    stack, selection = build.make_stack(build.network_fields(config), config["selection"], *network.size)
-    if not 1 <= config["reference_steps"] <= config["num_steps"]:
+    stack = build.make_stack(build.network_fields(config), *network.size)
+    if config["reference_steps"] > config["num_steps"]:
         raise InputError(
-            f"reference_steps ({config['reference_steps']}) must be 1 or more and at most num_steps "
-            f"({config['num_steps']})"
+            f"reference_steps ({config['reference_steps']}) must be at most num_steps ({config['num_steps']})"
         )
     frozen = Frozen(System.of(*earlier))
-    try:
-        first, update = steps_accompanying.make_training(
-            jax.random.key(config["seed"]),
-            stack,
-            selection,
-            network.size,
-            loss=config["loss"],
-            optimizer=config["optimizer"],
-            num_steps=config["num_steps"],
-            reference_steps=config["reference_steps"],
-            ema_decay=config["ema_decay"],
-            frozen=frozen.system.variables,
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"config: {error}") from error
+    first, update = steps_accompanying.make_training(
+        jax.random.key(config["seed"]),
+        stack,
+        network.size,
+        loss=config["loss"],
+        optimizer=config["optimizer"],
+        num_steps=config["num_steps"],
+        reference_steps=config["reference_steps"],
+        ema_decay=config["ema_decay"],
+        frozen=frozen.system.variables,
+    )
     translate = steps_accompanying.make_translate(
         frozen.system,
         targets_per_clip=config["targets_per_clip"],

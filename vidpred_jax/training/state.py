@@ -8,7 +8,8 @@ import optax
 import optax.contrib
 from flax import struct
 
-OPTIMIZERS = ("adam", "muon")
+from vidpred_jax.config import Optimizer
+
 _LEAST_SIDE = 16  # Of a kernel as a matrix that Muon updates.
 
 
@@ -63,47 +64,29 @@ def from_items(items: dict[str, dict]) -> TrainState:
     )
 
 
-def make_optimizer(
-    *,
-    kind="adam",
-    learning_rate=2e-4,
-    warmup_steps=0,
-    num_steps,
-    schedule="cosine",
-    b1=0.5,
-    b2=0.999,
-    clip=0.0,
-    accumulate=1,
-) -> optax.GradientTransformation:
-    """`adam` (notebook: 2e-4, b1 .5) or `muon`, with linear warm-up; `schedule` is `cosine` (to 0) or
-    `constant`.
+def make_optimizer(options: Optimizer, num_steps: int) -> optax.GradientTransformation:
+    """Adam (notebook: 2e-4, b1 .5) or Muon, with linear warm-up; `cosine` ends at 0.
 
     Muon (Jordan et al. 2024) makes the update of a convolution, as a matrix from inputs to outputs, nearly
     orthogonal; of small ones and of other parameters it is Adam's with Nesterov momentum. It learns
     more from a batch and costs some matrix products an update, whatever the batch.
-
-    clip: largest global norm of the gradient, 0 for none. accumulate: steps whose gradients are
-    averaged for one update, so that a large batch fits a small memory.
     """
-    warmup_steps, num_steps = warmup_steps // accumulate, max(num_steps // accumulate, 1)
-    if schedule == "cosine":
+    learning_rate, b1, b2, accumulate = options.learning_rate, options.b1, options.b2, options.accumulate
+    warmup_steps, num_steps = options.warmup_steps // accumulate, max(num_steps // accumulate, 1)
+    if options.schedule == "cosine":
         rate = optax.cosine_decay_schedule(learning_rate, max(num_steps - warmup_steps, 1))
-    elif schedule == "constant":
-        rate = optax.constant_schedule(learning_rate)
     else:
-        raise ValueError(f"optimizer.schedule ({schedule!r}) must be 'cosine' or 'constant'")
+        rate = optax.constant_schedule(learning_rate)
     if warmup_steps:
         warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
         rate = optax.join_schedules([warmup, rate], [warmup_steps])
-    if kind == "muon":
+    if options.kind == "muon":
         tx = optax.contrib.muon(
             rate, ns_steps=4, adam_b1=b1, adam_b2=b2, muon_weight_dimension_numbers=_matrices
         )
-    elif kind == "adam":
-        tx = optax.adam(rate, b1=b1, b2=b2)
     else:
-        raise ValueError(f"optimizer.kind ({kind!r}) must be one of {OPTIMIZERS}")
-    tx = optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+        tx = optax.adam(rate, b1=b1, b2=b2)
+    tx = optax.chain(optax.clip_by_global_norm(options.clip), tx) if options.clip else tx
     return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
 
 

@@ -1,12 +1,12 @@
 """The train step of one device, around the forward pass of any role."""
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from vidpred_jax.config import Loss
 from vidpred_jax.models import losses
 from vidpred_jax.training.state import ema_rate, has_updated
 
@@ -17,43 +17,7 @@ GAN_LOSSES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class LossWeights:
-    """Generator's loss, the sum of its weighted terms. Of pictures: l1; mse, the mean square; psnr, which is
-    -PSNR / 10 dB; ssim, which is 1 - SSIM; perceptual, which is LPIPS. Of planes: edges and labels,
-    cross-entropies in nats. adversarial: the GAN loss of kind `gan`; matching: L1 between the
-    discriminator's features of both frames. trajectory: the error of extrapolated objects, where a proposal
-    tracks them.
-    """
-
-    l1: float = 1.0
-    mse: float = 0.0
-    psnr: float = 0.0
-    ssim: float = 0.0
-    perceptual: float = 0.0
-    edges: float = 1.0
-    labels: float = 1.0
-    adversarial: float = 0.0
-    matching: float = 0.0
-    trajectory: float = 0.0
-    gan: str = "bce"
-
-    def __post_init__(self):
-        if self.gan not in GAN_LOSSES:
-            raise ValueError(f"loss.gan ({self.gan!r}) must be one of {tuple(GAN_LOSSES)}")
-        if self.matching and not self.adversarial:
-            raise ValueError(
-                f"loss.matching ({self.matching}) needs loss.adversarial above 0: a discriminator"
-            )
-
-    @property
-    def terms(self) -> dict[str, float]:
-        """The weights above 0 of the terms of `Forward`; L1 is always among them, to be logged."""
-        names = ("mse", "psnr", "ssim", "perceptual", "edges", "labels", "trajectory")
-        return {"l1": self.l1, **{name: w for name in names if (w := getattr(self, name))}}
-
-
-def make_train_step(forward, discriminator, tx, weights: LossWeights, *, d_tx=None, seed=0, ema_decay=0.999):
+def make_train_step(forward, discriminator, tx, weights: Loss, *, d_tx=None, seed=0, ema_decay=0.999):
     """A step `(state, batch, *, axis_name=None) -> (state, metrics)`.
 
     forward: a `ForwardPass`. tx, d_tx: optimizers of generator and discriminator; d_tx None: tx. Both are
@@ -78,7 +42,6 @@ def make_train_step(forward, discriminator, tx, weights: LossWeights, *, d_tx=No
             condition,
             pair,
             mutable=["batch_stats"],
-            method="activations",
         )
         g_loss = d_loss = matching = 0.0
         for *features, logits in scales:

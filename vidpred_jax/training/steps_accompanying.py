@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vidpred_jax.config import Optimizer, SharpeningLoss
 from vidpred_jax.data import fusion
 from vidpred_jax.inference import rollout
 from vidpred_jax.metrics import similarity
@@ -49,7 +50,7 @@ def make_translate(system, *, targets_per_clip, predicted_fraction=1.0):
     return translate
 
 
-def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema_decay=0.99):
+def make_update(stack, optimizers, loss, *, reference_steps: int, ema_decay=0.99):
     """`(state, translated, axis_name) -> (state, metrics)`: one update of p, or of a and b.
 
     The first `reference_steps` steps train p, the rest the pair.
@@ -69,7 +70,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
         passes = accompanying.run_pair(stack, params, x.frame, x.fusion, x.steps_ahead, x.target)
         total = 0.0
         for done, scale in zip(passes, stack.scales, strict=True):
-            share = selection.weights(done["quality"])
+            share = accompanying.pair_weights(done["quality"])
             for name in ("a", "b"):
                 total += (share * level_losses(done["frames"][name], x.target, scale)).mean()
         share = jnp.stack([accompanying.behind(done["quality"]).mean() for done in passes]).mean()
@@ -78,7 +79,7 @@ def make_update(stack, selection, optimizers, loss, *, reference_steps: int, ema
 
     def update(state, x: Translated, axis_name=None):
         params, start = state.params["g"], state.step == reference_steps
-        begun = selection.start_pair(params)
+        begun = accompanying.start_pair(params)
         params = jax.tree.map(functools.partial(jnp.where, start), begun, params)
         gradient = lambda f: jax.value_and_grad(f, has_aux=True)
         first = state.step < reference_steps
@@ -128,36 +129,34 @@ def make_train_step(translate, update, *, seed=0):
     return step
 
 
-def make_loss(l1=10.0, ssim=1.0, sharpness=0.0):
+def make_loss(weights: SharpeningLoss):
     """Weighted L1, 1 - SSIM and local sharpness: `(pred, target) -> (n,)`.
 
     Without SSIM at scales where pictures are smaller than its window.
     """
 
     def loss(pred, target):
-        found = l1 * losses.l1(pred, target)
-        if ssim and min(pred.shape[1:3]) >= len(similarity.GAUSSIAN):
-            found += ssim * losses.ssim_loss(pred, target)
-        if sharpness:
-            found += sharpness * losses.sharpness(pred, target)
+        found = weights.l1 * losses.l1(pred, target)
+        if weights.ssim and min(pred.shape[1:3]) >= len(similarity.GAUSSIAN):
+            found += weights.ssim * losses.ssim_loss(pred, target)
+        if weights.sharpness:
+            found += weights.sharpness * losses.sharpness(pred, target)
         return found
 
     return loss
 
 
-def make_training(
-    key, stack, selection, size, *, loss, optimizer, num_steps, reference_steps, ema_decay, frozen=None
-):
+def make_training(key, stack, size, *, loss, optimizer, num_steps, reference_steps, ema_decay, frozen=None):
     """(a fresh TrainState, its update as of `make_update`).
 
-    loss, optimizer: fields of `make_loss` and `state.make_optimizer`. frozen: for `make_translate`.
+    loss, optimizer: those groups of a config. frozen: for `make_translate`.
     """
     frame, ahead = jnp.zeros((1, *size, 3)), jnp.ones(1)
     names, make = accompanying.STACKS, jax.jit(stack.init)
     keys = jax.random.split(key, len(names))
     params = {n: make(k, frame, frame, ahead)["params"] for n, k in zip(names, keys, strict=True)}
     lengths = {n: reference_steps if n == "p" else num_steps - reference_steps for n in names}
-    optimizers = {n: make_optimizer(num_steps=max(k, 1), **optimizer) for n, k in lengths.items()}
+    optimizers = {n: make_optimizer(Optimizer(**optimizer), max(k, 1)) for n, k in lengths.items()}
     first = TrainState(
         step=jnp.zeros((), jnp.int32),
         params={"g": params, "d": {}},
@@ -167,7 +166,6 @@ def make_training(
         frozen=frozen if frozen is not None else {},
         updates=jnp.zeros((), jnp.int32),
     )
-    update = make_update(
-        stack, selection, optimizers, make_loss(**loss), reference_steps=reference_steps, ema_decay=ema_decay
-    )
+    loss = make_loss(SharpeningLoss(**loss))
+    update = make_update(stack, optimizers, loss, reference_steps=reference_steps, ema_decay=ema_decay)
     return first, update

@@ -41,9 +41,9 @@ def windows(config: dict, log) -> list:
     return found
 
 
-def validate(experiment, current, windows, show: int = 3) -> tuple[dict, list]:
+def validate(experiment, current, windows) -> tuple[dict, list]:
     """Summary of ours (an Experiment) beside copy-last on windows, and what ours predicts of the first
-    `show`; both are empty if there are no windows.
+    three; both are empty if there are no windows.
     """
     if not windows:
         return {}, []
@@ -61,7 +61,7 @@ def validate(experiment, current, windows, show: int = 3) -> tuple[dict, list]:
         target = np.stack([element[field][context:] for element in elements])
         found = {name: predict(current, seen) for name, predict in predictors.items()}
         found["copy_last"] = np.stack([naive.copy_last(e[field], horizon) for e in seen])
-        shown.extend(np.array(found["ours"][: show - len(shown)]))
+        shown.extend(np.array(found["ours"][: 3 - len(shown)]))
         for name, pred in found.items():
             for window in zip(pred, target, strict=True):
                 rows[name]["psnr"].append(metrics.psnr(*window))

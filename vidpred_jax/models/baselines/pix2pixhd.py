@@ -40,7 +40,6 @@ class Pix2PixHD(nn.Module):
             norm=(self.norm in NORMS, f"must be one of {NORMS}"),
             width=(self.width >= 1, "must be 1 or more"),
             levels=(0 <= self.levels <= 8, "must be 0 to 8"),
-            reference_frames=(self.reference_frames >= 0, "must be 0 or more"),
         )
         check_multiple((height, width), 2**self.levels)
 

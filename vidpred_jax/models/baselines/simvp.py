@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vidpred_jax.data.sizes import check_multiple
-from vidpred_jax.models.fields import CONTEXT_RULE, CONTEXTS, require
+from vidpred_jax.models.fields import require
 from vidpred_jax.models.layers import FUSION_NORMS, Conv, Norm
 
 
@@ -49,7 +49,6 @@ class SimVP(nn.Module):
             self,
             norm=(self.norm in FUSION_NORMS, f"must be one of {FUSION_NORMS}"),
             strides=(bool(self.strides) and set(self.strides) <= {1, 2}, "must be one or more of 1 and 2"),
-            context=(self.context in CONTEXTS, CONTEXT_RULE),
             shift=(self.shift >= 1, "must be 1 or more, or 0 for the context"),
         )
         check_multiple((height, width), 2 ** self.strides.count(2))
@@ -57,7 +56,6 @@ class SimVP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b {self.context} h w c"]) -> Float[Array, "b {self.shift} h w c"]:
         b, t, h, w, c = x.shape
-        self.check(h, w)
         # Skips lead from the newest frames; beyond the context, from the newest one.
         first = max(t - self.shift, 0)
         sources = np.minimum(first + np.arange(self.shift), t - 1)
