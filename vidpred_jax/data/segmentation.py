@@ -18,9 +18,10 @@ METHODS = ("motion", "onnx:MODEL")
 MOTION_LABELS = 4  # Background and three objects.
 MAX_MODEL_BYTES = 2 << 30
 _FARNEBACK = 0.5, 4, 15, 3, 5, 1.2, 0
+_WIDTH = 256  # At which motion is looked at, in wider frames.
 # Of the evidence that a pixel moves, from 0 to 1: what is left of it a frame later, and how much of it a new
 # label and a known one need.
-_MEMORY, _APPEARS, _STAYS = 0.75, 0.35, 0.2
+_MEMORY, _APPEARS, _STAYS = 0.8, 0.35, 0.17
 
 
 def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
@@ -33,19 +34,19 @@ def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
 
 
 def motion(
-    frames: np.ndarray, threshold: float = 1.0, min_area: float = 0.004, max_objects: int = MOTION_LABELS - 1
+    frames: np.ndarray, threshold: float = 0.8, min_area: float = 0.004, max_objects: int = MOTION_LABELS - 1
 ) -> np.ndarray:
     """Objects are the regions that move relative to the camera, carried along by the flow.
 
     Camera motion is a partial affine map fitted to the flow at corners (RANSAC). A region moves where the
     dense flow (Farneback) from the frame before differs from it by more than `threshold` pixels, at a width
-    of 320; regions below `min_area` of the frame are dropped, and all where more than half of it moves, as
+    of 256; regions below `min_area` of the frame are dropped, and all where more than half of it moves, as
     after a cut. An id passes on to the region that overlaps it most. Evidence of an id gathers over frames:
     an object appears where it has moved for some, keeps its label for as long after it stops, and is
     background while flow forward and backward do not agree where it is.
     """
     height, width = frames.shape[1:3]
-    scale = min(1.0, 320 / width)
+    scale = min(1.0, _WIDTH / width)
     size = max(int(width * scale), 16), max(int(height * scale), 16)
     grey = [
         cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for f in frames
@@ -183,13 +184,13 @@ def onnx(frames: np.ndarray, model: str) -> np.ndarray:
 def steady(frames: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Labels of frames each for itself, without flicker: a label goes where the flow (Farneback) leads, until
     others have been found there for some frames."""
-    evidence, steadied, before = {}, [], None
+    evidence, steadied, before, memory = {}, [], None, 0.75
     for frame, found in zip(frames, labels, strict=True):
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         if before is not None:
             back = cv2.calcOpticalFlowFarneback(grey, before, None, *_FARNEBACK)
-            evidence = {label: _MEMORY * _carry(e, back) for label, e in evidence.items()}
-        new = 1.0 if before is None else 1 - _MEMORY
+            evidence = {label: memory * _carry(e, back) for label, e in evidence.items()}
+        new = 1.0 if before is None else 1 - memory
         for label in np.unique(found):
             evidence[label] = evidence.get(label, 0) + np.float32(new) * (found == label)
         ids = np.array(list(evidence), np.uint8)
