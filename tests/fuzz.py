@@ -4,7 +4,7 @@ python tests/fuzz.py --inputs=2000 [--seed=0] [--kinds=video,npz] [--output=resu
 
 Every input is a sound file or folder with random damage, given to the command or function that
 reads it, in a process of its own. A failure of ours: a traceback or a line that only names a Python
-error, a crash, more than 30 s or 2 GiB, a file half-written, or one touched outside the output.
+error, a crash, more than 10 s or 2 GiB, a file half-written, or one touched outside the output.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from vidpred_jax import processes
 from vidpred_jax.cli import common
 from vidpred_jax.types import UserError
 
-SECONDS, BYTES = 30, 2 << 30
+SECONDS, BYTES = 10, 2 << 30
 # Printed by C libraries, past Python; beside our line, not instead of it.
 _DECODERS = (
     "libpng ",
