@@ -32,7 +32,9 @@ def test_photographs_are_turned_as_they_say(tmp_path, orientation):
     saved = np.ascontiguousarray(np.rot90(frames, turned, (1, 2)))
     save(tmp_path / "in" / "a", saved, "{:05d}.png", exif=exif.tobytes())
     save(tmp_path / "in" / "b", saved, "{:05d}.jpg", quality=100, subsampling=0, exif=exif.tobytes())
-    np.testing.assert_array_equal(vidpred_jax.read_video(tmp_path / "in" / "a"), frames)
+    save(tmp_path / "c", saved, "{:05d}.tif", exif=exif.tobytes())
+    for folder in (tmp_path / "in" / "a", tmp_path / "c"):
+        np.testing.assert_array_equal(vidpred_jax.read_video(folder), frames)
     upright = vidpred_jax.read_video(tmp_path / "in" / "b")
     assert np.abs(upright.astype(int) - frames).mean() < 3
     fields = dict(input=str(tmp_path / "in"), num_validation=0, num_test=0, lossless=True)

@@ -122,6 +122,8 @@ def test_a_damaged_shard_names_itself(data_dir, tmp_path):
 def test_names_that_no_file_can_have(tmp_path):
     with pytest.raises(InputError, match="data set 'a{5000}' is not in"):
         registry.open_builder("a" * 5000, data_dir=tmp_path)
+    with pytest.raises(InputError, match="data_dir .* cannot be read: File name too long"):
+        registry.open_builder("mine", data_dir="a" * 5000)
 
 
 @pytest.mark.parametrize(

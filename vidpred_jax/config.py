@@ -260,7 +260,7 @@ def parse(config: Any) -> dict:
         inner = [x for x in inner if isinstance(x, (dict, list, tuple))]
     if inner:
         raise InputError("the config holds groups or lists deeper than any field needs")
-    if config.get("selection") == _KEPT_SELECTION:
+    if stage.role == "sharpen" and config.get("selection") == _KEPT_SELECTION:
         config = {name: value for name, value in config.items() if name != "selection"}
     for field, instead in _REMOVED.items():
         *parts, name = field.split(".")

@@ -38,8 +38,8 @@ class DamagedWarning(UserWarning):
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())[:200]
+    """What an error says, in one line; its kind, if it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @dataclasses.dataclass(frozen=True)

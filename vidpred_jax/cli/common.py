@@ -71,7 +71,7 @@ def _check_platforms() -> None:
         try:
             jax.default_backend()
         except (RuntimeError, AssertionError) as error:
-            why = reason(error) or "there is none"
+            why = reason(error) if str(error).strip() else "there is none"
             raise InputError(f"JAX_PLATFORMS ({asked}) names a device that cannot be used: {why}") from error
 
 

@@ -96,7 +96,7 @@ def picture(path: str | os.PathLike, limits: Limits = Limits()) -> Iterator[Imag
     except InputError:
         raise
     except Exception as error:  # Of many kinds, for damaged files.
-        if "truncated" in str(error):
+        if str(error).startswith("image file is truncated"):  # Pillow's words of JPEG and others.
             raise InputError(f"{path} is cut off: its end is missing") from error
         raise InputError(f"{path} cannot be opened as an image: {reason(error)}") from error
 
@@ -148,7 +148,8 @@ def is_animated(path: str | os.PathLike) -> bool:
 def _animation(path, limits):
     """An animated WebP or GIF file, opened. Raises InputError for whatever fails within the block."""
     try:
-        with opened(path, ("WEBP", "GIF")) as image:
+        # Frames are given out within the block, so that warnings are silent for as long as one is read.
+        with Image.open(path, formats=("WEBP", "GIF")) as image:
             check_pixels(path, image.size[::-1], limits)
             with open(path, "rb") as file:
                 file.seek(max(os.path.getsize(path) - 4096, 0))
@@ -166,8 +167,10 @@ def read_animation(path, start: int, limits: Limits, check) -> Iterator[np.ndarr
     with _animation(path, limits) as image:
         for number in range(start, image.n_frames):
             check(path)
-            image.seek(number)
-            yield np.asarray(image.convert("RGB"))
+            with warnings.catch_warnings(action="ignore"):
+                image.seek(number)
+                frame = np.asarray(image.convert("RGB"))
+            yield frame
 
 
 def animation_fps(path, limits: Limits = Limits()) -> float:

@@ -43,11 +43,12 @@ def read_masks(
         raise InputError(f"{folder} holds {len(files)} masks; the video has {num_frames} frames")
     _check_numbers(folder, files, frames)
     wanted = files[start:stop]
-    masks = [_read(file) for file in wanted]
-    for file, (mask, _) in zip(wanted, masks, strict=True):
-        if mask.shape[:2] != size:
-            found = sizes.by(mask.shape[:2])
-            raise InputError(f"{file} is {found}; masks must be {sizes.by(size)}, as the frames")
+    masks = []
+    for file in wanted:
+        masks.append(_read(file))
+        found = masks[-1][0].shape[:2]
+        if found != size:
+            raise InputError(f"{file} is {sizes.by(found)}; masks must be {sizes.by(size)}, as the frames")
     sampled = [_read(file) for file in files[:: max(len(files) // _SAMPLED, 1)] if file not in wanted]
     colored = any(mask.ndim == 3 and (mask != mask[..., :1]).any() for mask, _ in masks + sampled)
     masks, sampled = ([_plane(*mask, colored) for mask in some] for some in (masks, sampled))

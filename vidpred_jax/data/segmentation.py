@@ -22,6 +22,7 @@ _WIDTH = 256  # At which motion is looked at, in wider frames.
 # Of the evidence that a pixel moves, from 0 to 1: what is left of it a frame later, and how much of it a new
 # label and a known one need.
 _MEMORY, _APPEARS, _STAYS = 0.8, 0.35, 0.17
+_STEADY_MEMORY = 0.75  # Of a network's labels.
 
 
 def segment(frames: np.ndarray, method: str = "motion") -> np.ndarray:
@@ -184,13 +185,13 @@ def onnx(frames: np.ndarray, model: str) -> np.ndarray:
 def steady(frames: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Labels of frames each for itself, without flicker: a label goes where the flow (Farneback) leads, until
     others have been found there for some frames."""
-    evidence, steadied, before, memory = {}, [], None, 0.75
+    evidence, steadied, before = {}, [], None
     for frame, found in zip(frames, labels, strict=True):
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         if before is not None:
             back = cv2.calcOpticalFlowFarneback(grey, before, None, *_FARNEBACK)
-            evidence = {label: memory * _carry(e, back) for label, e in evidence.items()}
-        new = 1.0 if before is None else 1 - memory
+            evidence = {label: _STEADY_MEMORY * _carry(e, back) for label, e in evidence.items()}
+        new = 1.0 if before is None else 1 - _STEADY_MEMORY
         for label in np.unique(found):
             evidence[label] = evidence.get(label, 0) + np.float32(new) * (found == label)
         ids = np.array(list(evidence), np.uint8)

@@ -114,7 +114,7 @@ def _read_npz(path, shape):
     except InputError:
         raise
     except Exception as error:  # Of many kinds: zipfile's, zlib's, NumPy's, the tokenizer's.
-        raise InputError(f"{path} cannot be read: {reason(error) or type(error).__name__}") from error
+        raise InputError(f"{path} cannot be read: {reason(error)}") from error
     if frames.dtype.kind not in "iuf":
         raise InputError(f"{path} holds {frames.dtype}; integers or floats are needed")
     if frames.dtype.kind in "iu":

@@ -177,9 +177,7 @@ def read_sequences(path: str) -> np.ndarray:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         shape, kind = found.shape, found.dtype
     except Exception as error:  # Of many kinds.
-        raise InputError(
-            f"test sequences {path!r} cannot be read: {reason(error) or type(error).__name__}"
-        ) from error
+        raise InputError(f"test sequences {path!r} cannot be read: {reason(error)}") from error
     if len(shape) != 4 or shape[0] != 20 or shape[2:] != (64, 64) or not shape[1] or kind != np.uint8:
         raise InputError(f"test sequences {path!r} hold {kind} {shape}; uint8 (20, n, 64, 64) is needed")
     return found

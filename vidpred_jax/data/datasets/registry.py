@@ -60,7 +60,10 @@ def open_builder(name: str, *, data_dir="data", config: str = "", log=print):
     plain = metadata.is_name(name) and (not config or metadata.is_name(config))
     version = building.ClipBuilder.VERSION
     found = pathlib.Path(data_dir, name).glob(f"{glob.escape(config) or '*'}/{version}/dataset_info.json")
-    found = sorted(found) if plain else []  # Within data_dir alone.
+    try:
+        found = sorted(found) if plain else []  # Within data_dir alone.
+    except OSError as error:
+        raise InputError(f"data_dir ({str(data_dir)[:80]!r}) cannot be read: {error.strerror}") from error
     if not found and name == moving_digits.NAME:
         raise InputError(moving_digits.HINT)
     if not found:
