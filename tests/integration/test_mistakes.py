@@ -76,7 +76,7 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ((*evaluate, "--runs=a=b"), 2, "b is no run folder, nor one of the weights"),
         ((*evaluate, "--runs=none", "--resolution=axb"), 2, "--resolution=axb must be HEIGHTxWIDTH"),
         ((*evaluate, pair, "--resolution=64"), 2, "run 'ours' predicts 32 x 32, less than 64 x 64"),
-        ((*evaluate, f"{pair}@70"), 2, "translator@70 is no run folder"),
+        ((*evaluate, f"{pair}@70"), 2, "translator@70' holds no checkpoint"),
         ((*evaluate, "--runs=none", "--baselines=flow@64"), 2, "--baselines: 'flow@64' is not one of copy"),
         ((*rollout, "--size=big", output), 2, "--size=big must be HEIGHTxWIDTH or SIDE, in"),
         (
