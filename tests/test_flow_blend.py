@@ -204,6 +204,12 @@ def test_steps_beyond_32_are_blended_as_step_32():
     assert jnp.abs(near - far).max() > 0.01
 
 
+def test_blank_observations_have_the_shapes_of_observed_ones():
+    frames = random_window(0, 2, 4, 16, 32).frames
+    observed = jax.jit(backtest.observe, static_argnums=1)(frames, 2)
+    chex.assert_trees_all_equal_shapes_and_dtypes(backtest.blank(frames), observed)
+
+
 def test_backtests_count_before_training():
     """To and fro by 3 pixels: far ahead the mean is right, and untrained weights prefer it."""
     y, x = jnp.meshgrid(jnp.arange(32.0), jnp.arange(32.0), indexing="ij")

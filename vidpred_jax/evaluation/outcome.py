@@ -1,5 +1,6 @@
 """A prediction as files: videos, a strip and a page; as pictures, if asked for."""
 
+import concurrent.futures
 import dataclasses
 import pathlib
 
@@ -34,7 +35,7 @@ def names(clips: list[Clip], *, gif: bool = False, save_frames: bool = False) ->
     found += ["prediction.gif"] if gif else []
     for i, clip in enumerate(clips) if save_frames else ():
         fields = ("frames", "fusion") if clip.fusion is not None else ("frames",)
-        found += [f"{field}/{i}_{t:05d}.png" for field in fields for t in range(1, len(clip.frames) + 1)]
+        found += [_png(field, i, t) for field in fields for t in range(1, len(clip.frames) + 1)]
     return found
 
 
@@ -59,13 +60,23 @@ def write(
     """
     files = names(clips, gif=gif, save_frames=save_frames)
     writing.renew(folder, [*files, *others])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # Encoders are processes: charts cost no time.
+        charts = pool.submit(report.draw_all, found, naive, (), [])
+        told = _videos_and_strip(folder, files, clips, fps)
+        figures = charts.result()
+    title = f"{pathlib.Path(about['data']).name}: what comes next"
+    writing.write_text(folder / "index.html", page.prediction(title, headline, told, found, figures, about))
+
+
+def _videos_and_strip(folder, files, clips, fps) -> list[dict]:
+    """Writes all but the page; the clips as the page plays them."""
     shown = [_even(clip) for clip in clips]
     side_by_side = lambda videos: np.concatenate(videos, 2)
     context = side_by_side([strip.framed(clip.context) for clip in shown])
     predicted = side_by_side([clip.frames for clip in shown])
     video = np.concatenate([context, predicted])
     video_io.write_video(folder / "prediction.mp4", video, fps)
-    if gif:
+    if "prediction.gif" in files:
         video_io.write_video(folder / "prediction.gif", video, fps)
     if "comparison.mp4" in files:
         known = min(len(clip.truth) for clip in shown)
@@ -73,17 +84,16 @@ def write(
         twice = [np.concatenate([strip.framed(clip.context)] * 2, 2) for clip in shown]
         both = np.concatenate([side_by_side(twice), side_by_side(pairs)])
         video_io.write_video(folder / "comparison.mp4", both, fps)
-    if save_frames:
-        pictures = {"frames": clips, "fusion": [clip for clip in clips if clip.fusion is not None]}
-        for field, some in pictures.items():
-            for i, clip in enumerate(some):
-                for t, picture in enumerate(getattr(clip, field), 1):
-                    video_io.write_image(folder / field / f"{i}_{t:05d}.png", picture)
+    for field in ("frames", "fusion"):
+        for i, clip in enumerate(clips):
+            for t, picture in enumerate(getattr(clip, field) if _png(field, i, 1) in files else (), 1):
+                video_io.write_image(folder / _png(field, i, t), picture)
     video_io.write_image(folder / "strip.png", strip.draw(_rows(clips)))
-    told = [page.clip(clip.title, _videos(clip), fps, fps) for clip in clips]
-    figures = report.draw_all(found, naive, (), [])
-    title = f"{pathlib.Path(about['data']).name}: what comes next"
-    writing.write_text(folder / "index.html", page.prediction(title, headline, told, found, figures, about))
+    return [page.clip(clip.title, _videos(clip), fps, fps) for clip in clips]
+
+
+def _png(field, clip, step) -> str:
+    return f"{field}/{clip}_{step:05d}.png"
 
 
 def _rows(clips):

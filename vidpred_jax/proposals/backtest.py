@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from vidpred_jax.ops import blur_planes, exact_einsum
 from vidpred_jax.proposals import candidates
+from vidpred_jax.proposals.candidates import NUM_CANDIDATES
 
 _BACKTESTS = {1: (1,), 3: (1, 2, 3), 7: (1, 4, 7), 11: (2, 6, 11)}  # Frames ago: steps ahead.
 _NEEDED = 3  # Frames that the flows of a backtest are estimated from.
@@ -49,6 +50,15 @@ def observe(frames: Float[Array, "b n h w 3"], levels: int) -> Observations:
     still = jax.lax.map(candidates.blur_still, (newest, mean))
     errors = _errors(frames, backtests, newest, still, flows)
     return Observations(newest[0], still[0], flows[0], errors)
+
+
+def blank(frames: Float[Array, "b n h w 3"]) -> Observations:
+    """Observations of the same shapes that say nothing: newest frames, zeros."""
+    b, _, h, w, _ = frames.shape
+    sizes = {"frame": (1, 1), **dict.fromkeys(_WIDTHS, (h, w))}
+    errors = {name: jnp.zeros((b, NUM_LAGS, NUM_CANDIDATES, *size)) for name, size in sizes.items()}
+    still = jnp.zeros((b, candidates.NUM_STILL, 3, h, w))
+    return Observations(frames[:, -1], still, jnp.zeros((b, candidates.NUM_FLOWS, h, w, 2)), errors)
 
 
 def _errors(frames, backtests, newest, still, flows):

@@ -24,7 +24,8 @@ _MOVED = (
 # Blurs of the newest and of the mean frame: far ahead a strong blur is the best candidate of many clips.
 _STILL_BLURS = (0.0, 3.0, 8.0, 16.0, 32.0)
 _SIDE = 128
-NUM_CANDIDATES = len(_MOVED) + 2 * len(_STILL_BLURS)
+NUM_STILL = 2 * len(_STILL_BLURS)
+NUM_CANDIDATES = len(_MOVED) + NUM_STILL
 COPY = len(_MOVED)  # The newest frame as it is.
 _CLEAR = np.array([not blur for _, _, blur in _MOVED] + [i == 0 for i in range(2 * len(_STILL_BLURS))])
 # Of the motion of a clear frame: the rate a frame at which it dies out where slowed candidates did as well

@@ -55,7 +55,10 @@ class FlowBlend(nn.Module):
 
     def observe(self, window: Window) -> Observations:
         """What the observed frames alone determine, for all steps."""
-        found = backtest.observe(window.frames.astype(jnp.float32), self.flow_levels)
+        frames = window.frames.astype(jnp.float32)
+        # Nothing here has parameters, and tracing it takes a second.
+        blank = self.is_initializing()
+        found = backtest.blank(frames) if blank else backtest.observe(frames, self.flow_levels)
         labels = window.labels[:, -1, ..., None].astype(jnp.float32)
         return Observations(found, window.edges[:, -1, ..., None], labels)
 
