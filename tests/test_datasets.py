@@ -1,6 +1,7 @@
 """Synthetic clips, the format on disk, splits, idx files."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -8,11 +9,12 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidpred_jax.data import fusion
 from vidpred_jax.data.datasets import clips, metadata, registry, synthesis
 from vidpred_jax.data.preparation import prepare_clip
-from vidpred_jax.types import InputError
+from vidpred_jax.types import Clip, InputError
 
 
 def encoded(name, frames, labels):
@@ -51,6 +53,16 @@ def test_clip_format_round_trip(clip):
     for field in ("frames", "labels", "edges"):
         np.testing.assert_array_equal(getattr(found, field), getattr(clip, field)[[3, 4, 40]])
     assert (found.name, found.fps) == ("a", 29.97)
+
+
+@pytest.mark.parametrize(("levels", "bits"), [((0, 255), 1), ((0, 85, 170, 255), 2), (range(256), 8)])
+def test_edges_are_stored_in_as_few_bits_as_tell_them_apart(levels, bits):
+    edges = np.random.default_rng(0).choice(np.array(levels, np.uint8), (2, 11, 13))
+    stored = clips.encode(Clip("a", np.zeros((2, 11, 13, 3), np.uint8), edges // 255, edges))
+    for png, picture in zip(stored["edges"], edges, strict=True):
+        assert png[24] == bits  # Of IHDR.
+        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png)).convert("L")), picture)
+    np.testing.assert_array_equal(clips.decode(stored).edges, edges)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from vidpred_jax.types import InputError
 # Inverse: no palette entry below 16 is brighter than 128 in all channels; a full edge is 255.
 EDGE_THRESHOLD = 0.5
 _DIGIT = 5  # Bits that count to 25.
+_RIDGES = 3  # Times the edges that are wanted: so many pixels are as steep as what ridges are looked for in.
 
 
 def make_palette(num_colors: int = 256) -> np.ndarray:
@@ -61,11 +62,20 @@ class EdgeRule:
     def _steepest(self, grey):
         """Canny's edges at the one threshold that leaves the share."""
         x, y = (cv2.Sobel(grey, cv2.CV_16S, dx, 1 - dx, borderType=cv2.BORDER_REPLICATE) for dx in (1, 0))
-        slope, ridges = cv2.add(cv2.absdiff(x, 0), cv2.absdiff(y, 0)), cv2.Canny(x, y, 0, 0)
-        slopes = slope[ridges > 0]
+        slope = cv2.add(cv2.absdiff(x, 0), cv2.absdiff(y, 0))
         wanted = max(round(self.density * grey.size), 1)
-        if len(slopes) > wanted:  # Where both thresholds are one, Canny's edges are the ridges above it.
-            ridges[slope < np.partition(slopes, -wanted)[-wanted]] = 0
+        # Where both thresholds are one, Canny's edges are the ridges above it: from a low one on, which saves
+        # half of the time, or all of them.
+        some = slope[::4, ::4].ravel()
+        most = min(round(_RIDGES * self.density * some.size), some.size - 1)
+        low = float(np.partition(some, -1 - most)[-1 - most])
+        ridges = cv2.Canny(x, y, low, low)
+        if cv2.countNonZero(ridges) < wanted:
+            ridges = cv2.Canny(x, y, 0, 0)
+        slopes = slope[ridges > 0]
+        if len(slopes) > wanted:
+            least = float(np.partition(slopes, -wanted)[-wanted])
+            ridges = cv2.bitwise_and(ridges, cv2.compare(slope, least, cv2.CMP_GE))
         return ridges
 
     def to_json(self) -> dict:

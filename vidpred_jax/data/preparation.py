@@ -7,6 +7,8 @@ import numpy as np
 from vidpred_jax.data import cuts, fusion, segmentation
 from vidpred_jax.types import Clip
 
+_THIRDS = ((np.arange(256) + 42) // 85 * 85).astype(np.uint8)  # The nearest of 0, 85, 170 and 255.
+
 
 def prepare_clip(
     name: str,
@@ -44,6 +46,6 @@ def reduced(clip: Clip, side: int) -> Clip:
         return clip
     size = [round(x * side / min(height, width)) for x in (height, width)]
     planes = fusion.resize_planes(fusion.stack_planes(clip.edges, clip.labels), *size)
-    edges = (np.round(planes[..., 0] / 85) * 85).astype(np.uint8)  # All shares need three times the bytes.
+    edges = _THIRDS[planes[..., 0]]  # All shares need three times the bytes.
     frames = fusion.resize_frames(clip.frames, *size)
     return dataclasses.replace(clip, frames=frames, edges=edges, labels=planes[..., 1], encoded=None)

@@ -17,11 +17,11 @@ from vidpred_jax.types import InputError, reason
 METHODS = ("motion", "onnx:MODEL")
 MOTION_LABELS = 4  # Background and three objects.
 MAX_MODEL_BYTES = 2 << 30
-_FARNEBACK = 0.5, 4, 15, 3, 5, 1.2, 0
-_WIDTH = 256  # At which motion is looked at, in wider frames.
+_FARNEBACK = 0.5, 4, 15, 2, 5, 1.2, 0
+_WIDTH = 192  # At which motion is looked at, in wider frames.
 # Of the evidence that a pixel moves, from 0 to 1: what is left of it a frame later, and how much of it a new
 # label and a known one need.
-_MEMORY, _APPEARS, _STAYS = 0.8, 0.35, 0.17
+_MEMORY, _APPEARS, _STAYS = 0.83, 0.35, 0.15
 _STEADY_MEMORY = 0.75  # Of a network's labels.
 
 
@@ -41,7 +41,7 @@ def motion(
 
     Camera motion is a partial affine map fitted to the flow at corners (RANSAC). A region moves where the
     dense flow (Farneback) from the frame before differs from it by more than `threshold` pixels, at a width
-    of 256; regions below `min_area` of the frame are dropped, and all where more than half of it moves, as
+    of 192; regions below `min_area` of the frame are dropped, and all where more than half of it moves, as
     after a cut. An id passes on to the region that overlaps it most. Evidence of an id gathers over frames:
     an object appears where it has moved for some, keeps its label for as long after it stops, and is
     background while flow forward and backward do not agree where it is.

@@ -5,6 +5,7 @@ The features hold bytes, not TFDS's images: a reader can decode a part of a long
 
 import io
 import struct
+import zlib
 from collections.abc import Sequence
 
 import cv2
@@ -18,7 +19,7 @@ from vidpred_jax.types import Clip, InputError, reason
 
 FILE_FORMAT = "array_record"
 _COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # As video_io reads.
-_LINES = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+_PNG = b"\x89PNG\r\n\x1a\n"
 _STREAMS = ("frames", "labels", "edges")
 
 
@@ -41,7 +42,7 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
         "fps": float(clip.fps),
         "frames": clip.encoded or [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
         "labels": [_png(f) for f in clip.labels],
-        "edges": [_png(f, _LINES) for f in clip.edges],
+        "edges": [_png_of_few(f) for f in clip.edges],
     }
 
 
@@ -137,13 +138,36 @@ def _image(example: dict, stream: str, index: int) -> np.ndarray:
 
 def _size(data: bytes) -> tuple[int, int]:
     """Width and height of a PNG or JPEG file, by its header. Raises what Pillow raises."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"):  # Ten times faster than Pillow.
+    if data.startswith(_PNG + b"\0\0\0\rIHDR"):  # Ten times faster than Pillow.
         return struct.unpack(">II", data[16:24])
     return Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).size
 
 
-def _png(image, settings=()) -> bytes:
-    return cv2.imencode(".png", image, settings)[1].tobytes()  # OpenCV's own setting is its fastest.
+def _png(image) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()  # OpenCV's own setting is its fastest.
+
+
+def _png_of_few(image: np.ndarray) -> bytes:
+    """A grey PNG of as many bits a pixel as tell its levels apart: 1 (0 and 255), 2 (thirds) or 8; OpenCV's
+    have 8, and are larger and slower for it."""
+    bits = next(bits for bits in (1, 2, 8) if not (image % (255 // (2**bits - 1))).any())
+    (height, width), per_byte = image.shape, 8 // bits
+    levels = np.pad(image // (255 // (2**bits - 1)), ((0, 0), (0, -width % per_byte)))
+    rows = np.zeros(
+        (height, 1 + levels.shape[1] // per_byte), np.uint8
+    )  # A row begins with its filter: none.
+    for i in range(per_byte):
+        rows[:, 1:] |= levels[:, i::per_byte] << (8 - bits * (i + 1))
+    squeezed = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0),
+        b"IDAT": squeezed.compress(rows.tobytes()) + squeezed.flush(),
+        b"IEND": b"",
+    }
+    chunk = lambda kind, data: (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    )
+    return _PNG + b"".join(chunk(*part) for part in parts.items())
 
 
 def _jpeg(image, quality) -> bytes:
