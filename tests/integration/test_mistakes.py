@@ -50,6 +50,11 @@ def test_mistakes_are_one_line_and_an_exit_code(trained, video, data_dir, tmp_pa
         ((*rollout, "--video=none.mp4", output), 2, "none.mp4 does not exist"),
         ((*rollout, f"--video={broken}", output), 2, "truncated"),
         ((*rollout, f"--video={short}", output), 2, "has 15 frames from frame 0 on; at least 16"),
+        (
+            (*rollout, f"--video={short}", "--frame_step=2", output),
+            2,
+            "has 15 frames from frame 0 on; at least 31",
+        ),
         ((*rollout, f"--video={tmp_path / 'empty'}", output), 2, "holds 0 frames"),
         ((*rollout, f"--video={sizes}", output), 2, "every frame of the folder must be 64 x 64"),
         ((*rollout, clip_file, f"--masks={few}", output), 2, "holds 1 masks; the video has 48"),

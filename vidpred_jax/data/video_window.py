@@ -42,11 +42,13 @@ def read(
     if start is None:
         start = max(video_io.count(path) - (context - 1) * step - 1, 0)
     newest = start + (context - 1) * step
-    frames = video_io.read(path, start, newest + 1 - start, at_most=True)[::step]
-    if len(frames) < context:
+    needed = newest + 1 - start
+    frames = video_io.read(path, start, needed, at_most=True)
+    if len(frames) < needed:
         raise InputError(
-            f"{path} has {len(frames)} frames from frame {start} on; at least {context} are needed"
+            f"{path} has {len(frames)} frames from frame {start} on; at least {needed} are needed"
         )
+    frames = frames[::step]
     labels = None
     if choice.masks:
         count = video_io.count(path)
