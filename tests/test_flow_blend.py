@@ -121,12 +121,11 @@ def test_a_clear_future_by_hand():
     )
     params = without_backtests(untrained()["params"])
 
-    def share(difference):
-        """8 % of a frame, and 28 % of its blur by 2 pixels, renormalised at the border."""
+    def coarse(difference):
+        """30 % of a frame's blur by 2 pixels, renormalised at the border."""
         soften = lambda x: ndimage.gaussian_filter(x, (2, 2), mode="constant", truncate=16)
         weight = soften(np.ones(difference.shape[1:3]))
-        softened = np.stack([soften(difference[0, ..., c]) / weight for c in range(3)], -1)[None]
-        return 0.08 * difference + 0.28 * softened
+        return np.stack([0.3 * soften(difference[0, ..., c]) / weight for c in range(3)], -1)[None]
 
     def at(clarity):
         propose = lambda *x: FlowBlend(clarity=clarity).apply({"params": params}, *x, method="propose")
@@ -135,12 +134,10 @@ def test_a_clear_future_by_hand():
     mean, mixed, clear = (at(clarity) for clarity in (0.0, 0.25, 1.0))
     for number, step in enumerate((1, 5)):
         left = lambda constant, step=step: constant * (1 - np.exp(-step / constant)) / step
-        odds = np.exp(
-            0.35 * 2 / step
-        )  # Of the first; seven others have 1, of which one moves and slows down.
+        odds = np.exp(2 / step)  # Of the first; seven others have 1, of which one moves and slows down.
         moved = -2 * step * (odds + left(4)) / (odds + 7) * left(1 / 0.125)
         expected = np.asarray(ops.cubic_warp(ramp, jnp.zeros((1, 32, 32, 2)).at[..., 1].set(moved)))
-        expected = expected + share(np.asarray(mean.frames[:, number]) - expected)
+        expected = expected + coarse(np.asarray(mean.frames[:, number]) - expected)
         np.testing.assert_allclose(clear.frames[:, number, :, 12:-2], expected[:, :, 12:-2], atol=1e-5)
     assert float(mean.confidence.min()) == pytest.approx(0.5)
     np.testing.assert_allclose(mixed.frames, 0.75 * mean.frames + 0.25 * clear.frames, atol=1e-6)

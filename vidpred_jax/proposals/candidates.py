@@ -32,12 +32,9 @@ _CLEAR = np.array([not blur for _, _, blur in _MOVED] + [i == 0 for i in range(2
 # as steady ones in backtests; by how much worse they must have done (a difference of logarithms) for it to
 # go on; the largest rate. Chosen by LPIPS on 36 clips other than those of DAVIS 2016.
 _RATE, _STEADY, _MOST_RATE = 0.25, 0.4, 0.4
-# Of the candidates' logits in a clear frame's displacement: a mean of more of them is safer than the best.
-_EVEN = 0.35
-# Of the difference of the mean and a clear frame: its blur in pixels as above, how much of that is added to
-# the clear one, and how much of the difference itself. These four, the first and the last chosen on 42, the
-# others on 18 clips other than those of DAVIS's val list; with more of the mean, objects grow pale.
-_COARSE_BLUR, _COARSE_SHARE, _FINE_SHARE = 2.0, 0.28, 0.08
+# Of the difference of the mean and a clear frame: its blur in pixels as above, and how much of that is added
+# to the clear one. Chosen on 18 clips other than those of DAVIS's val list; with more, objects grow pale.
+_COARSE_BLUR, _COARSE_SHARE = 2.0, 0.3
 _SLOWED, _KEPT = _MOVED.index((1, 4, 0.0)), _MOVED.index((1, 0, 0.0))
 
 
@@ -72,9 +69,8 @@ def mean_displacement(
 
 
 def clear_shares(gates: Float[Array, "b k h w"]) -> Float[Array, "b k h w"]:
-    """The candidates' shares in the displacement of a clear frame: a softmax of those without blur, more even
-    than in the mean frame."""
-    return jax.nn.softmax(jnp.where(_CLEAR[:, None, None], _EVEN * gates, -jnp.inf), 1)
+    """The candidates' shares in the displacement of a clear frame: a softmax of those without blur."""
+    return jax.nn.softmax(jnp.where(_CLEAR[:, None, None], gates, -jnp.inf), 1)
 
 
 def slowing(errors: Float[Array, "b k"]) -> Float[Array, " b"]:
@@ -94,12 +90,11 @@ def clear(newest, displacements, steps_ahead, shares, rate):
     return jnp.clip(cubic_warp(newest, flow), -1, 1), flow
 
 
-def drawn_to(mean: Float[Array, "b h w 3"], clear: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """A clear frame drawn to the mean of what may come: its coarse parts by a third, which makes it more
-    accurate, its fine ones, which tell how sharp it is, by little."""
+def with_coarse_of(mean: Float[Array, "b h w 3"], clear: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """A clear frame whose coarse parts are nearer to the mean of what may come: more accurate, and its fine
+    parts, which tell how sharp it is, stay."""
     scale = max(min(clear.shape[1:3]) / _SIDE, 1)  # In a small frame too, what is finer than pixels is none.
-    difference = mean - clear
-    return clear + _FINE_SHARE * difference + _COARSE_SHARE * blur(difference, _COARSE_BLUR * scale)
+    return clear + _COARSE_SHARE * blur(mean - clear, _COARSE_BLUR * scale)
 
 
 def _damp(displacements, steps_ahead, motion):

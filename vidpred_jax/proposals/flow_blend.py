@@ -87,7 +87,7 @@ class FlowBlend(nn.Module):
             found = blend(*step)
             if self.clarity:
                 frame, *others = clear(*step)
-                one = candidates.drawn_to(found[0], frame), *others
+                one = candidates.with_coarse_of(found[0], frame), *others
                 found = jax.tree.map(lambda mean, one: mean + self.clarity * (one - mean), found, one)
             frames, flow, shares = found
             edges = warp(observations.edges, flow)[..., 0]
