@@ -1,6 +1,8 @@
 """What is saved comes back, bit for bit; what is damaged or foreign is one clear line."""
 
+import asyncio
 import errno
+import gc
 import shutil
 import subprocess
 import sys
@@ -214,3 +216,30 @@ def test_the_record_of_the_best_outlives_a_restart(tmp_path):
         save_steps(tmp_path, step, psnr={step: psnr})
         best = max(range(1, step + 1), key=quality.get)
         assert restore.steps(tmp_path) == sorted({best, max(step - 1, 1), step})
+
+
+def test_a_read_that_is_not_waited_for_ends_in_silence(monkeypatch):
+    """As of Orbax's coroutines where another read has failed: collected later, they would print a traceback."""
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    async def read():
+        try:
+            await asyncio.get_running_loop().create_future()
+        except BaseException as error:
+            raise RuntimeError("while reading") from error
+
+    async def read_all():
+        await asyncio.gather(read(), fail())
+
+    async def fail():
+        raise OSError("damaged")
+
+    with integrity.quiet_loops():
+        loop = asyncio.new_event_loop()
+    with pytest.raises(OSError, match="damaged"):
+        loop.run_until_complete(read_all())
+    loop.close()
+    del loop
+    gc.collect()
+    assert not told

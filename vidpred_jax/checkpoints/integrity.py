@@ -81,6 +81,15 @@ class _Loop(asyncio.SelectorEventLoop):
     def call_exception_handler(self, context):
         """Of tasks that nobody waited for: the first error is raised and told."""
 
+    def close(self):
+        """Ends what has not ended, as `asyncio.run` does: Orbax's coroutines print a traceback if they are
+        collected before."""
+        if not self.is_closed() and (left := asyncio.all_tasks(self)):
+            for task in left:
+                task.cancel()
+            self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        super().close()
+
 
 @contextlib.contextmanager
 def quiet_loops():
