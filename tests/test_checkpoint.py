@@ -219,7 +219,7 @@ def test_the_record_of_the_best_outlives_a_restart(tmp_path):
 
 
 def test_a_read_that_is_not_waited_for_ends_in_silence(monkeypatch):
-    """As of Orbax's coroutines where another read has failed: collected later, they would print a traceback."""
+    """As of Orbax's coroutines where another read failed: collected later, they would print a traceback."""
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
 
