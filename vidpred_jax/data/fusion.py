@@ -18,7 +18,7 @@ from vidpred_jax.types import InputError
 # Inverse: no palette entry below 16 is brighter than 128 in all channels; a full edge is 255.
 EDGE_THRESHOLD = 0.5
 _DIGIT = 5  # Bits that count to 25.
-_RIDGES = 3  # Times the edges that are wanted: so many pixels are as steep as what ridges are looked for in.
+_RIDGES = 3  # Ridges are looked for among so many times as many of the steepest pixels as edges are wanted.
 
 
 def make_palette(num_colors: int = 256) -> np.ndarray:
@@ -64,13 +64,13 @@ class EdgeRule:
         x, y = (cv2.Sobel(grey, cv2.CV_16S, dx, 1 - dx, borderType=cv2.BORDER_REPLICATE) for dx in (1, 0))
         slope = cv2.add(cv2.absdiff(x, 0), cv2.absdiff(y, 0))
         wanted = max(round(self.density * grey.size), 1)
-        # Where both thresholds are one, Canny's edges are the ridges above it: from a low one on, which saves
-        # half of the time, or all of them.
+        # Where both of Canny's thresholds are one, its edges are the ridges above it. Among steep pixels
+        # they are found in half the time; where those are too few, among all.
         some = slope[::4, ::4].ravel()
         most = min(round(_RIDGES * self.density * some.size), some.size - 1)
         low = float(np.partition(some, -1 - most)[-1 - most])
         ridges = cv2.Canny(x, y, low, low)
-        if cv2.countNonZero(ridges) < wanted:
+        if low and cv2.countNonZero(ridges) < wanted:
             ridges = cv2.Canny(x, y, 0, 0)
         slopes = slope[ridges > 0]
         if len(slopes) > wanted:

@@ -42,7 +42,7 @@ def encode(clip: Clip, jpeg_quality: int | None = None) -> dict:
         "fps": float(clip.fps),
         "frames": clip.encoded or [_png(f) if jpeg_quality is None else _jpeg(f, jpeg_quality) for f in bgr],
         "labels": [_png(f) for f in clip.labels],
-        "edges": [_png_of_few(f) for f in clip.edges],
+        "edges": [_png_of_few_levels(f) for f in clip.edges],
     }
 
 
@@ -147,15 +147,14 @@ def _png(image) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()  # OpenCV's own setting is its fastest.
 
 
-def _png_of_few(image: np.ndarray) -> bytes:
+def _png_of_few_levels(image: np.ndarray) -> bytes:
     """A grey PNG of as many bits a pixel as tell its levels apart: 1 (0 and 255), 2 (thirds) or 8; OpenCV's
     have 8, and are larger and slower for it."""
-    bits = next(bits for bits in (1, 2, 8) if not (image % (255 // (2**bits - 1))).any())
+    bits, step = next((bits, step) for bits, step in ((1, 255), (2, 85), (8, 1)) if not (image % step).any())
     (height, width), per_byte = image.shape, 8 // bits
-    levels = np.pad(image // (255 // (2**bits - 1)), ((0, 0), (0, -width % per_byte)))
-    rows = np.zeros(
-        (height, 1 + levels.shape[1] // per_byte), np.uint8
-    )  # A row begins with its filter: none.
+    levels = np.pad(image // step, ((0, 0), (0, -width % per_byte)))
+    # A row begins with the number of its filter: 0, none.
+    rows = np.zeros((height, 1 + levels.shape[1] // per_byte), np.uint8)
     for i in range(per_byte):
         rows[:, 1:] |= levels[:, i::per_byte] << (8 - bits * (i + 1))
     squeezed = zlib.compressobj(1, strategy=zlib.Z_RLE)
