@@ -120,6 +120,18 @@ def test_it_predicts_on_the_device_asked_for_with_the_same_bytes(trained, expect
         vidpred_jax.load("sprites", device="moon")
 
 
+def test_devices_share_a_batch_as_one_predicts_it(trained, predictor, expected, clip):
+    several = vidpred_jax.load(folder=trained, device=jax.devices()[1:4])
+    batch = np.stack([np.roll(clip.frames[:16], n, 2) for n in range(4)])
+    found, plain = several.predict(batch, horizon=3), predictor.predict(batch, horizon=3)
+    assert np.abs(found.frames - plain.frames.astype(int)).max() <= 1
+    np.testing.assert_array_equal(found.frames[0], expected.frames)
+    heard = []
+    several.predict(batch, horizon=20, callback=heard.append)
+    assert heard == sorted(set(heard)) and heard[-1] == 20
+    assert {d for x in jax.tree.leaves(several._variables) for d in x.devices()} == set(jax.devices()[1:4])
+
+
 def test_a_folder_that_holds_both_stages(trained, expected, clip, tmp_path):
     for stage in ("fusion", "translator"):
         shutil.copytree(trained / stage, tmp_path / "mine" / stage)

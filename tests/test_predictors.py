@@ -14,7 +14,7 @@ class _Run(predictor.Predictor):
     """Predicts the newest frame, again and again."""
 
     def __init__(self, height, width, context=16, data=()):
-        self.size, self.context = (height, width), context
+        self.size, self.context, self.device = (height, width), context, None
         self.configs = [{"data": each} for each in data]
 
     def predict_batch(self, elements, horizon, exact=False):

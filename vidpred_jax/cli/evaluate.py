@@ -77,7 +77,7 @@ _RESOLUTION = flags.DEFINE_string(
 _STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the protocol's.", 1)
 _START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
-_BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once.", 1)
+_BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once, over a process's devices.", 1)
 _SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page and to draw as strips.", 0)
 _REFERENCE = flags.DEFINE_string("reference", None, "CSV of published curves to draw beside ours.")
 _SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this sequence.")
@@ -99,7 +99,8 @@ def _main():
     writing.check_writable(output, () if _WRITE.value else ("per_step.csv", "summary.json", "index.html"))
     reference = report.read_reference(_REFERENCE.value, _SEQUENCE.value) if _REFERENCE.value else []
     runs = _RUNS.value or ([] if _WEIGHTS.value else ["newest"])
-    loaded = predictors.load(runs, _WEIGHTS.value, _log)
+    devices = jax.local_devices()
+    loaded = predictors.load(runs, _WEIGHTS.value, _log, devices if len(devices) > 1 else None)
     loaded = predictors.at_clarities(loaded, _CLARITY.value)
     for name in _WEIGHTS.value:
         _log(f"weights {cards.describe(name)}")
@@ -148,7 +149,7 @@ def _main():
         batch_size=_BATCH.value,
         show=set(list(first_of.values())[: _SHOW.value]),
         features=lambda row, frames: metrics.i3d_logits(frames) if row in seen_by_i3d else None,
-        devices=jax.local_devices() if jax.local_device_count() > 1 else (None,),
+        at_once=min(len(devices), 2),  # One is measured while another is predicted.
         total=len(mine),
         log=_log,
     )

@@ -44,7 +44,7 @@ def variants(
         return found
     rows, field = {}, system.form.field
     if system.proposals:
-        proposed = Predictor(system=system.without_networks)
+        proposed = Predictor(system=system.without_networks, device=run.device)
         rows["no networks"] = Variant(functools.partial(_predict, proposed, horizon))
     else:
         rows["no networks"] = Variant(functools.partial(naive.copied, horizon))
@@ -71,7 +71,7 @@ def variants(
 
 def proposals(run: Predictor, horizon: int) -> dict[str, Callable]:
     """Each of a run's proposals alone, by its name."""
-    bare = Predictor(system=run.system.without_networks)
+    bare = Predictor(system=run.system.without_networks, device=run.device)
     return {
         name: functools.partial(_predict, _without(bare, proposals={name: proposal}), horizon)
         for name, proposal in bare.system.proposals.items()
@@ -80,7 +80,7 @@ def proposals(run: Predictor, horizon: int) -> dict[str, Callable]:
 
 def _without(run, **changes) -> Predictor:
     """The same run with parts of its system changed."""
-    return Predictor(system=dataclasses.replace(run.system, **changes))
+    return Predictor(system=dataclasses.replace(run.system, **changes), device=run.device)
 
 
 def _predict(run, horizon, seen):

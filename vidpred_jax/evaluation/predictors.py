@@ -1,5 +1,6 @@
 """The runs that an evaluation measures: loaded by name."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -12,16 +13,17 @@ from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.types import CONTEXT, InputError
 
 DEFAULT_SIZE = (128, 128)  # Of the published tables; where no run says otherwise.
-_PIXELS = 16 * 128 * 128  # Of frames, one of each window that is predicted at once.
+_PIXELS = 16 * 128 * 128  # Of frames, one of each window that a device predicts at once.
 
 
-def load(texts: list[str], weights: list[str], log=lambda line: None) -> dict[str, Predictor]:
+def load(texts: list[str], weights: list[str], log=lambda line: None, device=None) -> dict[str, Predictor]:
     """{name: Predictor} of texts as --runs takes them, and of weights that come with the package.
 
     Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours) or
-    `none`. Raises InputError.
+    `none`. device: as of `Predictor`. Raises InputError.
     """
-    loaded = {name: loading.load(*cards.runs_of(name)) for name in weights}
+    open_ = functools.partial(loading.load, device=device)
+    loaded = {name: open_(*cards.runs_of(name)) for name in weights}
     for text in texts:
         if text == "none":
             continue
@@ -34,12 +36,12 @@ def load(texts: list[str], weights: list[str], log=lambda line: None) -> dict[st
                 log(f"{why}: baselines alone")
                 continue
             log(f"ours: {', '.join(pair)}, {why}")
-            loaded["ours"] = loading.load(*pair)
+            loaded["ours"] = open_(*pair)
             continue
         parts = named.split(",")
         if not (equals and name and all(parts)):
             raise InputError(f"--runs={text} must be NAME=RUN[,RUN ...], newest or none")
-        loaded[name] = loading.load(*parts)
+        loaded[name] = open_(*parts)
     return loaded
 
 
@@ -114,7 +116,7 @@ def translate(run: Predictor, elements: list[dict], maps: Callable[[dict], dict]
 def _in_parts(run, elements, predict):
     """What `predict` makes of so many elements at once as memory is meant for."""
     shown = [sizes.at(run.size, element) for element in elements]
-    at_once = max(_PIXELS // math.prod(run.size), 1)
+    at_once = max(_PIXELS // math.prod(run.size), 1) * run.device_count
     found = []
     for start in range(0, len(shown), at_once):
         made = predict(shown[start : start + at_once])

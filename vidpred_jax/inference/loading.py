@@ -1,7 +1,7 @@
 """Which runs a predictor is made of: those named, the newest pair, or weights of the package."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -17,7 +17,7 @@ def load(
     folder: str | os.PathLike = "runs",
     size: tuple[int, int] | None = None,
     step: int | None = None,
-    device: jax.Device | str | None = None,
+    device: jax.Device | str | Sequence[jax.Device] | None = None,
     compilation_cache: str | None = None,
 ) -> Predictor:
     """A predictor of run folders whose stages go together, such as `load("runs/fusion", "runs/translator")`,

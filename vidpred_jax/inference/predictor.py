@@ -5,10 +5,11 @@ import copy
 import itertools
 import numbers
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vidpred_jax import startup
 from vidpred_jax.data import cuts, fusion, pipeline, preparation
@@ -34,10 +35,14 @@ class Predictor:
     """
 
     def __init__(
-        self, *networks: Network, system: System | None = None, device: jax.Device | str | None = None
+        self,
+        *networks: Network,
+        system: System | None = None,
+        device: jax.Device | str | Sequence[jax.Device] | None = None,
     ):
         """system: instead of one of all networks, such as without one of them. device: where it predicts, or
-        its platform, such as `cpu`; None: JAX's own choice."""
+        its platform, such as `cpu`, or several of this process that share each batch; None: JAX's own choice.
+        """
         self.system = system or System.of(*networks)
         roles = {network.stage.role: network.stage.field for network in networks}
         direct = "propose" in roles or roles.get("predict") == "frames"
@@ -57,7 +62,7 @@ class Predictor:
         self.context, self.size, self.clarity = self.system.context, self.system.size, None
         self._loaded, self._any_size = self.system, True
         try:
-            self._device = jax.devices(device)[0] if isinstance(device, str) else device
+            self.device = jax.devices(device)[0] if isinstance(device, str) else device
         except RuntimeError as error:
             raise InputError(f"device ({device!r}) cannot be used: {error}") from error
         self._variables: dict[jax.Device | None, dict] = {}
@@ -107,6 +112,11 @@ class Predictor:
         maps = lambda: of(ours.predict_batch(elements, horizon, fields=("fusion",))[0])
         known = {"predict_fusion": maps} if "fusion" in ours.system.fields else {}
         return Prediction(of(predicted), of(seen), fps, **known)
+
+    @property
+    def device_count(self) -> int:
+        """How many devices share a batch."""
+        return len(self.device) if isinstance(self.device, Sequence) else 1
 
     def at_size(self, size: tuple[int, int]) -> "Predictor":
         """The same weights for frames of a height and a width. Raises InputError where these do not fit."""
@@ -171,8 +181,8 @@ class Predictor:
     def _stack(self, elements, lengths: dict[str, int] | None = None) -> dict[str, np.ndarray]:
         """The arrays that prediction needs of all elements, each refused if it is not as it must be.
 
-        What precedes a scene cut is left out. The last is repeated up to a power of two, so that few
-        programs serve any number of clips.
+        What precedes a scene cut is left out. The last is repeated up to a power of two for each device, so
+        that few programs serve any number of clips.
         """
         if not elements:
             raise InputError("elements hold no clip; at least one is needed")
@@ -187,8 +197,9 @@ class Predictor:
                         f"uint8 {needed} is needed"
                     )
         elements = [cuts.leave_out(element, self.context) for element in elements]
-        missing = 2 ** (len(elements) - 1).bit_length() - len(elements)
-        elements = [*elements, *[elements[-1]] * missing]
+        devices = self.device_count
+        whole = devices * 2 ** (-(-len(elements) // devices) - 1).bit_length()
+        elements = [*elements, *[elements[-1]] * (whole - len(elements))]
         return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
 
     def _labels_of(self, clip) -> int:
@@ -208,7 +219,9 @@ class Predictor:
     def _run(self, horizon, known_maps, exact, clip: dict, callback=None, fields=None) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
         calls = _Calls(callback) if callback else None
-        device = self._device or jax.config.jax_default_device
+        device = self.device or jax.config.jax_default_device
+        several = isinstance(device, Sequence)
+        device = tuple(device) if several else device
         args = (self._on(device), clip, *([calls.number] if calls else []))
         labels = self._labels_of(clip)
         modules = [proposal.module for proposal in self.system.proposals.values()]
@@ -222,6 +235,7 @@ class Predictor:
                 tell = _Calls.tell if calls else None
                 options = {"known_maps": known_maps, "finish": finish, "fields": fields, "tell": tell}
                 predict = make_predict(system, horizon, **options)
+                predict = _shared(predict, device, len(args)) if several else predict
                 with jax.enable_x64(False):
                     program = jax.jit(predict).lower(*args)
                     self._compiled[key] = program.compile(startup.compiler_options())
@@ -232,11 +246,24 @@ class Predictor:
         return calls.during(lambda: run(*args)) if calls else run(*args)
 
     def _on(self, device) -> dict:
-        """The variables on a device, or on JAX's default, which `jax.default_device` may choose."""
+        """The variables on a device, on each of several, or on JAX's default, which `jax.default_device` may
+        choose."""
         with self._lock, jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
             if device not in self._variables:
-                self._variables[device] = jax.device_put(self._loaded.variables, device)
+                place = NamedSharding(_mesh(device), PartitionSpec()) if isinstance(device, tuple) else device
+                self._variables[device] = jax.device_put(self._loaded.variables, place)
             return self._variables[device]
+
+
+def _mesh(devices) -> Mesh:
+    return Mesh(np.array(devices), "clips")
+
+
+def _shared(predict, devices, count: int):
+    """A prediction whose clips, the second of `count` arguments, are shared out between devices."""
+    clips, all_of_it = PartitionSpec("clips"), PartitionSpec()
+    seen = (all_of_it, clips, all_of_it)[:count]
+    return jax.shard_map(predict, mesh=_mesh(devices), in_specs=seen, out_specs=clips, check_vma=False)
 
 
 class _Calls:
@@ -246,13 +273,15 @@ class _Calls:
 
     def __init__(self, callback):
         self.number, self._callback, self._error = np.int32(next(self._numbers)), callback, None
+        self._heard = 0
 
     @classmethod
     def tell(cls, number, step):
         self = cls._known[int(number)]
         try:
-            if not self._error:
-                self._callback(int(step))
+            if not self._error and int(step) > self._heard:  # Of several devices the first tells.
+                self._heard = int(step)
+                self._callback(self._heard)
         except BaseException as error:  # Raised where the program was called.
             self._error = error
 
