@@ -37,14 +37,14 @@ def start(workdir, data_dir, processes, devices, steps):
     return found
 
 
-def launch(command, said, processes, devices):
+def launch(command, said, processes, devices, **also):
     """The processes of one command; what they say goes to files that begin with `said`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     found = []
     for number in range(processes):
-        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), **also}
         if processes > 1:
             environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{port}"
             environment["JAX_NUM_PROCESSES"] = str(processes)
@@ -139,7 +139,8 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tmp_path, data_dir):
 
 
 def test_several_processes_evaluate_as_one(tmp_path, data_dir, trained):
-    """Every digit of every table, and the strips; the first process alone chooses among checkpoints."""
+    """Every digit of every table, and the strips, of programs as users have them; the first process alone
+    chooses among checkpoints."""
     runs = [trained / stage for stage in ("fusion", "translator")]
     assert any(len(restore.steps(run)) > 1 for run in runs)
     written = {}
@@ -152,10 +153,10 @@ def test_several_processes_evaluate_as_one(tmp_path, data_dir, trained):
             "--data_config=tiny",
             "--split=train",
         ]
-        command += [f"--data_dir={data_dir}", "--weights=sprites", "--batch_size=2", "--ablate", "--show=3"]
+        command += [f"--data_dir={data_dir}", "--batch_size=2", "--ablate", "--show=3"]
         command += ["--runs=ours=" + ",".join(map(str, runs)), "--resolution=32"]
         command += ["--metrics=psnr,ssim,edge_f1,miou", f"--output={output}"]
-        codes, said = finish(launch(command, tmp_path / "said", processes, devices))
+        codes, said = finish(launch(command, tmp_path / "said", processes, devices, XLA_FLAGS=""))
         assert codes == [0] * processes, said
         assert (
             "evaluated 12 windows of 12, 0.0 min left" in said[0]

@@ -77,7 +77,9 @@ _RESOLUTION = flags.DEFINE_string(
 _STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the protocol's.", 1)
 _START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
-_BATCH = flags.DEFINE_integer("batch_size", 16, "Windows at once, over a process's devices.", 1)
+_BATCH = flags.DEFINE_integer(
+    "batch_size", None, "Windows at once in a process; 16, or 16 on each of its accelerators.", 1
+)
 _SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page and to draw as strips.", 0)
 _REFERENCE = flags.DEFINE_string("reference", None, "CSV of published curves to draw beside ours.")
 _SEQUENCE = flags.DEFINE_string("reference_sequence", "", "Only its rows of this sequence.")
@@ -139,17 +141,20 @@ def _main():
     compared, sees, rows = _predictors(loaded, chosen, places, height, width, others)
     seen_by_i3d = _fvd(compared, len(places))
     began = time.perf_counter()
-    mine = sharing.of_this_process(places, _BATCH.value)
+    accelerators = jax.device_count() if jax.default_backend() != "cpu" else 0
+    # In all processes equal.
+    batch_size = _BATCH.value or 16 * max(-(-accelerators // jax.process_count()), 1)
+    mine = sharing.of_this_process(places, batch_size)
     parts = compare.parts(
         read(places=mine),
         compared,
         context=context,
         metrics=chosen,
         sees=sees,
-        batch_size=_BATCH.value,
+        batch_size=batch_size,
         show=set(list(first_of.values())[: _SHOW.value]),
         features=lambda row, frames: metrics.i3d_logits(frames) if row in seen_by_i3d else None,
-        at_once=min(len(devices), 2),  # One is measured while another is predicted.
+        at_once=2 if accelerators else 1,  # One is measured while another is predicted.
         total=len(mine),
         log=_log,
     )

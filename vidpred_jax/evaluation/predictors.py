@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from vidpred_jax.checkpoints import cards
@@ -13,7 +14,7 @@ from vidpred_jax.inference.predictor import Predictor
 from vidpred_jax.types import CONTEXT, InputError
 
 DEFAULT_SIZE = (128, 128)  # Of the published tables; where no run says otherwise.
-_PIXELS = 16 * 128 * 128  # Of frames, one of each window that a device predicts at once.
+_PIXELS = 16 * 128 * 128  # Of frames, one of each window that an accelerator predicts at once.
 
 
 def load(texts: list[str], weights: list[str], log=lambda line: None, device=None) -> dict[str, Predictor]:
@@ -116,7 +117,9 @@ def translate(run: Predictor, elements: list[dict], maps: Callable[[dict], dict]
 def _in_parts(run, elements, predict):
     """What `predict` makes of so many elements at once as memory is meant for."""
     shown = [sizes.at(run.size, element) for element in elements]
-    at_once = max(_PIXELS // math.prod(run.size), 1) * run.device_count
+    # A CPU is as fast with one at a time, which its caches hold; and so no figure depends on the batches.
+    alone = jax.default_backend() == "cpu"
+    at_once = run.device_count * (1 if alone else max(_PIXELS // math.prod(run.size), 1))
     found = []
     for start in range(0, len(shown), at_once):
         made = predict(shown[start : start + at_once])
