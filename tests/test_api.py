@@ -129,6 +129,9 @@ def test_devices_share_a_batch_as_one_predicts_it(trained, predictor, expected, 
     heard = []
     several.predict(batch, horizon=20, callback=heard.append)
     assert heard == sorted(set(heard)) and heard[-1] == 20
+    for wrong in ((), [jax.devices()[0]] * 2):
+        with pytest.raises(InputError, match=r"^device \(\[.*\) must be one or more devices of this process"):
+            vidpred_jax.load(folder=trained, device=wrong)
     assert {d for x in jax.tree.leaves(several._variables) for d in x.devices()} == set(jax.devices()[1:4])
 
 

@@ -42,7 +42,7 @@ def test_flow_follows_a_steady_pan():
 def test_compare_by_hand(element):
     back = {k: v[::-1] for k, v in element.items()}
     elements = [("a", 0, element), ("b", 0, back), ("a", 48, element), ("b", 48, back)]
-    perfect = iter([np.stack([elements[i][2]["frames"][16:] for i in of]) for of in ((0, 1, 2), (3, 3, 3))])
+    perfect = iter([np.stack([e["frames"][16:] for _, _, e in elements[i : i + 3]]) for i in (0, 3)])
     shown, observed = [], {}
 
     def cheat(seen):
@@ -56,8 +56,7 @@ def test_compare_by_hand(element):
     compared, show = {"cheat": cheat, **naive.predictors(32)}, {("a", 0), ("b", 0)}
     options = dict(context=16, batch_size=3, show=show, features=features)
     table = compare.compare(elements, compared, **options)
-    # A predictor sees no future; its second batch of three is one window, and again and again.
-    assert shown == [(clip, 16, 16) for clip in "abab" + "bb"]
+    assert shown == [("a", 16, 16), ("b", 16, 16)] * 2  # A predictor sees no future.
     assert observed == dict.fromkeys(["truth", "cheat", *naive.BASELINES], 4)
     assert table.clips == ["a", "b", "a", "b"]
     np.testing.assert_array_equal(table.features["cheat"], table.features["truth"])
@@ -81,11 +80,10 @@ def test_processes_make_the_table_of_one(element, monkeypatch):
     windows = [
         (f"c{i // 3}", 48 * (i % 3), {k: np.roll(v, i, 2) for k, v in element.items()}) for i in range(11)
     ]
-    places, met = [window[:2] for window in windows], set()
+    places = [window[:2] for window in windows]
 
     def predict(seen):
         found = jax.jit(lambda x: x + 1.0)(np.stack([e["frames"][-1:] for e in seen]).astype(np.float32))
-        met.add(found.shape)
         return {"frames": np.repeat(found, 32, 1)}
 
     options = dict(
@@ -99,15 +97,12 @@ def test_processes_make_the_table_of_one(element, monkeypatch):
         mine = sharing.of_this_process(places, 2)
         own = [window for window in windows if window[:2] in mine]
         told = []
-        parts = compare.parts(
-            own, {"z": predict, "p": predict}, at_once=2, total=len(own), log=told.append, **options
-        )
+        parts = compare.parts(own, {"z": predict, "p": predict}, total=len(own), log=told.append, **options)
         several.append(sharing._packed(list(parts)))
         assert told[-1] == f"evaluated {len(own)} windows of {len(own)}, 0.0 min left"
     monkeypatch.setattr(processes, "gather", lambda data: several)
     table = sharing.joined([plain])
     assert table.clips == plain.clips and len(table.shown) == 4
-    assert len(met) == 1  # The last batch, of one window, is filled up.
     assert [list(of) for of in table.values.values()] == [["psnr", "ssim"]] * 2
     assert list(table.values) == list(plain.values) == ["z", "p"]
     jax.tree.map(np.testing.assert_array_equal, table.values, plain.values)

@@ -85,7 +85,7 @@ def test_a_run_that_sees_frames_of_another_size_is_measured_at_the_common_one():
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictors, "_PIXELS", 3 * 2 * 4)  # Three windows at a time.
-        patch.setattr(jax, "default_backend", lambda: "gpu")
+        patch.setattr(_Run, "platform", "gpu")
         found = predictors.predict(run, elements, 3)
     jax.tree.map(np.testing.assert_array_equal, found, predictors.predict(run, elements, 3))
     means = np.array([14 / 4, 74 / 4])

@@ -78,7 +78,10 @@ _STRIDE = flags.DEFINE_integer("stride", None, "Frames between windows, over the
 _START = flags.DEFINE_integer("start", 0, "First frame of a clip's first window.", 0)
 _CLIPS = flags.DEFINE_integer("clips", 0, "At most this many clips (0: all).", 0)
 _BATCH = flags.DEFINE_integer(
-    "batch_size", None, "Windows at once in a process; 16, or 16 on each of its accelerators.", 1
+    "batch_size",
+    None,
+    "Windows that a process reads and measures together; 16, on several GPUs 16 for each.",
+    1,
 )
 _SHOW = flags.DEFINE_integer("show", 4, "Clips to play on the page and to draw as strips.", 0)
 _REFERENCE = flags.DEFINE_string("reference", None, "CSV of published curves to draw beside ours.")
@@ -141,9 +144,9 @@ def _main():
     compared, sees, rows = _predictors(loaded, chosen, places, height, width, others)
     seen_by_i3d = _fvd(compared, len(places))
     began = time.perf_counter()
-    accelerators = jax.device_count() if jax.default_backend() != "cpu" else 0
-    # In all processes equal.
-    batch_size = _BATCH.value or 16 * max(-(-accelerators // jax.process_count()), 1)
+    share = -(-jax.device_count() // jax.process_count())  # Devices of a process: equal in all.
+    whole = -(-16 // share) * share if jax.default_backend() == "cpu" else 16 * share
+    batch_size = _BATCH.value or whole
     mine = sharing.of_this_process(places, batch_size)
     parts = compare.parts(
         read(places=mine),
@@ -154,7 +157,6 @@ def _main():
         batch_size=batch_size,
         show=set(list(first_of.values())[: _SHOW.value]),
         features=lambda row, frames: metrics.i3d_logits(frames) if row in seen_by_i3d else None,
-        at_once=2 if accelerators else 1,  # One is measured while another is predicted.
         total=len(mine),
         log=_log,
     )

@@ -62,30 +62,27 @@ def parts(
     batch_size: int = 16,
     show: Collection[tuple[str, int]] = (),
     features: Callable = lambda name, frames: None,
-    at_once: int = 1,
     total: int | None = None,
     log: Callable = lambda line: None,
 ) -> Iterator[Table]:
-    """The table of each batch of windows, in order; the next one is read meanwhile. A last batch of fewer
-    windows than the others is filled up, so that no program is compiled for it.
+    """The table of each batch of windows, in order; the next one is read meanwhile.
 
     windows: (clip, start, element), element[field] of context + horizon pictures. metrics: None is
     PSNR and SSIM of the frames. sees: fields whose future a predictor is given, e.g. {"translator":
     ("fusion",)}. show: (clip, start) of windows to be shown. features: called with each predictor's frames,
-    and with "truth" and the true ones; None: none. at_once: batches that are worked on. total: the number of
-    windows, where it is known.
+    and with "truth" and the true ones; None: none. total: the number of windows, where it is known.
     """
     metrics = named.pixel_metrics("frames") if metrics is None else metrics
     done, start = 0, time.perf_counter()
 
-    def measured(batch, count, seconds):
-        part = _measure(batch, count, predictors, context, metrics, sees or {}, show, features)
+    def measured(batch, seconds):
+        part = _measure(batch, predictors, context, metrics, sees or {}, show, features)
         part.seconds["reading"] = seconds
         return part
 
-    pool = concurrent.futures.ThreadPoolExecutor(at_once)
+    pool = concurrent.futures.ThreadPoolExecutor(1)
     try:
-        for part in workers.in_order(pool, measured, _batches(windows, batch_size), at_once):
+        for part in workers.in_order(pool, measured, _batches(windows, batch_size), 1):
             done += len(part.clips)
             left = (time.perf_counter() - start) / done * ((total or done) - done)
             log(f"evaluated {done} windows" + f" of {total}, {left / 60:.1f} min left" * bool(total))
@@ -94,17 +91,16 @@ def parts(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _measure(batch, count, predictors, context, metrics, sees, show, features) -> Table:
-    """The table of the first `count` windows of a batch."""
+def _measure(batch, predictors, context, metrics, sees, show, features) -> Table:
     clock = _Clock()
     rows = {name: {} for name in (*predictors, "truth")}
     whole = {f: np.stack([e[f] for _, _, e in batch]) for f in ("frames", "fusion")}
-    entries = {i: _entry(*window, context) for i, window in enumerate(batch[:count]) if window[:2] in show}
+    entries = {i: _entry(*window, context) for i, window in enumerate(batch) if window[:2] in show}
     prepared = {
         label: m.prepare(whole[m.field][:, context:], whole[m.field][:, context - 1])
         for label, m in metrics.items()
     }
-    found_features = {"truth": features("truth", whole["frames"][:count, context:])}
+    found_features = {"truth": features("truth", whole["frames"][:, context:])}
     for label, metric in metrics.items():
         if metric.of_truth:
             target = whole[metric.field][:, context:]
@@ -122,15 +118,15 @@ def _measure(batch, count, predictors, context, metrics, sees, show, features) -
                 value = metric.function(pred, target, prepared[label])
                 rows[name][label] = np.asarray(value, np.float32)
         if "frames" in found:
-            found_features[name] = features(name, found["frames"][:count])
+            found_features[name] = features(name, found["frames"])
             for i, entry in entries.items():
                 # A copy: a view would hold the whole batch.
                 entry["predictions"][name] = np.array(found["frames"][i])
         clock.lap("measuring")
-    values = {name: {label: x[:count] for label, x in of.items()} for name, of in rows.items() if of}
+    values = {name: of for name, of in rows.items() if of}
     found_features = {name: x for name, x in found_features.items() if x is not None}
     return Table(
-        [clip for clip, _, _ in batch[:count]], values, list(entries.values()), found_features, clock.seconds
+        [clip for clip, _, _ in batch], values, list(entries.values()), found_features, clock.seconds
     )
 
 
@@ -165,14 +161,12 @@ class _Clock:
 
 
 def _batches(windows, size):
-    """([as many windows], how many of them are not there to fill it up, the seconds that they took to be
-    read)."""
-    batch, whole, start = [], False, time.perf_counter()
+    """([as many windows], the seconds that they took to be read)."""
+    batch, start = [], time.perf_counter()
     for window in windows:
         batch.append(window)
         if len(batch) == size:
-            yield batch, size, time.perf_counter() - start
-            batch, whole, start = [], True, time.perf_counter()
+            yield batch, time.perf_counter() - start
+            batch, start = [], time.perf_counter()
     if batch:
-        filling = [batch[-1]] * (size - len(batch)) if whole else []
-        yield batch + filling, len(batch), time.perf_counter() - start
+        yield batch, time.perf_counter() - start

@@ -4,7 +4,6 @@ import functools
 import math
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from vidpred_jax.checkpoints import cards
@@ -115,11 +114,10 @@ def translate(run: Predictor, elements: list[dict], maps: Callable[[dict], dict]
 
 
 def _in_parts(run, elements, predict):
-    """What `predict` makes of so many elements at once as memory is meant for."""
+    """What `predict` makes of elements, as many of them at once as the devices are meant for."""
     shown = [sizes.at(run.size, element) for element in elements]
     # A CPU is as fast with one at a time, which its caches hold; and so no figure depends on the batches.
-    alone = jax.default_backend() == "cpu"
-    at_once = run.device_count * (1 if alone else max(_PIXELS // math.prod(run.size), 1))
+    at_once = run.device_count * (1 if run.platform == "cpu" else max(_PIXELS // math.prod(run.size), 1))
     found = []
     for start in range(0, len(shown), at_once):
         made = predict(shown[start : start + at_once])

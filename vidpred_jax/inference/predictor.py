@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vidpred_jax import startup
 from vidpred_jax.data import cuts, fusion, pipeline, preparation
 from vidpred_jax.data.fusion import EdgeRule
-from vidpred_jax.inference import inputs
+from vidpred_jax.inference import devices, inputs
 from vidpred_jax.inference.networks import Network
 from vidpred_jax.inference.prediction import Prediction
 from vidpred_jax.inference.system import System, make_predict
@@ -31,7 +30,7 @@ class Predictor:
 
     Attributes: system, runs (the run folders), described (with their stages), seed (of the last),
     configs (of runs and proposals), edge_rule, context (observed frames), size (height and width of frames
-    and fusion pictures; `predict` may choose another: `at_aspect`), clarity (None: as trained).
+    and fusion pictures; `predict` may choose another: `at_aspect`), clarity (None: as trained), device.
     """
 
     def __init__(
@@ -63,6 +62,8 @@ class Predictor:
         self._loaded, self._any_size = self.system, True
         try:
             self.device = jax.devices(device)[0] if isinstance(device, str) else device
+            if not isinstance(self.device, jax.Device | None):
+                self.device = devices.checked(self.device)
         except RuntimeError as error:
             raise InputError(f"device ({device!r}) cannot be used: {error}") from error
         self._variables: dict[jax.Device | None, dict] = {}
@@ -116,7 +117,13 @@ class Predictor:
     @property
     def device_count(self) -> int:
         """How many devices share a batch."""
-        return len(self.device) if isinstance(self.device, Sequence) else 1
+        return len(self.device) if isinstance(self.device, tuple) else 1
+
+    @property
+    def platform(self) -> str:
+        """Of what it predicts on, such as `cpu`."""
+        device = self.device[0] if isinstance(self.device, tuple) else self.device
+        return device.platform if device else jax.default_backend()
 
     def at_size(self, size: tuple[int, int]) -> "Predictor":
         """The same weights for frames of a height and a width. Raises InputError where these do not fit."""
@@ -197,8 +204,8 @@ class Predictor:
                         f"uint8 {needed} is needed"
                     )
         elements = [cuts.leave_out(element, self.context) for element in elements]
-        devices = self.device_count
-        whole = devices * 2 ** (-(-len(elements) // devices) - 1).bit_length()
+        count = self.device_count
+        whole = count * 2 ** (-(-len(elements) // count) - 1).bit_length()
         elements = [*elements, *[elements[-1]] * (whole - len(elements))]
         return {field: np.stack([e[field] for e in elements]) for field in self.system.inputs}
 
@@ -218,10 +225,9 @@ class Predictor:
 
     def _run(self, horizon, known_maps, exact, clip: dict, callback=None, fields=None) -> dict:
         """The prediction of stacked elements, compiled for their shapes."""
-        calls = _Calls(callback) if callback else None
+        calls = _Calls(callback, self.device_count) if callback else None
         device = self.device or jax.config.jax_default_device
-        several = isinstance(device, Sequence)
-        device = tuple(device) if several else device
+        several = isinstance(device, tuple)
         args = (self._on(device), clip, *([calls.number] if calls else []))
         labels = self._labels_of(clip)
         modules = [proposal.module for proposal in self.system.proposals.values()]
@@ -235,7 +241,7 @@ class Predictor:
                 tell = _Calls.tell if calls else None
                 options = {"known_maps": known_maps, "finish": finish, "fields": fields, "tell": tell}
                 predict = make_predict(system, horizon, **options)
-                predict = _shared(predict, device, len(args)) if several else predict
+                predict = devices.shared(predict, device, len(args)) if several else predict
                 with jax.enable_x64(False):
                     program = jax.jit(predict).lower(*args)
                     self._compiled[key] = program.compile(startup.compiler_options())
@@ -250,20 +256,9 @@ class Predictor:
         choose."""
         with self._lock, jax.enable_x64(False):  # A program that asks for float64 gets the same frames.
             if device not in self._variables:
-                place = NamedSharding(_mesh(device), PartitionSpec()) if isinstance(device, tuple) else device
+                place = devices.each(device) if isinstance(device, tuple) else device
                 self._variables[device] = jax.device_put(self._loaded.variables, place)
             return self._variables[device]
-
-
-def _mesh(devices) -> Mesh:
-    return Mesh(np.array(devices), "clips")
-
-
-def _shared(predict, devices, count: int):
-    """A prediction whose clips, the second of `count` arguments, are shared out between devices."""
-    clips, all_of_it = PartitionSpec("clips"), PartitionSpec()
-    seen = (all_of_it, clips, all_of_it)[:count]
-    return jax.shard_map(predict, mesh=_mesh(devices), in_specs=seen, out_specs=clips, check_vma=False)
 
 
 class _Calls:
@@ -271,19 +266,21 @@ class _Calls:
 
     _numbers, _known = itertools.count(), {}
 
-    def __init__(self, callback):
+    def __init__(self, callback, devices: int):
         self.number, self._callback, self._error = np.int32(next(self._numbers)), callback, None
-        self._heard = 0
+        self._devices, self._told, self._lock = devices, collections.Counter(), threading.Lock()
 
     @classmethod
     def tell(cls, number, step):
-        self = cls._known[int(number)]
-        try:
-            if not self._error and int(step) > self._heard:  # Of several devices the first tells.
-                self._heard = int(step)
-                self._callback(self._heard)
-        except BaseException as error:  # Raised where the program was called.
-            self._error = error
+        self, step = cls._known[int(number)], int(step)
+        with self._lock:
+            self._told[step] += 1
+            if self._error or self._told[step] < self._devices:  # The last of several devices tells.
+                return
+            try:
+                self._callback(step)
+            except BaseException as error:  # Raised where the program was called.
+                self._error = error
 
     def during(self, run):
         self._known[int(self.number)] = self
