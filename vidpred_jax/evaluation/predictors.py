@@ -22,8 +22,8 @@ def load(texts: list[str], weights: list[str], log=lambda line: None, device=Non
     Each NAME=RUN[,RUN ...] of stages that go together, `newest` (the newest pair of runs, called ours) or
     `none`. device: as of `Predictor`. Raises InputError.
     """
-    open_ = functools.partial(loading.load, device=device)
-    loaded = {name: open_(*cards.runs_of(name)) for name in weights}
+    load_run = functools.partial(loading.load, device=device)
+    loaded = {name: load_run(*cards.runs_of(name)) for name in weights}
     for text in texts:
         if text == "none":
             continue
@@ -36,12 +36,12 @@ def load(texts: list[str], weights: list[str], log=lambda line: None, device=Non
                 log(f"{why}: baselines alone")
                 continue
             log(f"ours: {', '.join(pair)}, {why}")
-            loaded["ours"] = open_(*pair)
+            loaded["ours"] = load_run(*pair)
             continue
         parts = named.split(",")
         if not (equals and name and all(parts)):
             raise InputError(f"--runs={text} must be NAME=RUN[,RUN ...], newest or none")
-        loaded[name] = open_(*parts)
+        loaded[name] = load_run(*parts)
     return loaded
 
 
