@@ -4,9 +4,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 from vidpred_jax.config import Optimizer
-from vidpred_jax.training import state
+from vidpred_jax.training import muon, state
 
 
 def test_optimizer_schedule():
@@ -38,3 +39,22 @@ def test_muon_moves_a_kernel_by_a_nearly_orthogonal_matrix_and_the_rest_as_nadam
     params["conv"].pop("kernel")
     adam = optax.nadam(0.1, b1=0.9)
     chex.assert_trees_all_close(moves, adam.update(gradients, adam.init(params), params)[0], rtol=1e-5)
+
+
+def test_muon_equals_optax_s_with_rows_scaled_first():
+    draw = lambda i, *shape: {"kernel": jax.random.normal(jax.random.key(i), shape)}
+    # Wide, long, square, one left to Adam.
+    params = {"a": draw(0, 1, 20, 50), "b": draw(1, 3, 3, 4, 20), "c": draw(2, 24, 24), "d": draw(3, 8, 40)}
+    inputs = {"a": (0, 1), "b": (0, 1, 2), "c": (0,)}
+    numbers = {
+        name: {"kernel": MuonDimensionNumbers(inputs[name], (len(inputs[name]),)) if name in inputs else None}
+        for name in params
+    }
+    theirs = optax.contrib.muon(0.1, ns_steps=3, preconditioning="aol", muon_weight_dimension_numbers=numbers)
+    ours = muon.muon(0.1, 0.9, 0.999)
+    ours_state, theirs_state = ours.init(params), theirs.init(params)
+    for step in range(3):
+        gradients = jax.tree.map(lambda x, step=step: jnp.cos(step + x), params)
+        ours_moves, ours_state = ours.update(gradients, ours_state, params)
+        theirs_moves, theirs_state = theirs.update(gradients, theirs_state, params)
+        chex.assert_trees_all_close(ours_moves, theirs_moves, atol=2e-5)

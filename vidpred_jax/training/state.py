@@ -5,12 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from flax import struct
 
 from vidpred_jax.config import Optimizer
-
-_LEAST_SIDE = 16  # Of a kernel as a matrix that Muon updates.
+from vidpred_jax.training.muon import muon
 
 
 @struct.dataclass
@@ -65,12 +63,7 @@ def from_items(items: dict[str, dict]) -> TrainState:
 
 
 def make_optimizer(options: Optimizer, num_steps: int) -> optax.GradientTransformation:
-    """Adam (notebook: 2e-4, b1 .5) or Muon, with linear warm-up; `cosine` ends at 0.
-
-    Muon (Jordan et al. 2024) makes the update of a convolution, as a matrix from inputs to outputs, nearly
-    orthogonal; of small ones and of other parameters it is Adam's with Nesterov momentum. It learns
-    more from a batch and costs some matrix products an update, whatever the batch.
-    """
+    """Adam (notebook: 2e-4, b1 .5) or `muon.muon`, with linear warm-up; `cosine` ends at 0."""
     learning_rate, b1, b2, accumulate = options.learning_rate, options.b1, options.b2, options.accumulate
     warmup_steps, num_steps = options.warmup_steps // accumulate, max(num_steps // accumulate, 1)
     if options.schedule == "cosine":
@@ -80,25 +73,9 @@ def make_optimizer(options: Optimizer, num_steps: int) -> optax.GradientTransfor
     if warmup_steps:
         warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
         rate = optax.join_schedules([warmup, rate], [warmup_steps])
-    if options.kind == "muon":
-        tx = optax.contrib.muon(
-            rate, ns_steps=4, adam_b1=b1, adam_b2=b2, muon_weight_dimension_numbers=_matrices
-        )
-    else:
-        tx = optax.adam(rate, b1=b1, b2=b2)
+    tx = muon(rate, b1, b2) if options.kind == "muon" else optax.adam(rate, b1=b1, b2=b2)
     tx = optax.chain(optax.clip_by_global_norm(options.clip), tx) if options.clip else tx
     return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
-
-
-def _matrices(params):
-    """Which axes of a kernel are inputs and outputs; None of what Muon leaves to Adam."""
-
-    def axes(path, x):
-        if path[-1].key != "kernel" or min(x.size // x.shape[-1], x.shape[-1]) < _LEAST_SIDE:
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), (x.ndim - 1,))
-
-    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def create(key, generator, discriminator, g_inputs, d_inputs, tx, frozen=None, d_tx=None) -> TrainState:
