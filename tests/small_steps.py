@@ -1,8 +1,10 @@
 """Small networks and train steps of stages 1 and 2, and a batch for them."""
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 
 from vidpred_jax import stages
@@ -21,6 +23,7 @@ from vidpred_jax.training import forward, state, steps
 CONFIG = {"precision": "float32", "convolutions": "fast"}
 PICTURE, PLANES = Picture(), Planes(3)
 GAN = Loss(l1=1.0, ssim=0.5, adversarial=0.5)
+_CREATED = {}  # Initial states, the optimizer aside: to compile `init` takes seconds.
 UNET = FusionPredictor(widths=(8, 8), patch=2, time_patch=4, time_strides=(2,), shift=4, outputs=4)
 
 
@@ -60,7 +63,7 @@ def make_proposals(confidence=0.75, bright=0.01):
 
 def init(network, seed=0):
     """Variables of a network."""
-    return jax.jit(network.module.init)(jax.random.key(seed), *networks.example_inputs(network))
+    return drawn.variables(network.module, *networks.example_inputs(network), seed=seed)
 
 
 def make_batch(seed=0):
@@ -76,11 +79,18 @@ def make_batch(seed=0):
 
 def make_state(network, discriminator, tx, frozen=None):
     """A fresh state of a network and, where there is one, a discriminator."""
-    size, channels = network.size, network.form.channels
-    shown = channels if network.stage.role == "predict" else 3
-    pair = tuple(jnp.zeros((1, *size, n)) for n in (channels, shown))
-    inputs = networks.example_inputs(network)
-    return state.create(jax.random.key(0), network.module, discriminator, inputs, pair, tx, frozen)
+    key = network.module, discriminator, network.stage.name, network.size, network.form, *network.proposals
+    if key not in _CREATED:
+        size, channels = network.size, network.form.channels
+        shown = channels if network.stage.role == "predict" else 3
+        pair = tuple(jnp.zeros((1, *size, n)) for n in (channels, shown))
+        inputs = networks.example_inputs(network)
+        _CREATED[key] = state.create(
+            jax.random.key(0), network.module, discriminator, inputs, pair, optax.identity()
+        )
+    created = _CREATED[key]
+    opt_state = {name: tx.init(params) for name, params in created.params.items()}
+    return created.replace(opt_state=opt_state, frozen=frozen if frozen is not None else {})
 
 
 def make_fusion(

@@ -64,7 +64,8 @@ def test_processes_make_what_one_makes_and_bad_clips_are_named(folder, monkeypat
     assert records(make(folder, "two", workers=2, log=told.append)) == alone
     assert alone[1]["splits"]["train"]["name"] == ["c0", "c1", "c3", "c4", "c5", "c6"]
     assert [len(split) for split in alone[0].values()] == [6, 1, 1]
-    assert [line.split(" cannot")[0] for line in told] == [f"left out: {folder}/c{i}/2.png" for i in (2, 7)]
+    left_out = [line.split(" cannot")[0] for line in told if "left out" in line]  # Beside those of progress.
+    assert left_out == [f"left out: {folder}/c{i}/2.png" for i in (2, 7)]
     for split in ("train", "validation", "test"):
         source = registry.open_split("mine", split, data_dir=folder.parent / "two")
         assert [clips.name(example) for example in source] == alone[1]["splits"][split]["name"]

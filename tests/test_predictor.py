@@ -144,7 +144,7 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     edges = predictor.edge_rule.apply(frames) / np.float32(255)
     seen = fusion.to_float(jnp.asarray(frames[None]))
     window = Window(seen, jnp.asarray(edges[None]), jnp.asarray(labels[None], jnp.int32))
-    for clarity in (None, 0.0, 0.3):
+    for clarity in (None, 0.3):
         own = network.module.clone(clarity=1.0 if clarity is None else clarity)
         expected = jax.jit(own.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
         ours = predictor.predict(frames, labels, 2, clarity=clarity).frames
@@ -157,8 +157,8 @@ def test_frames_of_any_size_by_proposals_alone(trained):
             one.at_clarity(0.5)
     other = plain.predict(frames, labels, 2)  # Of the clip's aspect where no size was asked for.
     assert other.frames.shape == (2, 128, 192, 3) and plain.size == (128, 128)
-    asked = vidpred_jax.load("real", size=(128, 128)).predict(frames, labels, 1)
-    assert asked.frames.shape == (1, 128, 128, 3)
+    asked = predictor.predict(frames[:, :, :64], labels[:, :, :64], 2)
+    assert asked.frames.shape == (2, 64, 96, 3)
     # However a size was come to, its program is the same, and not that of another clarity.
     short = plain.at_size((96, 96)).at_size((80, 80))
     module = lambda predictor: predictor.system.proposals["flow_blend"].module
