@@ -73,13 +73,13 @@ def read_file(path: pathlib.Path) -> dict:
     return card
 
 
-def make(card: dict, summary: dict, runs: dict[str, str]) -> dict:
-    """The card of {stage: run folder}, with the figures of their evaluation, `summary.json`.
+def make(card: dict, summary: dict, folders: dict[str, str]) -> dict:
+    """The card of weights, {stage: folder of its run}, with the figures of their evaluation, `summary.json`.
 
     Raises InputError, also where no network adds enough to be named.
     """
-    rows, stages, measured = summary.get("predictors", {}), set(runs), summary.get("runs", {})
-    wanted = {run for stage, run in runs.items() if stage != "proposal" or len(runs) == 1}
+    rows, stages, measured = summary.get("predictors", {}), set(folders), summary.get("runs", {})
+    wanted = {run for stage, run in folders.items() if stage != "proposal" or len(folders) == 1}
     name = next((name for name, found in measured.items() if set(found) == wanted), None)
     if name not in rows or "lpips" not in rows[name]:
         raise InputError(

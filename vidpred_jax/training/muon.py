@@ -40,8 +40,8 @@ def _turned(kernel):
 
 
 def nearest_orthogonal(x, steps: int = _STEPS):
-    """About u @ vt of x = u @ diag(s) @ vt, for x (m, n), m <= n: singular values of .7 to 1.2 for s above a
-    hundredth of the greatest.
+    """About u @ vt of x = u @ diag(s) @ vt, for x (m, n), m <= n: singular values of .6 to 1.2 where s is
+    above a thirtieth of the greatest, less where it is not.
 
     By Newton-Schulz steps, of which the scaling of rows in the first saves one ("almost orthogonal
     layers", Boissin et al. 2025). Where x is not square, all products but two are of (m, m).
