@@ -1,6 +1,5 @@
 """Small networks and train steps of stages 1 and 2, and a batch for them."""
 
-import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +62,7 @@ def make_proposals(confidence=0.75, bright=0.01):
 
 def init(network, seed=0):
     """Variables of a network."""
-    return drawn.variables(network.module, *networks.example_inputs(network), seed=seed)
+    return jax.jit(network.module.init)(jax.random.key(seed), *networks.example_inputs(network))
 
 
 def make_batch(seed=0):
@@ -79,7 +78,8 @@ def make_batch(seed=0):
 
 def make_state(network, discriminator, tx, frozen=None):
     """A fresh state of a network and, where there is one, a discriminator."""
-    key = network.module, discriminator, network.stage.name, network.size, network.form, *network.proposals
+    key = (network.stage.name, network.module, network.form, network.size, network.context, discriminator)
+    key += tuple(network.proposals)
     if key not in _CREATED:
         size, channels = network.size, network.form.channels
         shown = channels if network.stage.role == "predict" else 3

@@ -1,7 +1,6 @@
 """Networks: shapes, gradients for every parameter, layers by hand, and each refused field."""
 
 import chex
-import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,7 +121,7 @@ def test_a_predictor_gives_its_outputs_and_every_parameter_a_gradient(name, prop
     inputs = [uniform(0, 2, 16, 16, 16, channels)]
     if proposals and name != "simvp":
         inputs.append(uniform(2, 2, model.outputs, 16, 16, channels + 1))
-    variables = drawn.variables(model, *inputs)
+    variables = jax.jit(model.init)(jax.random.key(1), *inputs)
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
     target = uniform(4, 2, model.outputs, 16, 16, channels)
 
@@ -154,7 +153,7 @@ def test_every_parameter_of_a_translator_gets_a_gradient(name, proposals):
     maps, seen = uniform(0, 2, 2, 16, 16, 4), uniform(3, 2, model.reference_frames, 16, 16, 7)
     proposed = (uniform(6, 2, 2, 16, 16, 8),) * proposals
     inputs = maps, seen, jnp.array([[1.0, 9.0], [4.0, 2.0]]), *proposed
-    variables = drawn.variables(model, *inputs)
+    variables = jax.jit(model.init)(jax.random.key(1), *inputs)
     target = uniform(4, 2, 2, 16, 16, 3)
     training = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(5)})
 

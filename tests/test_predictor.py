@@ -144,7 +144,7 @@ def test_frames_of_any_size_by_proposals_alone(trained):
     edges = predictor.edge_rule.apply(frames) / np.float32(255)
     seen = fusion.to_float(jnp.asarray(frames[None]))
     window = Window(seen, jnp.asarray(edges[None]), jnp.asarray(labels[None], jnp.int32))
-    for clarity in (None, 0.3):
+    for clarity in (None, 0.0, 0.3):
         own = network.module.clone(clarity=1.0 if clarity is None else clarity)
         expected = jax.jit(own.apply)(network.variables, window, jnp.array([[1.0, 2.0]]))
         ours = predictor.predict(frames, labels, 2, clarity=clarity).frames

@@ -116,7 +116,7 @@ def translate(run: Predictor, elements: list[dict], maps: Callable[[dict], dict]
 def _in_parts(run, elements, predict):
     """What `predict` makes of elements, as many of them at once as the devices are meant for."""
     shown = [sizes.at(run.size, element) for element in elements]
-    # A CPU is as fast with one at a time, which its caches hold; and so no figure depends on the batches.
+    # One at a time is what a CPU's caches hold; and so no figure depends on the batches.
     at_once = run.device_count * (1 if run.platform == "cpu" else max(_PIXELS // math.prod(run.size), 1))
     found = []
     for start in range(0, len(shown), at_once):

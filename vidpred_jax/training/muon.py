@@ -12,7 +12,7 @@ _POLYNOMIAL = 3.4445, -4.7750, 2.0315  # Jordan's, of odd powers 1, 3 and 5.
 
 
 def muon(rate, b1: float, b2: float) -> optax.GradientTransformation:
-    """optax's Muon with products of our own, which take little more than half the time on a CPU.
+    """optax's Muon with products of our own, which take less time on a CPU.
 
     rate: a schedule. b1, b2: of Adam. It learns more from a batch and costs some matrix products an
     update, whatever the batch.
@@ -25,21 +25,21 @@ def muon(rate, b1: float, b2: float) -> optax.GradientTransformation:
     def update(gradients, opt_state, params=None):
         moves, opt_state = scaled.update(gradients, opt_state, params)
         matrices = _matrices(gradients)
-        return jax.tree.map(lambda x, axes: x if axes is None else _turned(x), moves, matrices), opt_state
+        return jax.tree.map(lambda x, axes: x if axes is None else _orthogonal(x), moves, matrices), opt_state
 
     return optax.GradientTransformation(scaled.init, update)
 
 
-def _turned(kernel):
-    """The nearly orthogonal matrix along a kernel, times the kernel's norm."""
+def _orthogonal(kernel):
+    """The nearly orthogonal matrix along a kernel, times the kernel's Frobenius norm."""
     matrix = kernel.reshape(-1, kernel.shape[-1])
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    turned = nearest_orthogonal(wide)
-    turned = turned if wide is matrix else turned.T
-    return jnp.linalg.norm(matrix) * turned.reshape(kernel.shape)
+    found = nearest_orthogonal(wide)
+    found = found if wide is matrix else found.T
+    return jnp.linalg.norm(matrix) * found.reshape(kernel.shape)
 
 
-def nearest_orthogonal(x, steps: int = _STEPS):
+def nearest_orthogonal(x):
     """About u @ vt of x = u @ diag(s) @ vt, for x (m, n), m <= n: singular values of .6 to 1.2 where s is
     above a thirtieth of the greatest, less where it is not.
 
@@ -52,14 +52,14 @@ def nearest_orthogonal(x, steps: int = _STEPS):
     x, gram = scale[:, None] * x, scale[:, None] * gram * scale
     a, b, c = _POLYNOMIAL
     factor = None
-    for step in range(steps):
+    for step in range(_STEPS):
         if m == n:
             gram = x @ x.T if step else gram
             x = a * x + (b * gram + c * (gram @ gram)) @ x
             continue
         p = a * jnp.eye(m) + b * gram + c * (gram @ gram)
         factor = p if factor is None else p @ factor
-        if step < steps - 1:
+        if step < _STEPS - 1:
             gram = gram @ p @ p
     return x if factor is None else factor @ x
 
